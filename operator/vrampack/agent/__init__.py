@@ -1,0 +1,1 @@
+"""The node process: what GPUs a node has and who uses them."""

@@ -1,0 +1,1 @@
+"""The four resources as pydantic models: the wire format, and nothing else."""

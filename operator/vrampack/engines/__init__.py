@@ -1,0 +1,1 @@
+"""Inference engines: flags and container of each, pure."""

@@ -1,0 +1,1 @@
+"""The only I/O towards the API server."""

@@ -1,0 +1,1 @@
+"""Sharing mechanisms: what each changes in a pod, pure."""
