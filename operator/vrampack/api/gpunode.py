@@ -1,0 +1,155 @@
+"""GPUNode: one node's GPUs, what uses them and what is claimed on them."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from vrampack.api.common import GPU_UUID, ApiModel, Condition, Quantity
+from vrampack.api.gpupool import InjectionStyle
+
+MAX_GPUS = 64
+
+
+class GPUHealth(StrEnum):
+    """Whether a GPU can be used."""
+
+    HEALTHY = "Healthy"
+    UNHEALTHY = "Unhealthy"
+
+
+class GPUSpec(ApiModel):
+    """What the admin says about one GPU."""
+
+    uuid: Annotated[str, GPU_UUID]
+    """UUID of the GPU, as nvidia-smi -L prints it."""
+    cordoned: bool = False
+    """True: the GPU takes no new replica. Those that are there stay."""
+    reserve: Quantity = Quantity("0")
+    """Memory of this GPU that vrampack leaves alone, on top of the pool's."""
+
+
+class GPUNodeSpec(ApiModel):
+    """What the admin says about the node's GPUs."""
+
+    gpus: tuple[GPUSpec, ...] = Field(default=(), max_length=MAX_GPUS)
+    """GPUs to cordon, or to reserve memory on. A GPU that is not listed is used as the pool says."""
+
+
+class GPUProcess(ApiModel):
+    """Memory that a pod was seen to use."""
+
+    pod_uid: str = Field(min_length=1, max_length=64)
+    """UID of the pod."""
+    bytes: Quantity
+    """Memory that its processes use."""
+
+
+class ForeignProcess(ApiModel):
+    """Memory that something outside vrampack was seen to use."""
+
+    name: str = Field(default="", max_length=256)
+    """Name of the process, or of the pod that it belongs to."""
+    pod_uid: str | None = Field(default=None, max_length=64)
+    """UID of the pod, where there is one."""
+    bytes: Quantity
+    """Memory that it uses."""
+
+
+class GPUClaim(ApiModel):
+    """Memory that a replica has claimed."""
+
+    namespace: str = Field(min_length=1, max_length=63)
+    """Namespace of the pod."""
+    pod: str = Field(min_length=1, max_length=253)
+    """Name of the pod."""
+    uid: str = Field(min_length=1, max_length=64)
+    """UID of the pod."""
+    bytes: Quantity
+    """Memory that is claimed."""
+
+
+class GPUStatus(ApiModel):
+    """One GPU. The agent and the operator write different fields of it; one without the agent's has vanished."""
+
+    uuid: str = Field(min_length=1, max_length=96)
+    """UUID of the GPU."""
+    index: int | None = Field(default=None, ge=0)
+    """Index of the GPU on the node. Written by the agent."""
+    product: str | None = Field(default=None, max_length=63)
+    """Product, as in the node label nvidia.com/gpu.product. Written by the agent."""
+    memory: Quantity | None = None
+    """Usable memory: what CUDA sees, not the catalogue's figure. Written by the agent."""
+    reserved_by_driver: Quantity | None = None
+    """Memory that the driver keeps for itself. Written by the agent."""
+    used: Quantity | None = None
+    """Memory in use. Written by the agent."""
+    processes: tuple[GPUProcess, ...] | None = Field(default=None, max_length=256)
+    """Memory in use by pods of vrampack. Written by the agent."""
+    foreign: tuple[ForeignProcess, ...] | None = Field(default=None, max_length=64)
+    """Memory in use by anything else. Written by the agent."""
+    mig: bool | None = None
+    """Whether the GPU is split by MIG. Written by the agent."""
+    nvlink: tuple[str, ...] | None = Field(default=None, max_length=MAX_GPUS)
+    """UUIDs of the GPUs of this node that NVLink connects to it. Written by the agent."""
+    health: GPUHealth | None = None
+    """Healthy or Unhealthy. Written by the agent."""
+    xid: int | None = Field(default=None, ge=0)
+    """The last critical XID error of the driver. Written by the agent."""
+    claimed: Quantity | None = None
+    """Memory that replicas have claimed. Written by the operator."""
+    free: Quantity | None = None
+    """Memory that a new replica can claim. Written by the operator."""
+    claims: tuple[GPUClaim, ...] | None = Field(default=None, max_length=256)
+    """Replicas that hold a claim. Written by the operator."""
+
+
+class NodeFree(ApiModel):
+    """What the node has left besides GPUs."""
+
+    cpu: Quantity | None = None
+    """CPU that no pod has requested."""
+    memory: Quantity | None = None
+    """RAM that no pod has requested."""
+    pods: int | None = Field(default=None, ge=0)
+    """Pods that the node can still take."""
+
+
+class NodeSummary(ApiModel):
+    """Words for the printer columns."""
+
+    gpus: int | None = Field(default=None, ge=0)
+    """GPUs of the node."""
+    product: str | None = Field(default=None, max_length=256)
+    """Their product; several are joined by commas."""
+    memory: str | None = Field(default=None, max_length=32)
+    """Their usable memory in short."""
+    claimed: str | None = Field(default=None, max_length=32)
+    """Memory that is claimed on them in short."""
+    used: str | None = Field(default=None, max_length=32)
+    """Memory in use on them in short."""
+    healthy: str | None = Field(default=None, max_length=32)
+    """Healthy GPUs of all, such as 8/8."""
+
+
+class GPUNodeStatus(ApiModel):
+    """What the node's agent sees, and what vrampack has claimed there."""
+
+    observed_generation: int | None = Field(default=None, ge=-1)
+    """The metadata.generation that this status describes; -1 until vrampack has seen the object."""
+    driver: str | None = Field(default=None, max_length=64)
+    """Version of the NVIDIA driver."""
+    cuda: str | None = Field(default=None, max_length=64)
+    """Highest CUDA version that the driver supports."""
+    injection_style: InjectionStyle | None = None
+    """How a GPU is handed to a container on this node; found out by the agent."""
+    observed_at: str | None = Field(default=None, max_length=40, json_schema_extra={"format": "date-time"})
+    """When the agent last wrote. Whether it is alive says its Lease."""
+    summary: NodeSummary | None = None
+    """Words for the columns of kubectl get."""
+    gpus: tuple[GPUStatus, ...] | None = Field(default=None, max_length=MAX_GPUS)
+    """The node's GPUs."""
+    node: NodeFree | None = None
+    """What the node has left besides GPUs."""
+    conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16)
+    """Reporting (the agent is alive), Healthy, Overcommitted (claims and foreign use exceed a GPU)."""

@@ -1,0 +1,187 @@
+"""GPUPool: the policy for a set of nodes."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from vrampack.api.common import DNS_SUBDOMAIN, ApiModel, Condition, Percentage, Quantity, Text
+
+RUNTIME_CLASS = Text(
+    pattern=f"({DNS_SUBDOMAIN})?",
+    allowed="write the name of a RuntimeClass, or an empty text for none",
+    max_length=253,
+)
+
+
+class Mechanism(StrEnum):
+    """How a GPU is shared."""
+
+    VISIBLE_DEVICES = "VisibleDevices"
+    MIG = "MIG"
+    MPS = "MPS"
+    HAMI = "HAMi"
+    DRA = "DRA"
+
+
+class InjectionStyle(StrEnum):
+    """How the container runtime is told which GPU a container gets."""
+
+    AUTO = "Auto"
+    BARE = "Bare"
+    CDI_RUNTIME = "CDIRuntime"
+    CDI_DEVICE_PLUGIN = "CDIDevicePlugin"
+    CDI_HOST = "CDIHost"
+    NRI = "NRI"
+
+
+class Startup(StrEnum):
+    """Whether engines of one GPU may start together."""
+
+    SERIALIZED = "Serialized"
+    PARALLEL = "Parallel"
+
+
+class PoolObjective(StrEnum):
+    """Which of the GPUs that fit is taken."""
+
+    FEWEST_GPUS = "FewestGPUs"
+    BALANCED = "Balanced"
+
+
+class MovesMode(StrEnum):
+    """Whether replicas may be moved to make room."""
+
+    NEVER = "Never"
+    SUGGEST = "Suggest"
+    EVICT = "Evict"
+
+
+class SelectorOperator(StrEnum):
+    """How a label is compared."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class LabelRequirement(ApiModel):
+    """One requirement on a label."""
+
+    key: str = Field(min_length=1, max_length=317)
+    """Key of the label."""
+    operator: SelectorOperator
+    """In, NotIn, Exists or DoesNotExist."""
+    values: tuple[Annotated[str, Field(max_length=63)], ...] = Field(default=(), max_length=32)
+    """Values for In and NotIn; none for Exists and DoesNotExist."""
+
+
+class LabelSelector(ApiModel):
+    """Labels that an object must have. An empty one selects everything."""
+
+    match_labels: dict[str, Annotated[str, Field(max_length=63)]] = Field(default_factory=dict, max_length=16)
+    """Labels with their values; all must match."""
+    match_expressions: tuple[LabelRequirement, ...] = Field(default=(), max_length=16)
+    """Requirements on labels; all must hold."""
+
+
+class PoolLimit(ApiModel):
+    """A quota of GPU memory."""
+
+    namespace_selector: LabelSelector = LabelSelector()
+    """Namespaces that share this quota, by their labels. Empty: all."""
+    memory: Quantity
+    """GPU memory that their replicas may claim together, such as 160Gi."""
+
+
+class Moves(ApiModel):
+    """Whether and how fast running replicas may be moved."""
+
+    mode: MovesMode = MovesMode.SUGGEST
+    """Never, Suggest (moves are listed in status) or Evict (they are made, by the Eviction API)."""
+    per_placement: int = Field(default=2, ge=1, le=16)
+    """Most moves that may make room for one replica."""
+    per_hour: int = Field(default=6, ge=0, le=3600)
+    """Most moves in an hour."""
+
+
+class GPUPoolSpec(ApiModel):
+    """How the GPUs of a set of nodes are shared."""
+
+    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(default_factory=dict, max_length=16)
+    """Labels that a node must have to belong to the pool. Empty: every node with GPUs. Where two pools match one node,
+    the first by name has it."""
+    runtime_class_name: Annotated[str, RUNTIME_CLASS] = "nvidia"
+    """RuntimeClass of the pods, which makes the NVIDIA container runtime hand out the GPU. An empty text sets none."""
+    limits: tuple[PoolLimit, ...] = Field(default=(), max_length=32)
+    """Quotas of GPU memory by namespace."""
+    mechanism: Mechanism = Mechanism.VISIBLE_DEVICES
+    """How a GPU is shared: VisibleDevices (each container sees its GPU; the engine keeps its budget), MIG, MPS, HAMi or
+    DRA."""
+    injection_style: InjectionStyle = InjectionStyle.AUTO
+    """How the container runtime is told which GPU a container gets. Auto: as the agent found out on each node."""
+    reserve_per_gpu: Quantity = Quantity("0")
+    """Memory of each GPU that vrampack leaves alone, such as 512Mi."""
+    headroom: Percentage = Percentage("3%")
+    """Share of the estimate that each replica gets on top, such as 3%."""
+    startup: Startup = Startup.SERIALIZED
+    """Serialized: engines of one GPU start one after the other, since each measures free memory while it starts.
+    Parallel: they start together."""
+    objective: PoolObjective = PoolObjective.FEWEST_GPUS
+    """FewestGPUs leaves whole GPUs free; Balanced leaves every GPU the same room."""
+    refine_seconds: int = Field(default=0, ge=0, le=600)
+    """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing."""
+    moves: Moves = Moves()
+    """Whether running replicas may be moved to make room."""
+
+
+class SuggestedMove(ApiModel):
+    """A move that would make room."""
+
+    namespace: str = Field(min_length=1, max_length=63)
+    """Namespace of the pod."""
+    pod: str = Field(min_length=1, max_length=253)
+    """Name of the pod."""
+    from_node: str = Field(min_length=1, max_length=253)
+    """Node where it is."""
+    to_node: str = Field(min_length=1, max_length=253)
+    """Node where it would go."""
+    to_gpus: tuple[str, ...] = Field(default=(), max_length=64)
+    """UUIDs of the GPUs that it would get."""
+    because: str = Field(default="", max_length=256)
+    """What the move would make room for."""
+
+
+class PackingBound(ApiModel):
+    """How far the packing is from the best one possible."""
+
+    least_memory: Quantity | None = None
+    """Memory of the GPUs that any packing of the present replicas needs at least; proven."""
+    used_memory: Quantity | None = None
+    """Memory of the GPUs that hold a replica now."""
+    distance: str = Field(default="", max_length=16)
+    """The difference as a percentage of the least."""
+
+
+class GPUPoolStatus(ApiModel):
+    """What the pool has, and how well it is used."""
+
+    observed_generation: int = Field(default=-1, ge=-1)
+    """The metadata.generation that this status describes; -1 until vrampack has seen the object."""
+    nodes: int | None = Field(default=None, ge=0)
+    """Nodes of the pool."""
+    gpus: int | None = Field(default=None, ge=0)
+    """GPUs of the pool."""
+    capacity: Quantity | None = None
+    """Usable memory of the pool's GPUs."""
+    claimed: Quantity | None = None
+    """Memory that replicas have claimed."""
+    stranded: Quantity | None = None
+    """Free memory that no waiting or typical replica can use."""
+    suggested_moves: tuple[SuggestedMove, ...] = Field(default=(), max_length=64)
+    """Moves that would make room."""
+    bound: PackingBound | None = None
+    """How far the packing is from the best one possible."""
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    """Ready, and Overlap where another pool matches the same node."""

@@ -1,0 +1,161 @@
+"""ModelProfile: the facts of one model at one revision, and what was measured of it."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vrampack.api.common import ApiModel, Condition, Quantity, Text
+from vrampack.api.modeldeployment import (
+    CLAIM_SOURCE,
+    FILE,
+    HUB_SOURCE,
+    MAX_TOKENS,
+    REVISION,
+    EngineName,
+    Parallelism,
+    WeightsPrecision,
+)
+
+WEIGHTS_SOURCE = Text(
+    pattern=f"{HUB_SOURCE}|{CLAIM_SOURCE}",
+    allowed="write where the engine loads the weights from: hf://ORG/NAME or pvc://CLAIM/PATH",
+    max_length=512,
+)
+DIGEST = Text(
+    pattern=r"(sha256:[0-9a-f]{64})?",
+    allowed="write sha256: and 64 hexadecimal digits, or leave it out",
+    max_length=71,
+)
+MAX_SIZE = 2**31 - 1
+
+
+class ArchitectureSpec(ApiModel):
+    """The fields of config.json that the estimate needs. Counts are of the whole model, sizes in elements."""
+
+    model_type: str = Field(min_length=1, max_length=64)
+    """Family, as model_type of config.json: llama, qwen3, mixtral, …"""
+    layers: int = Field(ge=1, le=1024)
+    """Decoder layers (num_hidden_layers)."""
+    hidden_size: int = Field(ge=1, le=MAX_SIZE)
+    """Width of the residual stream (hidden_size)."""
+    intermediate_size: int = Field(ge=0, le=MAX_SIZE)
+    """Width of the dense feed-forward layer (intermediate_size); 0 where every layer is a mixture of experts."""
+    vocab_size: int = Field(ge=1, le=MAX_SIZE)
+    """Tokens of the vocabulary (vocab_size)."""
+    attention_heads: int = Field(ge=1, le=4096)
+    """Query heads (num_attention_heads)."""
+    kv_heads: int = Field(ge=1, le=4096)
+    """Heads of keys and values (num_key_value_heads); as many as attentionHeads without grouped queries."""
+    head_dim: int = Field(ge=1, le=8192)
+    """Elements of one head (head_dim, or hidden_size / num_attention_heads)."""
+    dtype: str = Field(min_length=1, max_length=32)
+    """Computation type as config.json writes it: bfloat16, float16 or float32."""
+    max_context: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    """Longest sequence that the model allows, in tokens (max_position_embeddings). Left out: not known."""
+    tied_embeddings: bool = False
+    """Whether the output head is the embedding table (tie_word_embeddings)."""
+    experts: int = Field(default=0, ge=0, le=65_536)
+    """Experts of a layer; 0 for a dense model."""
+    experts_per_token: int = Field(default=0, ge=0, le=65_536)
+    """Experts that one token uses."""
+    expert_intermediate_size: int = Field(default=0, ge=0, le=MAX_SIZE)
+    """Width of one expert (moe_intermediate_size)."""
+    shared_expert_intermediate_size: int = Field(default=0, ge=0, le=MAX_SIZE)
+    """Width of the expert that every token uses; 0 where there is none."""
+
+
+class WeightFiles(ApiModel):
+    """Bytes of the tensors that the engine loads."""
+
+    bytes: Quantity
+    """Bytes of all tensors that the engine loads."""
+    by_dtype: dict[str, Quantity] = Field(default_factory=dict, max_length=32)
+    """Bytes of the tensors of each type, named as in the safetensors header: BF16, F32, F8_E4M3, …"""
+    embedding_bytes: Quantity = Quantity("0")
+    """Bytes of the embedding table and the output head; counted once when they are tied."""
+    replicated_bytes: Quantity = Quantity("0")
+    """Bytes that tensor parallelism does not split: norms and routers."""
+
+
+class ModelProfileSpec(ApiModel):
+    """The facts of one model at one revision. Written by vrampack, or by hand for clusters without a model hub."""
+
+    source: Annotated[str, WEIGHTS_SOURCE]
+    """Where the engine loads the weights from: hf://ORG/NAME or pvc://CLAIM/PATH."""
+    revision: Annotated[str, REVISION] = ""
+    """Commit of a hf:// source."""
+    file: Annotated[str, FILE] = ""
+    """Which file of the source, where there are several to choose from. Empty: all weights."""
+    architecture: ArchitectureSpec
+    """The fields of config.json that the estimate needs."""
+    parameters: int = Field(ge=1)
+    """Parameters of the checkpoint."""
+    weight_files: WeightFiles
+    """Bytes of the tensors that the engine loads."""
+    precision: WeightsPrecision
+    """Precision of the weights in the checkpoint."""
+    weights_digest: Annotated[str, DIGEST] = ""
+    """Digest over the weight files. Left out: ModelUnchanged is not checked."""
+
+
+class Measurement(ApiModel):
+    """Memory of one GPU, measured on real runs of one configuration."""
+
+    engine: EngineName
+    """The inference server."""
+    version: str = Field(max_length=64)
+    """Version of the engine."""
+    gpu_product: str = Field(max_length=63)
+    """GPU product, as in the node label nvidia.com/gpu.product."""
+    parallelism: Parallelism
+    """How the replica was split over GPUs."""
+    kv_cache: str = Field(max_length=32)
+    """Precision of the KV cache."""
+    max_sequences: int = Field(ge=1)
+    """The engine's limit of sequences."""
+    max_batched_tokens: int = Field(ge=1)
+    """The engine's limit of tokens in one forward pass."""
+    context_length: int = Field(ge=1)
+    """The engine's limit of tokens in one sequence."""
+    cuda_graphs: str = Field(max_length=32)
+    """Mode of CUDA graphs."""
+    args: tuple[str, ...] = Field(default=(), max_length=64)
+    """Arguments of the user."""
+    weights: Quantity | None = None
+    """Weights on one GPU."""
+    activations: Quantity | None = None
+    """Peak of the activations."""
+    graphs: Quantity | None = None
+    """Captured CUDA graphs."""
+    communication: Quantity | None = None
+    """Buffers for communication."""
+    runtime_context: Quantity | None = None
+    """CUDA context and libraries."""
+    samples: int = Field(ge=1)
+    """Runs that were measured."""
+    observed_at: str = Field(max_length=40, json_schema_extra={"format": "date-time"})
+    """When it was last measured."""
+
+
+class ProfileSummary(ApiModel):
+    """Words for the printer columns."""
+
+    parameters: str = Field(default="", max_length=32)
+    """Parameters in short, such as 8.03B."""
+    weights: str = Field(default="", max_length=32)
+    """Bytes of the weights in short, such as 14.96 GiB."""
+    kv_per_token: str = Field(default="", max_length=32)
+    """KV cache of one token over all GPUs of a replica at the model's own precision, such as 128 KiB."""
+
+
+class ModelProfileStatus(ApiModel):
+    """What vrampack learned of the model."""
+
+    observed_generation: int = Field(default=-1, ge=-1)
+    """The metadata.generation that this status describes; -1 until vrampack has seen the object."""
+    summary: ProfileSummary | None = None
+    """Words for the columns of kubectl get."""
+    measurements: tuple[Measurement, ...] = Field(default=(), max_length=64)
+    """Memory that was measured on real runs."""
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    """Ready: whether the estimate knows every part of this architecture."""
