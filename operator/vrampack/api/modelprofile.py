@@ -62,6 +62,12 @@ class ArchitectureSpec(ApiModel):
     """Width of one expert (moe_intermediate_size)."""
     shared_expert_intermediate_size: int = Field(default=0, ge=0, le=MAX_SIZE)
     """Width of the expert that every token uses; 0 where there is none."""
+    gated_mlp: bool = True
+    """Whether the feed-forward layer has a gate beside its up projection (SwiGLU and its kin)."""
+    rotary_positions: int = Field(default=0, ge=0, le=MAX_TOKENS)
+    """Rows of the rotary embedding's table, which is in memory but in no weight file; 0 without rotary embedding."""
+    rotary_dim: int = Field(default=0, ge=0, le=8192)
+    """Elements of one row of that table."""
 
 
 class WeightFiles(ApiModel):

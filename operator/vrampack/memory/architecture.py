@@ -32,6 +32,12 @@ class Architecture:
     expert_intermediate_size: int = 0
     shared_expert_intermediate_size: int = 0
     layer_attention: Attention = Attention.FULL
+    gated_mlp: bool = True
+    """An up and a gate projection (SwiGLU and its kin); False: one up projection."""
+    rotary_positions: int = 0
+    """Rows of the engine's cos/sin table; 0: no rotary embedding. It is in memory, never in a weight file."""
+    rotary_dim: int = 0
+    """Elements of a row of that table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
