@@ -51,8 +51,9 @@ reproduced to the printed digit, 50 MiB that no tensor explains included (Qwen3-
 
 SAMPLER_COPIES: Final = 9.8
 """Fitted: the start-up run of vLLM's sampler with top-k and top-p peaks at this many fp32 copies of the logits of
-``max_num_seqs`` rows, besides the hidden states of the batch. Four H100 and A100 runs of vocabularies 128256 and 151936
-give 9.57 to 9.79, so it is never under and at most 3 % over. Newer engines sort by a Triton kernel and need less."""
+``max_num_seqs`` rows, besides the hidden states of the batch. Five runs with 256 and 1024 sequences of vocabularies
+128256 and 151936 give 9.50 to 9.79: never under, at most 3 % over. Newer engines select by a kernel of their own and
+need less."""
 
 FORWARD_HIDDEN_COPIES: Final = 5.0
 """Fitted: widths of the hidden state alive at the forward pass's peak. Llama-3.1-8B at 20000 and 29000 unchunked
@@ -68,8 +69,8 @@ GRAPH_BASE: Final = 32 * MIB
 """Fitted: what capturing costs with the fewest sizes (Qwen3-8B with two sequences: 61 MiB in all)."""
 
 GRAPH_PER_LAYER_AND_SIZE: Final = int(0.30 * MIB)
-"""Fitted: per layer and captured batch size of a dense model. Eleven runs of 0.6B to 32B, TP 1 to 8, vLLM 0.8 to 0.22
-print 0.21 to 0.29 MiB; the estimate is 3 to 38 % over them."""
+"""Fitted: per layer and captured batch size of a dense model, besides the base. Ten runs of 0.6B to 32B, TP 1 to 8,
+vLLM 0.8 to 0.22, print 0.20 to 0.29 MiB; the estimate is never under, and 2 to 48 % (9 to 280 MiB) over."""
 
 GRAPH_PER_LAYER_AND_SIZE_MOE: Final = int(0.45 * MIB)
 """Fitted: the same for a mixture of experts; Qwen3-235B-A22B at TP 8 prints 0.42 MiB. One run."""
