@@ -1,0 +1,102 @@
+"""Arguments that a user adds to an engine's own: passed on only when they leave GPU memory alone.
+
+An argument that vrampack sets, one that changes GPU memory and one that nobody has looked at are all refused, each
+with what to do instead. That is stricter than most users expect, and it is the point: the estimate holds only for
+flags that it knows. A list of what is allowed also catches abbreviations (``--gpu-memory-util``), which argparse takes.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from vrampack.errors import InvalidInputError
+
+FIELD = "spec.engine.args"
+
+_NEGATIVE_NUMBER = re.compile(r"-\d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What is known of an engine's flags. Names are written as ``--with-dashes``."""
+
+    engine: str
+    owned: Mapping[str, str]
+    """Flags that vrampack sets, each with the field of the ModelDeployment that decides it."""
+    memory: frozenset[str]
+    """Flags that are known to change GPU memory, and that the estimate does not read."""
+    switches: frozenset[str]
+    """Harmless flags without a value; their ``--no-`` form is harmless too."""
+    values: frozenset[str]
+    """Harmless flags with one value."""
+    lists: frozenset[str]
+    """Harmless flags with one value or more."""
+
+
+def check(args: Sequence[str], *, flags: Flags) -> None:
+    """Raises InvalidInputError for the first argument that is not known to leave GPU memory alone."""
+    position = 0
+    while position < len(args):
+        name, has_value = _flag(args[position], position)
+        spellings = frozenset(_spellings(name))
+        _refuse_known(args[position], position, spellings, flags)
+        following = _values_after(args, position + 1)
+        if spellings & flags.switches and not has_value:
+            position += 1
+        elif name in flags.values and (has_value or following):
+            position += 1 if has_value else 2
+        elif name in flags.lists and (has_value or following):
+            position += 1 if has_value else 1 + following
+        elif spellings & flags.switches:
+            raise _refused(args[position], position, "this flag takes no value")
+        elif name in flags.values or name in flags.lists:
+            raise _refused(args[position], position, "this flag needs a value")
+        else:
+            raise _refused(
+                args[position],
+                position,
+                f"it is not among the arguments of {flags.engine} that are known to leave GPU memory alone; leave it "
+                "out, or use engine custom, where you declare the memory yourself",
+            )
+
+
+def _flag(argument: str, position: int) -> tuple[str, bool]:
+    """The flag's name as argparse sees it (dashes for underscores, nothing after a dot), and whether ``=`` follows."""
+    if not argument.startswith("-"):
+        raise _refused(argument, position, "an argument begins with --; a value follows the flag that it belongs to")
+    name, equals, _ = argument.partition("=")
+    return name.partition(".")[0].replace("_", "-"), bool(equals)
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """All the flags that this one may negate: ``--no-x`` is ``--x``, and ``--disable-x`` is ``--enable-x``."""
+    yield name
+    positive = "--" + name.removeprefix("--no-") if name.startswith("--no-") else name
+    yield positive
+    for prefix, inverse in (("--disable-", "--enable-"), ("--enable-", "--disable-")):
+        if positive.startswith(prefix):
+            yield inverse + positive.removeprefix(prefix)
+
+
+def _refuse_known(argument: str, position: int, spellings: frozenset[str], flags: Flags) -> None:
+    for name in spellings:
+        if name in flags.owned:
+            raise _refused(argument, position, f"vrampack sets {name} itself, from {flags.owned[name]}")
+    if spellings & flags.memory:
+        raise _refused(
+            argument, position, "it changes GPU memory in a way that the estimate does not know; leave it out"
+        )
+
+
+def _values_after(args: Sequence[str], start: int) -> int:
+    """How many arguments from here on are values: up to the next flag. A negative number is a value."""
+    count = 0
+    for argument in args[start:]:
+        if argument.startswith("-") and not _NEGATIVE_NUMBER.match(argument):
+            break
+        count += 1
+    return count
+
+
+def _refused(argument: str, position: int, allowed: str) -> InvalidInputError:
+    return InvalidInputError(field=f"{FIELD}[{position}]", value=argument, allowed=allowed)

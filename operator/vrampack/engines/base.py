@@ -1,0 +1,191 @@
+"""What an inference engine is told about a replica, and the container that comes of it.
+
+An engine module turns an `EngineInput` into an `EngineContainer`. Everything that depends on the GPU that a replica
+gets (which one, how many bytes, which fraction) is not known when the container is written: it stands in annotations
+that come with the claim, and the container reads them by the downward API. So one template serves every replica.
+
+Fragments of a pod are plain dictionaries in Kubernetes' own form: they are only passed on.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+from vrampack.api import names
+from vrampack.units import MIB
+
+Fragment: TypeAlias = dict[str, Any]
+"""A part of a pod, as it stands in a manifest."""
+
+UTILIZATION: Final = "VRAMPACK_UTILIZATION"
+KV_CACHE_BYTES: Final = "VRAMPACK_KV_CACHE_BYTES"
+VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
+
+STARTUP_BASE_SECONDS: Final = 900
+"""Time for all of a start but the weights: imports, compilation, kernel tuning and graph capture take minutes."""
+
+LOAD_BYTES_PER_SECOND: Final = 50 * MIB
+"""Weights come at least this fast: less than half of what one 1 Gbit/s link carries, so that a first download which
+shares its link still ends in time. A start that is slower than this is taken for hung."""
+
+_RESERVED_NAMES: Final = frozenset(
+    {
+        VISIBLE_DEVICES,
+        "NVIDIA_DRIVER_CAPABILITIES",
+        "NVIDIA_GPU_MEMORY_REQUEST",
+        "NVIDIA_GPU_MEMORY_LIMIT",
+        "CUDA_DEVICE_ORDER",
+        "CUDA_VISIBLE_DEVICES",
+    }
+)
+_RESERVED_PREFIX: Final = "VRAMPACK_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubModel:
+    """Weights in a repository of the model hub, at one commit."""
+
+    repository: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimModel:
+    """Weights in a folder of a PersistentVolumeClaim. ``path`` is relative to the volume's root."""
+
+    claim: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretKey:
+    """One key of a Secret in the replica's namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInput:
+    """One replica, as its engine must serve it. Every figure is resolved: nothing is Auto."""
+
+    model: HubModel | ClaimModel
+    served_name: str
+    """Name of the model in requests to the engine."""
+    context_length: int
+    """Tokens of the longest sequence."""
+    concurrency: int
+    """Sequences resident at once."""
+    max_batched_tokens: int
+    """Tokens of one forward pass."""
+    weights_precision: str
+    """What is served, as ``spec.precision.weights`` names it."""
+    checkpoint_precision: str
+    """What the checkpoint holds, in the same words."""
+    checkpoint_dtype: str
+    """The checkpoint's computation type as config.json writes it: ``bfloat16``, ``float16``, ``float32``."""
+    kv_cache_precision: str
+    """As ``spec.precision.kvCache`` names it; also ``fp32``."""
+    version: str
+    image: str | None
+    """None: the engine's public image of this version."""
+    port: int
+    weight_bytes: int
+    """Bytes of all weight files: what has to be loaded before the engine can answer."""
+    host_memory: int
+    """RAM that the pod needs, in bytes."""
+    shared_memory: int
+    """Size limit of /dev/shm where ranks talk through it, in bytes."""
+    tensor: int = 1
+    """Tensor parallel size: GPUs of the replica."""
+    cuda_graphs: bool = True
+    prefix_caching: bool | None = None
+    """None: as the engine does by default."""
+    args: tuple[str, ...] = ()
+    """The user's own arguments."""
+    token: SecretKey | None = None
+    """The model hub's access token."""
+    hub_endpoint: str | None = None
+    """Where the model hub is; None: the public one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineContainer:
+    """The container ``engine`` and what belongs to it in the pod."""
+
+    engine: str
+    image: str
+    port: int
+    env: tuple[Fragment, ...]
+    args: tuple[str, ...] = ()
+    volumes: tuple[Fragment, ...] = ()
+    mounts: tuple[Fragment, ...] = ()
+    startup_probe: Fragment | None = None
+    readiness_probe: Fragment | None = None
+    liveness_probe: Fragment | None = None
+    pre_stop: Fragment | None = None
+    grace_seconds: int = 30
+    cpu: int
+    """Request, thousandths of a core."""
+    memory: int
+    """Request, bytes."""
+    owns_command: bool
+    """Whether ``command`` and ``args`` are vrampack's alone, so that an overlay must leave them."""
+
+
+class Engine(Protocol):
+    """What every engine module offers."""
+
+    def __call__(self, given: EngineInput, /) -> EngineContainer:
+        """Raises InvalidInputError, with the field of the ModelDeployment, for what the engine can't serve."""
+
+
+def is_reserved(variable: str) -> bool:
+    """Whether this environment variable is vrampack's alone: it says which GPU a container sees, and how much of it."""
+    return variable in _RESERVED_NAMES or variable.startswith(_RESERVED_PREFIX)
+
+
+def share_environment() -> tuple[Fragment, ...]:
+    """Which GPUs the container sees, and its share of them.
+
+    An annotation that is missing reads as empty, and an empty ``NVIDIA_VISIBLE_DEVICES`` is no GPU: without a claim
+    nothing is visible. The memory limits are in MiB; the NVIDIA container toolkit enforces them where driver and
+    toolkit are new enough (driver 615), and ignores them elsewhere. ``utility`` is there because engines ask NVML.
+    """
+    return (
+        _annotation(VISIBLE_DEVICES, names.VISIBLE_DEVICES),
+        literal("NVIDIA_DRIVER_CAPABILITIES", "compute,utility"),
+        _annotation("NVIDIA_GPU_MEMORY_REQUEST", names.MEMORY_LIMIT_MIB),
+        _annotation("NVIDIA_GPU_MEMORY_LIMIT", names.MEMORY_LIMIT_MIB),
+        literal("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
+        _annotation("VRAMPACK_GPUS", names.GPUS),
+        _annotation("VRAMPACK_CLAIM_BYTES", names.CLAIM),
+        _annotation(UTILIZATION, names.UTILIZATION),
+        _annotation(KV_CACHE_BYTES, names.KV_CACHE_BYTES),
+    )
+
+
+def hub_environment(given: EngineInput) -> tuple[Fragment, ...]:
+    """Where the model hub is and the token for it, by the names that the hub's own client reads."""
+    variables: list[Fragment] = []
+    if given.token is not None:
+        reference = {"name": given.token.name, "key": given.token.key}
+        variables.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": reference}})
+    if given.hub_endpoint is not None:
+        variables.append(literal("HF_ENDPOINT", given.hub_endpoint))
+    return tuple(variables)
+
+
+def literal(name: str, value: str) -> Fragment:
+    """An environment variable with a fixed value."""
+    return {"name": name, "value": value}
+
+
+def startup_seconds(weight_bytes: int) -> int:
+    """How long a start may take until it counts as hung, given the weights to load."""
+    return STARTUP_BASE_SECONDS + math.ceil(weight_bytes / LOAD_BYTES_PER_SECOND)
+
+
+def _annotation(name: str, key: str) -> Fragment:
+    path = f"metadata.annotations['{key}']"
+    return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}

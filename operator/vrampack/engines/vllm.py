@@ -1,0 +1,234 @@
+"""vLLM, in the words of its own command line.
+
+The share is given twice, and both are needed. ``--kv-cache-memory-bytes`` sizes the KV cache absolutely: vLLM then does
+no arithmetic on free memory, which neighbours on the same GPU would falsify. ``--gpu-memory-utilization`` is still
+checked at start against free memory, whatever else is set; its default of 0.92 would refuse to start on a shared GPU.
+
+Whatever vLLM would choose by the size of the GPU (sequences, batched tokens, graphs) is always passed, so that a
+replica needs the same memory on every GPU.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from vrampack.engines.arguments import check
+from vrampack.engines.base import (
+    KV_CACHE_BYTES,
+    UTILIZATION,
+    ClaimModel,
+    EngineContainer,
+    EngineInput,
+    Fragment,
+    HubModel,
+    hub_environment,
+    literal,
+    share_environment,
+    startup_seconds,
+)
+from vrampack.engines.vllm_flags import FLAGS
+from vrampack.errors import InvalidInputError
+from vrampack.memory.constants import GRAPH_LARGEST_BATCH
+
+IMAGE: Final = "vllm/vllm-openai:v{version}"
+CACHE: Final = "/var/cache/vrampack"
+MODELS: Final = "/models"
+
+CPU_BASE: Final = 1000
+CPU_PER_RANK: Final = 1000
+"""Requests in thousandths of a core: one for HTTP and tokenizing, and one for each rank, which polls its GPU."""
+
+ENDPOINTS_SECONDS: Final = 5
+"""Between the end of a pod and the last request that still reaches it: proxies learn of it a little later."""
+DRAIN_SECONDS: Final = 30
+"""Time for answers that are under way. Longer would keep the GPU from the replica that comes next."""
+
+DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """What differs between releases. Read from the source of 0.12.0, 0.20.0, 0.27.0 and 0.33.0."""
+
+    since: tuple[int, int]
+    online_fp8: str
+    """``--quantization`` that makes fp8 of a 16-bit checkpoint while it loads."""
+    plain_kv_dtype: bool
+    """Whether ``--kv-cache-dtype`` takes ``bfloat16`` and ``float16`` for every model. Where it does not, ``auto`` is
+    the same, but for checkpoints that ask for an fp8 cache themselves."""
+    drains: bool
+    """Whether ``--shutdown-timeout`` is there."""
+    without: frozenset[str] = frozenset()
+    """Precisions of weights that it can't load."""
+
+
+DIALECTS: Final = (
+    Dialect(
+        since=(0, 33),
+        online_fp8="fp8_per_tensor",
+        plain_kv_dtype=True,
+        drains=True,
+        without=frozenset({"bitsandbytes", "gguf"}),
+    ),
+    Dialect(since=(0, 20), online_fp8="fp8_per_tensor", plain_kv_dtype=True, drains=True, without=frozenset({"gguf"})),
+    Dialect(since=(0, 12), online_fp8="fp8", plain_kv_dtype=False, drains=False, without=frozenset({"gguf"})),
+)
+"""Newest first. A release that is newer than the newest is taken to speak as that one does."""
+
+
+def container(given: EngineInput, /) -> EngineContainer:
+    """``vllm serve`` by the image's own entry point.
+
+    Raises InvalidInputError for a version or a precision that it can't serve, and for user arguments that vrampack sets
+    or that may change GPU memory.
+    """
+    dialect = _dialect(given.version)
+    check(given.args, flags=FLAGS)
+    seconds = startup_seconds(given.weight_bytes)
+    volumes, mounts = _volumes(given)
+    return EngineContainer(
+        engine="vllm",
+        image=given.image or IMAGE.format(version=given.version),
+        port=given.port,
+        args=(*_arguments(given, dialect), *given.args),
+        env=(*share_environment(), *hub_environment(given), *_environment(given, seconds)),
+        volumes=volumes,
+        mounts=mounts,
+        startup_probe=_probe(given.port, period=5, timeout=5, failures=-(-seconds // 5)),
+        readiness_probe=_probe(given.port, period=5, timeout=5, failures=3),
+        # A busy engine answers late, and a restart costs minutes: only a minute of silence is death.
+        liveness_probe=_probe(given.port, period=10, timeout=10, failures=6),
+        pre_stop={"sleep": {"seconds": ENDPOINTS_SECONDS}},
+        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + 15,
+        cpu=CPU_BASE + CPU_PER_RANK * given.tensor,
+        memory=given.host_memory,
+        owns_command=True,
+    )
+
+
+def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:
+    dtype = _dtype(given)
+    # The model goes by its flag: an image whose entry point is the older API server would silently ignore it as a
+    # positional argument and serve vLLM's default model.
+    arguments = [f"--model={_model(given)}"]
+    if isinstance(given.model, HubModel):
+        arguments.append(f"--revision={given.model.commit}")
+    arguments += [
+        f"--served-model-name={given.served_name}",
+        "--host=0.0.0.0",
+        f"--port={given.port}",
+        f"--dtype={dtype}",
+    ]
+    if (quantization := _quantization(given, dialect)) is not None:
+        arguments.append(f"--quantization={quantization}")
+    arguments += [
+        f"--kv-cache-dtype={_kv_cache_dtype(given, dialect, dtype)}",
+        f"--max-model-len={given.context_length}",
+        f"--max-num-seqs={given.concurrency}",
+        f"--max-num-batched-tokens={given.max_batched_tokens}",
+        f"--tensor-parallel-size={given.tensor}",
+        f"--gpu-memory-utilization=$({UTILIZATION})",
+        f"--kv-cache-memory-bytes=$({KV_CACHE_BYTES})",
+    ]
+    if given.cuda_graphs:
+        # vLLM's own rule, but for newer GPUs, where its limit is higher: the same graphs on every GPU.
+        largest = min(2 * given.concurrency, GRAPH_LARGEST_BATCH, given.max_batched_tokens)
+        arguments.append(f"--max-cudagraph-capture-size={largest}")
+    else:
+        arguments.append("--enforce-eager")
+    if given.prefix_caching is not None:
+        arguments.append("--enable-prefix-caching" if given.prefix_caching else "--no-enable-prefix-caching")
+    if dialect.drains:
+        arguments.append(f"--shutdown-timeout={DRAIN_SECONDS}")
+    return arguments
+
+
+def _environment(given: EngineInput, startup: int) -> tuple[Fragment, ...]:
+    variables = [
+        literal("HF_HOME", f"{CACHE}/huggingface"),
+        literal("VLLM_CACHE_ROOT", f"{CACHE}/vllm"),
+        # vLLM's own limit of 600 s for loading would end a slow first download long before the startup probe does.
+        literal("VLLM_ENGINE_READY_TIMEOUT_S", str(startup)),
+        literal("VLLM_NO_USAGE_STATS", "1"),
+    ]
+    if isinstance(given.model, ClaimModel):
+        variables.append(literal("HF_HUB_OFFLINE", "1"))
+    return tuple(variables)
+
+
+def _volumes(given: EngineInput) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:
+    """Volumes and their mounts. The cache outlives a container that crashes, so weights are fetched once a pod."""
+    volumes: list[Fragment] = [{"name": "cache", "emptyDir": {}}]
+    mounts: list[Fragment] = [{"name": "cache", "mountPath": CACHE}]
+    if isinstance(given.model, ClaimModel):
+        claim = {"claimName": given.model.claim, "readOnly": True}
+        volumes.append({"name": "model", "persistentVolumeClaim": claim})
+        mounts.append({"name": "model", "mountPath": MODELS, "readOnly": True})
+    return tuple(volumes), tuple(mounts)
+
+
+def _model(given: EngineInput) -> str:
+    if isinstance(given.model, HubModel):
+        return given.model.repository
+    return f"{MODELS}/{given.model.path.strip('/')}".rstrip("/")
+
+
+def _dtype(given: EngineInput) -> str:
+    """The computation type: what the contract says of plain weights; quantized ones keep the checkpoint's."""
+    return DTYPES.get(given.weights_precision, given.checkpoint_dtype)
+
+
+def _quantization(given: EngineInput, dialect: Dialect) -> str | None:
+    """None where the checkpoint says it itself, or where plain weights are only cast."""
+    asked, found = given.weights_precision, given.checkpoint_precision
+    if asked in dialect.without:
+        raise InvalidInputError(
+            field="spec.precision.weights", value=asked, allowed=f"vllm {given.version} can't load such weights"
+        )
+    if asked == found or (asked in DTYPES and found in DTYPES):
+        return None
+    if asked == "fp8" and found in ("bf16", "fp16"):
+        return dialect.online_fp8
+    raise InvalidInputError(
+        field="spec.precision.weights",
+        value=asked,
+        allowed=f"the checkpoint holds {found}, and vllm makes no {asked} of it; name {found} or another checkpoint",
+    )
+
+
+def _kv_cache_dtype(given: EngineInput, dialect: Dialect, dtype: str) -> str:
+    asked = given.kv_cache_precision
+    if asked == "fp8":
+        return "fp8"
+    if DTYPES.get(asked) != dtype:
+        own = {written: name for name, written in DTYPES.items()}.get(dtype, dtype)
+        raise InvalidInputError(
+            field="spec.precision.kvCache",
+            value=asked,
+            allowed=f"vllm keeps the KV cache of a model that computes in {dtype} as {own} or fp8",
+        )
+    return dtype if dialect.plain_kv_dtype and asked != "fp32" else "auto"
+
+
+def _dialect(version: str) -> Dialect:
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if match is not None:
+        release = int(match[1]), int(match[2])
+        for dialect in DIALECTS:
+            if release >= dialect.since:
+                return dialect
+    oldest = ".".join(map(str, DIALECTS[-1].since))
+    raise InvalidInputError(
+        field="spec.engine.version",
+        value=version,
+        allowed=f"write a release of vllm, {oldest} or newer, such as 0.33.0",
+    )
+
+
+def _probe(port: int, *, period: int, timeout: int, failures: int) -> Fragment:
+    return {
+        "httpGet": {"path": "/health", "port": port},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
