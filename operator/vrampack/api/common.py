@@ -171,20 +171,6 @@ class Percentage(str):
         return cls._TEXT.__get_pydantic_json_schema__(schema, handler)
 
 
-DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-DNS_SUBDOMAIN = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
-GPU_UUID = Text(
-    pattern=r"(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{0,90}",
-    allowed="write a GPU's UUID as nvidia-smi -L prints it, such as GPU-5a1b2c3d-0000-1111-2222-333344445555",
-    max_length=96,
-)
-OBJECT_NAME = Text(
-    pattern=DNS_SUBDOMAIN,
-    allowed="write the name of a Kubernetes object: lower case letters, digits, '-' and '.'",
-    max_length=253,
-)
-
-
 class ConditionStatus(StrEnum):
     """Whether a condition holds."""
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vrampack.api.common import GPU_UUID, ApiModel, Condition, Quantity
+from vrampack.api.common import ApiModel, Condition, Quantity
 from vrampack.api.gpupool import InjectionStyle
+from vrampack.api.texts import GPU_UUID
 
 MAX_GPUS = 64
 

@@ -5,13 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vrampack.api.common import DNS_SUBDOMAIN, ApiModel, Condition, Percentage, Quantity, Text
-
-RUNTIME_CLASS = Text(
-    pattern=f"({DNS_SUBDOMAIN})?",
-    allowed="write the name of a RuntimeClass, or an empty text for none",
-    max_length=253,
-)
+from vrampack.api.common import ApiModel, Condition, Percentage, Quantity
+from vrampack.api.texts import RUNTIME_CLASS
 
 
 class Mechanism(StrEnum):

@@ -5,57 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from vrampack.api.common import DNS_SUBDOMAIN, OBJECT_NAME, ApiModel, Percentage, Quantity, Text
+from vrampack.api.common import ApiModel, Percentage, Quantity
+from vrampack.api.engine import Adapters, Engine, Parallelism, Speculation
+from vrampack.api.texts import DEPLOYMENT_NAME, FILE, OBJECT_NAME, PRODUCT, REVISION, SOURCE
 
 MAX_TOKENS = 16_777_216
 MAX_SEQUENCES = 8192
-MAX_GPUS_PER_REPLICA = 64
-
-HUB_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
-HUB_SOURCE = rf"hf://{HUB_NAME}/{HUB_NAME}"
-CLAIM_SOURCE = rf"pvc://{DNS_SUBDOMAIN}(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
-PROFILE_SOURCE = rf"profile://{DNS_SUBDOMAIN}"
-
-SOURCE = Text(
-    pattern=f"{HUB_SOURCE}|{CLAIM_SOURCE}|{PROFILE_SOURCE}",
-    allowed="write hf://ORG/NAME, pvc://CLAIM/PATH or profile://NAME",
-    max_length=512,
-)
-DRAFT_SOURCE = Text(
-    pattern=f"({HUB_SOURCE}|{CLAIM_SOURCE})?",
-    allowed="write hf://ORG/NAME or pvc://CLAIM/PATH, or leave it out",
-    max_length=512,
-)
-REVISION = Text(
-    pattern=r"([A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)?",
-    allowed="write a branch, a tag or a commit: letters, digits, '.', '_', '-' and '/'",
-    max_length=255,
-)
-FILE = Text(
-    pattern=r"([A-Za-z0-9_*?\[\]][A-Za-z0-9_.*?\[\]-]*(/[A-Za-z0-9_*?\[\]][A-Za-z0-9_.*?\[\]-]*)*)?",
-    allowed="write a file name or a pattern inside the source, such as *Q4_K_M.gguf, without a leading '/' or '..'",
-    max_length=255,
-)
-VERSION = Text(
-    pattern=r"[0-9A-Za-z][0-9A-Za-z._+-]*",
-    allowed='write a version in quotes, such as "0.33.0"',
-    max_length=64,
-)
-IMAGE = Text(
-    pattern=r"[A-Za-z0-9][A-Za-z0-9._:/@-]*",
-    allowed="write a container image without spaces, such as registry.example.com/vllm:1.0",
-    max_length=512,
-)
-PRODUCT = Text(
-    pattern=r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?",
-    allowed="write a product as the node label nvidia.com/gpu.product has it, such as NVIDIA-L40S",
-    max_length=63,
-)
-DEPLOYMENT_NAME = Text(
-    pattern=r"[a-z]([a-z0-9-]{0,51}[a-z0-9])?",
-    allowed="write the name of a ModelDeployment of this namespace",
-    max_length=53,
-)
 
 
 class WeightsPrecision(StrEnum):
@@ -93,42 +48,6 @@ class OnMismatch(StrEnum):
 
     STALL = "Stall"
     WARN = "Warn"
-
-
-class EngineName(StrEnum):
-    """The inference server."""
-
-    VLLM = "vllm"
-    SGLANG = "sglang"
-    LLAMACPP = "llamacpp"
-    TGI = "tgi"
-    CUSTOM = "custom"
-
-
-class CudaGraphs(StrEnum):
-    """Whether the engine captures CUDA graphs. Not On and Off: YAML reads those as true and false."""
-
-    AUTO = "Auto"
-    DISABLED = "Disabled"
-
-
-class PrefixCaching(StrEnum):
-    """Whether the engine keeps the KV cache of common prefixes."""
-
-    AUTO = "Auto"
-    ENABLED = "Enabled"
-    DISABLED = "Disabled"
-
-
-class SpeculationMethod(StrEnum):
-    """Where the drafted tokens come from."""
-
-    MTP = "mtp"
-    EAGLE = "eagle"
-    EAGLE3 = "eagle3"
-    MEDUSA = "medusa"
-    DRAFT = "draft"
-    NGRAM = "ngram"
 
 
 class Sharing(StrEnum):
@@ -201,67 +120,6 @@ class Serving(ApiModel):
     tokens_per_sequence: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     """Tokens that a sequence is expected to hold. The KV cache is sized for concurrency times tokensPerSequence,
     and for at least one sequence of contextLength. Left out: contextLength."""
-
-
-class Engine(ApiModel):
-    """The inference server and its settings."""
-
-    name: EngineName = EngineName.VLLM
-    """The inference server: vllm, sglang, llamacpp, tgi, or custom (any image; it gets its share in the environment and
-    needs engine.image and memory.perGPU)."""
-    version: Annotated[str, VERSION] = "0.33.0"
-    """Version of the engine: selects its flags and how it uses memory; the image's tag follows it. The default is a
-    version of vLLM; name one for any other engine."""
-    image: Annotated[str, IMAGE] | None = None
-    """Container image. Left out: the engine's public image of this version."""
-    args: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=64)
-    """Arguments that are appended to the engine's own. A flag that vrampack sets from another field is refused."""
-    max_batched_tokens: int = Field(default=8192, ge=1, le=1_048_576)
-    """Tokens of one forward pass; always passed to the engine. It bounds the memory of activations."""
-    cuda_graphs: CudaGraphs = CudaGraphs.AUTO
-    """Auto captures CUDA graphs as the engine does by default; Disabled captures none, which saves memory and costs
-    latency."""
-    prefix_caching: PrefixCaching = PrefixCaching.AUTO
-    """Whether the KV cache of common prefixes is kept: Auto (as the engine does by default), Enabled or Disabled.
-    Hybrid models keep more than one state for each sequence with it."""
-    images_per_prompt: int = Field(default=1, ge=0, le=64)
-    """Images that one prompt of a multimodal model may hold; bounds the encoder's memory. 0 leaves the encoder out."""
-
-
-class Parallelism(ApiModel):
-    """How one replica is split over GPUs of one node."""
-
-    tensor: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)
-    """Tensor parallel size: each layer is split over this many GPUs."""
-    pipeline: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)
-    """Pipeline parallel size: the layers are dealt out to this many stages."""
-    data: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)
-    """Data parallel size inside one replica."""
-    expert: bool = False
-    """Expert parallelism: experts are dealt out to the GPUs instead of being split."""
-    decode_context: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)
-    """Decode context parallel size: the KV cache of a sequence is split over this many of the tensor parallel GPUs."""
-
-
-class Speculation(ApiModel):
-    """Speculative decoding."""
-
-    method: SpeculationMethod
-    """Where drafted tokens come from: mtp (the model's own heads), eagle, eagle3, medusa or draft (a draftModel), or
-    ngram (the prompt)."""
-    draft_model: Annotated[str, DRAFT_SOURCE] = ""
-    """Source of the draft model, hf://ORG/NAME or pvc://CLAIM/PATH; for the methods eagle, eagle3, medusa and draft."""
-    tokens: int = Field(ge=1, le=32)
-    """Tokens drafted in each step."""
-
-
-class Adapters(ApiModel):
-    """LoRA adapters."""
-
-    max: int = Field(ge=1, le=128)
-    """Adapters that are on the GPU at once."""
-    max_rank: int = Field(default=16, ge=1, le=512)
-    """Highest rank of an adapter: 1, 8, 16, 32, 64, 128, 256, 320 or 512."""
 
 
 class MemoryOverride(ApiModel):

@@ -4,28 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vrampack.api.common import ApiModel, Condition, Quantity, Text
-from vrampack.api.modeldeployment import (
-    CLAIM_SOURCE,
-    FILE,
-    HUB_SOURCE,
-    MAX_TOKENS,
-    REVISION,
-    EngineName,
-    Parallelism,
-    WeightsPrecision,
-)
+from vrampack.api.common import ApiModel, Condition, Quantity
+from vrampack.api.engine import EngineName, Parallelism
+from vrampack.api.modeldeployment import MAX_TOKENS, WeightsPrecision
+from vrampack.api.texts import DIGEST, FILE, REVISION, WEIGHTS_SOURCE
 
-WEIGHTS_SOURCE = Text(
-    pattern=f"{HUB_SOURCE}|{CLAIM_SOURCE}",
-    allowed="write where the engine loads the weights from: hf://ORG/NAME or pvc://CLAIM/PATH",
-    max_length=512,
-)
-DIGEST = Text(
-    pattern=r"(sha256:[0-9a-f]{64})?",
-    allowed="write sha256: and 64 hexadecimal digits, or leave it out",
-    max_length=71,
-)
 MAX_SIZE = 2**31 - 1
 
 
