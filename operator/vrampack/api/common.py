@@ -8,7 +8,7 @@ stands at the field that it is about.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -56,6 +56,15 @@ class Rule:
     message_expression: str | None = None
     field_path: str | None = None
     """The field below the one that carries the rule, such as ``.tokensPerSequence``."""
+
+
+AS_SET: Final[dict[str, Any]] = {"x-kubernetes-list-type": "set"}
+"""For ``json_schema_extra`` of a list without duplicates."""
+
+
+def by_key(*keys: str) -> dict[str, Any]:
+    """For ``json_schema_extra`` of a list whose entries these fields tell apart: several writers can share it."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
 def rules(*given: Rule) -> dict[str, Any]:
@@ -107,12 +116,37 @@ class Quantity(str):
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
             "maxLength": 32,
-        } | rules(
-            Rule(
-                rule="type(self) == int ? self >= 0 : isQuantity(self) && quantity(self).sign() >= 0",
-                message="write a quantity of 0 or more, such as 24Gi or 1500Mi",
-            )
-        )
+        } | AtLeast("0").rules()
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """Annotates a `Quantity`: the least value that makes sense, as a quantity."""
+
+    minimum: str
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words. A forgotten suffix is the usual mistake."""
+        return f"write a quantity of at least {self.minimum}, such as 24Gi; without a suffix it is bytes"
+
+    def check(self, value: Quantity) -> Quantity:
+        """Raises ValueError for a smaller one."""
+        if parse_quantity(value) < parse_quantity(self.minimum):
+            raise ValueError(self.allowed)
+        return value
+
+    def rules(self) -> dict[str, Any]:
+        """The same for the API server."""
+        text = "string(self)"
+        compared = f"quantity({text}).compareTo(quantity('{self.minimum}')) >= 0"
+        return rules(Rule(rule=f"isQuantity({text}) && {compared}", message=self.allowed))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(schema) | self.rules()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from vrampack.api.common import ApiModel
+from vrampack.api.common import ApiModel, Rule, rules
+from vrampack.api.reserved import vllm_argument_rules
 from vrampack.api.texts import DRAFT_SOURCE, IMAGE, VERSION
 
 MAX_GPUS_PER_REPLICA = 64
+_DRAFTING = "self.method in ['eagle', 'eagle3', 'medusa', 'draft']"
 
 
 class EngineName(StrEnum):
@@ -50,6 +52,22 @@ class SpeculationMethod(StrEnum):
 class Engine(ApiModel):
     """The inference server and its settings."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="self.name in ['vllm', 'custom'] || self.version != '0.33.0'",
+                message="0.33.0, the default, is a version of vllm: name the version of this engine",
+                field_path=".version",
+            ),
+            Rule(
+                rule="self.name != 'custom' || has(self.image)",
+                message="a custom engine has no image of its own: name one",
+                field_path=".image",
+            ),
+            *vllm_argument_rules(),
+        )
+    )
+
     name: EngineName = EngineName.VLLM
     """The inference server: vllm, sglang, llamacpp, tgi, or custom (any image; it gets its share in the environment and
     needs engine.image and memory.perGPU)."""
@@ -75,6 +93,21 @@ class Engine(ApiModel):
 class Parallelism(ApiModel):
     """How one replica is split over GPUs of one node."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule=f"self.tensor * self.pipeline * self.data <= {MAX_GPUS_PER_REPLICA}",
+                message="a replica is on one node: keep tensor times pipeline times data at "
+                f"{MAX_GPUS_PER_REPLICA} GPUs or fewer",
+            ),
+            Rule(
+                rule="self.tensor % self.decodeContext == 0",
+                message="decodeContext splits the tensor parallel GPUs evenly: write a divisor of tensor",
+                field_path=".decodeContext",
+            ),
+        )
+    )
+
     tensor: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)
     """Tensor parallel size: each layer is split over this many GPUs."""
     pipeline: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)
@@ -90,6 +123,21 @@ class Parallelism(ApiModel):
 class Speculation(ApiModel):
     """Speculative decoding."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule=f"!({_DRAFTING}) || (has(self.draftModel) && self.draftModel != '')",
+                message="the methods eagle, eagle3, medusa and draft need a draftModel: name its source",
+                field_path=".draftModel",
+            ),
+            Rule(
+                rule=f"{_DRAFTING} || !has(self.draftModel) || self.draftModel == ''",
+                message="the methods mtp and ngram have no draft model: leave draftModel out",
+                field_path=".draftModel",
+            ),
+        )
+    )
+
     method: SpeculationMethod
     """Where drafted tokens come from: mtp (the model's own heads), eagle, eagle3, medusa or draft (a draftModel), or
     ngram (the prompt)."""
@@ -104,5 +152,15 @@ class Adapters(ApiModel):
 
     max: int = Field(ge=1, le=128)
     """Adapters that are on the GPU at once."""
-    max_rank: int = Field(default=16, ge=1, le=512)
+    max_rank: int = Field(
+        default=16,
+        ge=1,
+        le=512,
+        json_schema_extra=rules(
+            Rule(
+                rule="self in [1, 8, 16, 32, 64, 128, 256, 320, 512]",
+                message="engines take 1, 8, 16, 32, 64, 128, 256, 320 or 512: write the next higher one",
+            )
+        ),
+    )
     """Highest rank of an adapter: 1, 8, 16, 32, 64, 128, 256, 320 or 512."""

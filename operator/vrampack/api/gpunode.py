@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vrampack.api.common import ApiModel, Condition, Quantity
+from vrampack.api.common import ApiModel, Condition, Quantity, by_key
 from vrampack.api.gpupool import InjectionStyle
 from vrampack.api.texts import GPU_UUID
 
@@ -33,7 +33,7 @@ class GPUSpec(ApiModel):
 class GPUNodeSpec(ApiModel):
     """What the admin says about the node's GPUs."""
 
-    gpus: tuple[GPUSpec, ...] = Field(default=(), max_length=MAX_GPUS)
+    gpus: tuple[GPUSpec, ...] = Field(default=(), max_length=MAX_GPUS, json_schema_extra=by_key("uuid"))
     """GPUs to cordon, or to reserve memory on. A GPU that is not listed is used as the pool says."""
 
 
@@ -148,9 +148,9 @@ class GPUNodeStatus(ApiModel):
     """When the agent last wrote. Whether it is alive says its Lease."""
     summary: NodeSummary | None = None
     """Words for the columns of kubectl get."""
-    gpus: tuple[GPUStatus, ...] | None = Field(default=None, max_length=MAX_GPUS)
+    gpus: tuple[GPUStatus, ...] | None = Field(default=None, max_length=MAX_GPUS, json_schema_extra=by_key("uuid"))
     """The node's GPUs."""
     node: NodeFree | None = None
     """What the node has left besides GPUs."""
-    conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16)
+    conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16, json_schema_extra=by_key("type"))
     """Reporting (the agent is alive), Healthy, Overcommitted (claims and foreign use exceed a GPU)."""

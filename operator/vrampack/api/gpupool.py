@@ -3,10 +3,20 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from vrampack.api.common import ApiModel, Condition, Percentage, Quantity
+from vrampack.api.common import ApiModel, Condition, Percentage, Quantity, Rule, by_key, rules
 from vrampack.api.texts import RUNTIME_CLASS
+
+Labels = dict[str, Annotated[str, Field(max_length=63)]]
+_KEY = "([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_VALUE = "([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
+LABEL_RULES = rules(
+    Rule(
+        rule=f"self.all(k, k.matches('^{_KEY}$') && self[k].matches('^{_VALUE}$'))",
+        message="write labels as Kubernetes has them, such as example.com/gpu-team: research",
+    )
+)
 
 
 class Mechanism(StrEnum):
@@ -64,6 +74,16 @@ class SelectorOperator(StrEnum):
 class LabelRequirement(ApiModel):
     """One requirement on a label."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
+                message="In and NotIn need values; Exists and DoesNotExist have none",
+                field_path=".values",
+            )
+        )
+    )
+
     key: str = Field(min_length=1, max_length=317)
     """Key of the label."""
     operator: SelectorOperator
@@ -75,7 +95,7 @@ class LabelRequirement(ApiModel):
 class LabelSelector(ApiModel):
     """Labels that an object must have. An empty one selects everything."""
 
-    match_labels: dict[str, Annotated[str, Field(max_length=63)]] = Field(default_factory=dict, max_length=16)
+    match_labels: Labels = Field(default_factory=dict, max_length=16, json_schema_extra=LABEL_RULES)
     """Labels with their values; all must match."""
     match_expressions: tuple[LabelRequirement, ...] = Field(default=(), max_length=16)
     """Requirements on labels; all must hold."""
@@ -97,14 +117,25 @@ class Moves(ApiModel):
     """Never, Suggest (moves are listed in status) or Evict (they are made, by the Eviction API)."""
     per_placement: int = Field(default=2, ge=1, le=16)
     """Most moves that may make room for one replica."""
-    per_hour: int = Field(default=6, ge=0, le=3600)
+    per_hour: int = Field(default=6, ge=1, le=3600)
     """Most moves in an hour."""
 
 
 class GPUPoolSpec(ApiModel):
     """How the GPUs of a set of nodes are shared."""
 
-    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(default_factory=dict, max_length=16)
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="self.injectionStyle != 'NRI' || self.runtimeClassName == ''",
+                message="where GPUs are injected by NRI there is no RuntimeClass, and pods that name one stay Pending: "
+                'write runtimeClassName: ""',
+                field_path=".runtimeClassName",
+            )
+        )
+    )
+
+    node_selector: Labels = Field(default_factory=dict, max_length=16, json_schema_extra=LABEL_RULES)
     """Labels that a node must have to belong to the pool. Empty: every node with GPUs. Where two pools match one node,
     the first by name has it."""
     runtime_class_name: Annotated[str, RUNTIME_CLASS] = "nvidia"
@@ -178,5 +209,5 @@ class GPUPoolStatus(ApiModel):
     """Moves that would make room."""
     bound: PackingBound | None = None
     """How far the packing is from the best one possible."""
-    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
     """Ready, and Overlap where another pool matches the same node."""

@@ -3,10 +3,12 @@
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from vrampack.api.common import ApiModel, Percentage, Quantity
+from vrampack.api.common import AS_SET, ApiModel, AtLeast, Percentage, Quantity, Rule, rules
 from vrampack.api.engine import Adapters, Engine, Parallelism, Speculation
+from vrampack.api.names import ENGINE_CONTAINER
+from vrampack.api.podtemplate import overlay_schema
 from vrampack.api.texts import DEPLOYMENT_NAME, FILE, OBJECT_NAME, PRODUCT, REVISION, SOURCE
 
 MAX_TOKENS = 16_777_216
@@ -85,6 +87,21 @@ class SecretKeyRef(ApiModel):
 class ModelRef(ApiModel):
     """Which model."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="self.source.startsWith('hf://') || !has(self.revision) || self.revision == ''",
+                message="only a hf:// source has revisions: leave revision out",
+                field_path=".revision",
+            ),
+            Rule(
+                rule="self.source.startsWith('hf://') || !has(self.tokenSecretRef)",
+                message="only a hf:// source needs a token: leave tokenSecretRef out",
+                field_path=".tokenSecretRef",
+            ),
+        )
+    )
+
     source: Annotated[str, SOURCE]
     """Where the model comes from: hf://ORG/NAME (a repository of the Hugging Face hub), pvc://CLAIM/PATH (a folder of a
     PersistentVolumeClaim in this namespace) or profile://NAME (a ModelProfile that was written by hand)."""
@@ -112,6 +129,16 @@ class Precision(ApiModel):
 class Serving(ApiModel):
     """The load that must be served at once; memory follows it."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="!has(self.tokensPerSequence) || self.tokensPerSequence <= self.contextLength",
+                message="no sequence is longer than contextLength: lower tokensPerSequence, or leave it out",
+                field_path=".tokensPerSequence",
+            )
+        )
+    )
+
     context_length: int = Field(ge=1, le=MAX_TOKENS)
     """Tokens of the longest sequence (prompt and answer) that must be served."""
     concurrency: int = Field(ge=1, le=MAX_SEQUENCES)
@@ -125,7 +152,7 @@ class Serving(ApiModel):
 class MemoryOverride(ApiModel):
     """Figures that replace vrampack's own."""
 
-    per_gpu: Quantity | None = None
+    per_gpu: Annotated[Quantity, AtLeast("64Mi")] | None = None
     """Memory on each GPU of a replica, such as 20Gi. Replaces the estimate, which then says method Declared."""
     headroom: Percentage | None = None
     """Share of the estimate that is kept free on top, such as 3%. Left out: the pool's."""
@@ -136,13 +163,15 @@ class PlacementSpec(ApiModel):
 
     pool: Annotated[str, OBJECT_NAME] = "default"
     """Name of the GPUPool. The pool default is there without an object."""
-    gpu_products: tuple[Annotated[str, PRODUCT], ...] = Field(default=(), max_length=16)
+    gpu_products: tuple[Annotated[str, PRODUCT], ...] = Field(default=(), max_length=16, json_schema_extra=AS_SET)
     """GPU products that are allowed, as in the node label nvidia.com/gpu.product. Empty: any."""
     sharing: Sharing = Sharing.SHARED
     """Shared: other models may use the rest of the GPU. Exclusive: the whole GPU is this replica's."""
     spread: SpreadPolicy = SpreadPolicy.PREFER
     """Replicas of this model on different nodes: Prefer, Require or Ignore."""
-    avoid_models: tuple[Annotated[str, DEPLOYMENT_NAME], ...] = Field(default=(), max_length=32)
+    avoid_models: tuple[Annotated[str, DEPLOYMENT_NAME], ...] = Field(
+        default=(), max_length=32, json_schema_extra=AS_SET
+    )
     """ModelDeployments of this namespace that must never share a GPU with this one."""
 
 
@@ -155,6 +184,34 @@ class ServiceSpec(ApiModel):
 
 class ModelDeploymentSpec(ApiModel):
     """What is served, at which precision and for how much load."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="self.engine.maxBatchedTokens >= self.serving.concurrency",
+                message="each sequence takes at least one token of a forward pass, so an engine refuses fewer batched "
+                "tokens than sequences: raise maxBatchedTokens, or lower serving.concurrency",
+                field_path=".engine.maxBatchedTokens",
+            ),
+            Rule(
+                rule="self.engine.name != 'custom' || (has(self.memory) && has(self.memory.perGPU))",
+                message="the memory of a custom engine can't be estimated: name it",
+                field_path=".memory.perGPU",
+            ),
+            Rule(
+                rule="self.engine.name in ['llamacpp', 'custom'] || !(self.precision.kvCache in ['q8_0', 'q4_0'])",
+                message="only llamacpp keeps its KV cache as q8_0 or q4_0: write fp8, int8 or nvfp4",
+                field_path=".precision.kvCache",
+            ),
+            Rule(
+                rule="self.engine.name == 'custom' || !has(self.podTemplate) || !has(self.podTemplate.spec) || "
+                "!has(self.podTemplate.spec.containers) || self.podTemplate.spec.containers.all(c, "
+                f"c.name != '{ENGINE_CONTAINER}' || !has(c.command))",
+                message="vrampack sets the command of the engine: use spec.engine.args, or spec.engine.name custom",
+                field_path=".podTemplate.spec.containers",
+            ),
+        )
+    )
 
     model: ModelRef
     """Which model is served, and where its files are."""
@@ -183,5 +240,6 @@ class ModelDeploymentSpec(ApiModel):
     first), or Auto (surges only where the memory for it is free)."""
     service: ServiceSpec = ServiceSpec()
     """The Service in front of the replicas."""
-    pod_template: dict[str, Any] = Field(default_factory=dict)
-    """Overlay on the pods of the replicas."""
+    pod_template: Annotated[dict[str, Any], WithJsonSchema(overlay_schema())] = Field(default_factory=dict)
+    """Overlay on the pods of the replicas: nodeSelector, tolerations, volumes, resources, imagePullSecrets, sidecars, …
+    What decides which GPU a pod gets is refused."""

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from vrampack.api.common import ApiModel, Condition, Quantity
+from vrampack.api.common import ApiModel, Condition, Quantity, by_key
 
 MAX_PLACEMENTS = 64
 
@@ -92,7 +92,7 @@ class EstimateStatus(ApiModel):
     """RAM that a pod needs: the default of its request."""
     shared_memory: Quantity | None = None
     """Size of /dev/shm in a pod."""
-    by_product: tuple[ProductEstimate, ...] = Field(default=(), max_length=16)
+    by_product: tuple[ProductEstimate, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("product"))
     """Memory on each GPU by product, where products differ."""
     method: EstimateMethod | None = None
     """Computed (from the architecture), Measured (calibrated on earlier runs) or Declared (spec.memory.perGPU)."""
@@ -122,7 +122,7 @@ class PlacementStatus(ApiModel):
     """Name of the pod."""
     node: str = Field(min_length=1, max_length=253)
     """Name of the node."""
-    gpus: tuple[PlacedGPU, ...] = Field(max_length=64)
+    gpus: tuple[PlacedGPU, ...] = Field(max_length=64, json_schema_extra=by_key("uuid"))
     """GPUs of the replica."""
 
 
@@ -182,11 +182,13 @@ class ModelDeploymentStatus(ApiModel):
     """The model as it was resolved."""
     estimate: EstimateStatus | None = None
     """Memory that a replica needs on each GPU, term by term."""
-    placements: tuple[PlacementStatus, ...] = Field(default=(), max_length=MAX_PLACEMENTS)
+    placements: tuple[PlacementStatus, ...] = Field(
+        default=(), max_length=MAX_PLACEMENTS, json_schema_extra=by_key("pod")
+    )
     """Placed replicas and their GPUs; at most 64 of them."""
     placements_omitted: int | None = Field(default=None, ge=0)
     """Placed replicas that the list leaves out."""
-    waiting: tuple[WaitingStatus, ...] = Field(default=(), max_length=16)
+    waiting: tuple[WaitingStatus, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("reason"))
     """Why replicas have no GPU, grouped by reason."""
-    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
     """Ready, Reconciling, Stalled, Estimated, Scheduled, PrecisionVerified, WithinBudget, ModelUnchanged."""

@@ -1,10 +1,11 @@
 """ModelProfile: the facts of one model at one revision, and what was measured of it."""
 
+from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from vrampack.api.common import ApiModel, Condition, Quantity
+from vrampack.api.common import ApiModel, AtLeast, Condition, Quantity, Rule, by_key, rules
 from vrampack.api.engine import EngineName, Parallelism
 from vrampack.api.modeldeployment import MAX_TOKENS, WeightsPrecision
 from vrampack.api.texts import DIGEST, FILE, REVISION, WEIGHTS_SOURCE
@@ -12,8 +13,41 @@ from vrampack.api.texts import DIGEST, FILE, REVISION, WEIGHTS_SOURCE
 MAX_SIZE = 2**31 - 1
 
 
+class ComputeType(StrEnum):
+    """The type that a model computes in, as config.json writes it."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
 class ArchitectureSpec(ApiModel):
     """The fields of config.json that the estimate needs. Counts are of the whole model, sizes in elements."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="self.attentionHeads % self.kvHeads == 0",
+                message="query heads share heads of keys and values evenly: write a divisor of attentionHeads",
+                field_path=".kvHeads",
+            ),
+            Rule(
+                rule="self.experts > 0 || self.intermediateSize > 0",
+                message="a dense model has a feed-forward layer: write its width",
+                field_path=".intermediateSize",
+            ),
+            Rule(
+                rule="self.expertsPerToken <= self.experts && (self.experts == 0) == (self.expertsPerToken == 0)",
+                message="a token uses at least one expert and at most all of them; a dense model has none",
+                field_path=".expertsPerToken",
+            ),
+            Rule(
+                rule="(self.experts == 0) == (self.expertIntermediateSize == 0)",
+                message="experts have a width; a dense model has none",
+                field_path=".expertIntermediateSize",
+            ),
+        )
+    )
 
     model_type: str = Field(min_length=1, max_length=64)
     """Family, as model_type of config.json: llama, qwen3, mixtral, …"""
@@ -31,7 +65,7 @@ class ArchitectureSpec(ApiModel):
     """Heads of keys and values (num_key_value_heads); as many as attentionHeads without grouped queries."""
     head_dim: int = Field(ge=1, le=8192)
     """Elements of one head (head_dim, or hidden_size / num_attention_heads)."""
-    dtype: str = Field(min_length=1, max_length=32)
+    dtype: ComputeType
     """Computation type as config.json writes it: bfloat16, float16 or float32."""
     max_context: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     """Longest sequence that the model allows, in tokens (max_position_embeddings). Left out: not known."""
@@ -56,7 +90,18 @@ class ArchitectureSpec(ApiModel):
 class WeightFiles(ApiModel):
     """Bytes of the tensors that the engine loads."""
 
-    bytes: Quantity
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="quantity(string(self.bytes)).compareTo(quantity(string(self.embeddingBytes))"
+                ".add(quantity(string(self.replicatedBytes)))) >= 0",
+                message="embeddingBytes and replicatedBytes are parts of bytes: together they can't be more",
+                field_path=".bytes",
+            )
+        )
+    )
+
+    bytes: Annotated[Quantity, AtLeast("1")]
     """Bytes of all tensors that the engine loads."""
     by_dtype: dict[str, Quantity] = Field(default_factory=dict, max_length=32)
     """Bytes of the tensors of each type, named as in the safetensors header: BF16, F32, F8_E4M3, …"""
@@ -68,6 +113,17 @@ class WeightFiles(ApiModel):
 
 class ModelProfileSpec(ApiModel):
     """The facts of one model at one revision. Written by vrampack, or by hand for clusters without a model hub."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                rule="!self.source.startsWith('hf://') || "
+                "(has(self.revision) && self.revision.matches('^([0-9a-f]{40}|[0-9a-f]{64})$'))",
+                message="facts hold for one commit: write it in full (40 hexadecimal digits)",
+                field_path=".revision",
+            )
+        )
+    )
 
     source: Annotated[str, WEIGHTS_SOURCE]
     """Where the engine loads the weights from: hf://ORG/NAME or pvc://CLAIM/PATH."""
@@ -81,7 +137,9 @@ class ModelProfileSpec(ApiModel):
     """Parameters of the checkpoint."""
     weight_files: WeightFiles
     """Bytes of the tensors that the engine loads."""
-    precision: WeightsPrecision
+    precision: WeightsPrecision = Field(
+        json_schema_extra=rules(Rule(rule="self != 'Auto'", message="a fact is not Auto: name the precision"))
+    )
     """Precision of the weights in the checkpoint."""
     weights_digest: Annotated[str, DIGEST] = ""
     """Digest over the weight files. Left out: ModelUnchanged is not checked."""
@@ -146,5 +204,5 @@ class ModelProfileStatus(ApiModel):
     """Words for the columns of kubectl get."""
     measurements: tuple[Measurement, ...] = Field(default=(), max_length=64)
     """Memory that was measured on real runs."""
-    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
     """Ready: whether the estimate knows every part of this architecture."""
