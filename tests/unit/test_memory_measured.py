@@ -66,14 +66,6 @@ MODELS: dict[str, tuple[Architecture, int]] = {
 
 
 @pytest.fixture(scope="module")
-def shared_data() -> Path:
-    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the shared data are not beside this repository")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def runs(shared_data: Path) -> list[dict[str, str]]:
     """Runs of vLLM's second engine core with models that the estimate knows."""
     with (shared_data / "measurements" / "engine_memory.csv").open(newline="") as table:

@@ -21,7 +21,7 @@ def _check_formats(architecture: Architecture, weights: Weights) -> None:
     if architecture.model_type not in KNOWN_FAMILIES:
         raise UnsupportedModelError(
             unknown=f"model_type {architecture.model_type}",
-            detail=f"how this family uses memory is not known yet; known: {', '.join(sorted(KNOWN_FAMILIES))}",
+            detail="how this family uses memory is not known yet",
         )
     if architecture.dtype not in DTYPE_BYTES:
         raise UnsupportedModelError(

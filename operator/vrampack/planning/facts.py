@@ -1,0 +1,41 @@
+"""A ModelProfile's spec as the estimate takes it."""
+
+from vrampack.api.modeldeployment import WeightsPrecision
+from vrampack.api.modelprofile import ModelProfileSpec
+from vrampack.errors import InvalidInputError
+from vrampack.memory.architecture import Architecture, Weights
+
+
+def architecture_and_weights(spec: ModelProfileSpec) -> tuple[Architecture, Weights]:
+    """What the estimate needs of a profile, whether vrampack wrote it or a person did.
+
+    Raises InvalidInputError, with the field, for figures that contradict each other.
+    """
+    files = spec.weight_files
+    total, embedding, replicated = files.bytes.bytes, files.embedding_bytes.bytes, files.replicated_bytes.bytes
+    if embedding + replicated > total:
+        raise InvalidInputError(
+            field="spec.weightFiles.bytes",
+            value=files.bytes,
+            allowed=f"at least embeddingBytes and replicatedBytes together, {embedding + replicated} bytes",
+        )
+    if spec.precision is WeightsPrecision.AUTO:
+        raise InvalidInputError(
+            field="spec.precision", value=spec.precision.value, allowed="the precision that the files are stored in"
+        )
+    shape = spec.architecture
+    if shape.attention_heads % shape.kv_heads:
+        raise InvalidInputError(
+            field="spec.architecture.kvHeads",
+            value=shape.kv_heads,
+            allowed=f"a divisor of attentionHeads, {shape.attention_heads}",
+        )
+    architecture = Architecture(**{name: getattr(shape, name) for name in type(shape).model_fields})
+    weights = Weights(
+        total=total,
+        parameters=spec.parameters,
+        precision=spec.precision.value,
+        embedding=embedding,
+        replicated=replicated,
+    )
+    return architecture, weights
