@@ -37,27 +37,32 @@ def check(args: Sequence[str], *, flags: Flags) -> None:
     """Raises InvalidInputError for the first argument that is not known to leave GPU memory alone."""
     position = 0
     while position < len(args):
-        name, has_value = _flag(args[position], position)
-        spellings = frozenset(_spellings(name))
-        _refuse_known(args[position], position, spellings, flags)
-        following = _values_after(args, position + 1)
-        if spellings & flags.switches and not has_value:
-            position += 1
-        elif name in flags.values and (has_value or following):
-            position += 1 if has_value else 2
-        elif name in flags.lists and (has_value or following):
-            position += 1 if has_value else 1 + following
-        elif spellings & flags.switches:
-            raise _refused(args[position], position, "this flag takes no value")
-        elif name in flags.values or name in flags.lists:
-            raise _refused(args[position], position, "this flag needs a value")
-        else:
-            raise _refused(
-                args[position],
-                position,
-                f"it is not among the arguments of {flags.engine} that are known to leave GPU memory alone; leave it "
-                "out, or use engine custom, where you declare the memory yourself",
-            )
+        position += _length(args, position, flags)
+
+
+def _length(args: Sequence[str], position: int, flags: Flags) -> int:
+    """How many arguments the flag at this position takes up, itself included."""
+    argument = args[position]
+    name, has_value = _flag(argument, position)
+    spellings = frozenset(_spellings(name))
+    _refuse_known(argument, position, spellings, flags)
+    if spellings & flags.switches:
+        if has_value:
+            raise _refused(argument, position, "this flag takes no value")
+        return 1
+    if name not in flags.values and name not in flags.lists:
+        raise _refused(
+            argument,
+            position,
+            f"it is not among the arguments of {flags.engine} that are known to leave GPU memory alone; leave it out, "
+            "or use engine custom, where you declare the memory yourself",
+        )
+    if has_value:
+        return 1
+    following = _values_after(args, position + 1)
+    if following == 0:
+        raise _refused(argument, position, "this flag needs a value")
+    return 1 + (following if name in flags.lists else 1)
 
 
 def _flag(argument: str, position: int) -> tuple[str, bool]:

@@ -120,6 +120,8 @@ class EngineContainer:
     args: tuple[str, ...] = ()
     volumes: tuple[Fragment, ...] = ()
     mounts: tuple[Fragment, ...] = ()
+    shared_memory: int = 0
+    """Size limit of /dev/shm in bytes; 0: the container runtime's own, which is small."""
     startup_probe: Fragment | None = None
     readiness_probe: Fragment | None = None
     liveness_probe: Fragment | None = None
@@ -174,6 +176,11 @@ def hub_environment(given: EngineInput) -> tuple[Fragment, ...]:
     if given.hub_endpoint is not None:
         variables.append(literal("HF_ENDPOINT", given.hub_endpoint))
     return tuple(variables)
+
+
+def shared_memory(given: EngineInput) -> int:
+    """Ranks of one replica talk through /dev/shm; a single one needs no more than there is by default."""
+    return given.shared_memory if given.tensor > 1 else 0
 
 
 def literal(name: str, value: str) -> Fragment:

@@ -6,7 +6,7 @@ where the container runtime enforces the limit, a process sees a GPU of the limi
 
 from typing import Final
 
-from vrampack.engines.base import EngineContainer, EngineInput, hub_environment, share_environment
+from vrampack.engines.base import EngineContainer, EngineInput, hub_environment, share_environment, shared_memory
 from vrampack.errors import InvalidInputError
 
 CPU: Final = 1000
@@ -29,6 +29,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         port=given.port,
         env=share_environment() + hub_environment(given),
         args=given.args,
+        shared_memory=shared_memory(given),
         cpu=CPU,
         memory=given.host_memory,
         owns_command=False,

@@ -24,6 +24,7 @@ from vrampack.engines.base import (
     hub_environment,
     literal,
     share_environment,
+    shared_memory,
     startup_seconds,
 )
 from vrampack.engines.vllm_flags import FLAGS
@@ -94,6 +95,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         env=(*share_environment(), *hub_environment(given), *_environment(given, seconds)),
         volumes=volumes,
         mounts=mounts,
+        shared_memory=shared_memory(given),
         startup_probe=_probe(given.port, period=5, timeout=5, failures=-(-seconds // 5)),
         readiness_probe=_probe(given.port, period=5, timeout=5, failures=3),
         # A busy engine answers late, and a restart costs minutes: only a minute of silence is death.

@@ -1,0 +1,218 @@
+"""vLLM's command line: what is always passed, what depends on the contract and the release, and what is refused."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.replicas import FROM_CLAIM, LLAMA_8B, LLAMA_70B
+
+from vrampack.engines.base import EngineInput, is_reserved
+from vrampack.engines.registry import engine
+from vrampack.engines.vllm import container
+from vrampack.errors import InvalidInputError
+from vrampack.memory.overheads import captured_sizes
+
+
+def arguments(given: EngineInput) -> dict[str, str | None]:
+    """By flag; None: a flag without a value."""
+    pairs = (each.partition("=") for each in container(given).args)
+    return {name: value if equals else None for name, equals, value in pairs}
+
+
+def environment(given: EngineInput) -> dict[str, Any]:
+    return {each["name"]: each.get("value") for each in container(given).env}
+
+
+def test_everything_that_sizes_memory_is_explicit() -> None:
+    found = arguments(LLAMA_8B)
+    assert found["--max-model-len"] == "8192"
+    assert found["--max-num-seqs"] == "16"
+    assert found["--max-num-batched-tokens"] == "8192"
+    assert found["--tensor-parallel-size"] == "1"
+    assert found["--gpu-memory-utilization"] == "$(VRAMPACK_UTILIZATION)"
+    assert found["--kv-cache-memory-bytes"] == "$(VRAMPACK_KV_CACHE_BYTES)"
+    assert found["--max-cudagraph-capture-size"] == "32"
+
+
+def test_every_variable_that_an_argument_reads_is_there_before_it_runs() -> None:
+    built = container(LLAMA_8B)
+    present = {each["name"] for each in built.env}
+    assert {each.split("$(")[1].rstrip(")") for each in built.args if "$(" in each} <= present
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag", "value"),
+    [
+        ({"cuda_graphs": False}, "--enforce-eager", None),
+        ({"concurrency": 1000}, "--max-cudagraph-capture-size", "512"),
+        ({"concurrency": 1000, "max_batched_tokens": 256}, "--max-cudagraph-capture-size", "256"),
+        ({"prefix_caching": True}, "--enable-prefix-caching", None),
+        ({"prefix_caching": False}, "--no-enable-prefix-caching", None),
+        ({"kv_cache_precision": "fp8"}, "--kv-cache-dtype", "fp8"),
+        ({"weights_precision": "fp16", "kv_cache_precision": "fp16"}, "--dtype", "float16"),
+        ({"weights_precision": "fp32", "kv_cache_precision": "fp32"}, "--kv-cache-dtype", "auto"),
+        ({"weights_precision": "fp8"}, "--quantization", "fp8_per_tensor"),
+        ({"weights_precision": "fp8", "version": "0.12.0"}, "--quantization", "fp8"),
+        ({"version": "0.12.0"}, "--kv-cache-dtype", "auto"),
+        ({"version": "1.2.0"}, "--kv-cache-dtype", "bfloat16"),
+    ],
+)
+def test_flags_follow_the_spec(changes: dict[str, Any], flag: str, value: str | None) -> None:
+    found = arguments(replace(LLAMA_8B, **changes))
+    assert flag in found
+    assert found[flag] == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({}, "--quantization"),
+        ({}, "--enable-prefix-caching"),
+        ({"weights_precision": "awq", "checkpoint_precision": "awq"}, "--quantization"),
+        ({"cuda_graphs": False}, "--max-cudagraph-capture-size"),
+        ({"version": "0.12.0"}, "--shutdown-timeout"),
+    ],
+)
+def test_flags_that_are_left_out(changes: dict[str, Any], flag: str) -> None:
+    assert flag not in arguments(replace(LLAMA_8B, **changes))
+
+
+def test_the_graphs_are_those_that_the_estimate_counts() -> None:
+    for concurrency in (1, 3, 16, 100, 256, 1000):
+        largest = int(arguments(replace(LLAMA_8B, concurrency=concurrency))["--max-cudagraph-capture-size"] or 0)
+        sizes = [1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, 16)]
+        counted = captured_sizes(max_sequences=concurrency, max_batched_tokens=LLAMA_8B.max_batched_tokens)
+        assert sum(size <= largest for size in sizes) == counted
+
+
+def test_weights_from_the_hub() -> None:
+    found = arguments(LLAMA_8B)
+    assert found["--model"] == "meta-llama/Llama-3.1-8B-Instruct"
+    assert found["--revision"] == "0e9e39f249a16976918f6564b8830bc894c89659"
+    assert "HF_HUB_OFFLINE" not in environment(LLAMA_8B)
+
+
+def test_weights_from_a_claim_are_mounted_and_the_hub_is_left_alone() -> None:
+    built = container(FROM_CLAIM)
+    assert arguments(FROM_CLAIM)["--model"] == "/models/llama/8b"
+    assert "--revision" not in arguments(FROM_CLAIM)
+    assert environment(FROM_CLAIM)["HF_HUB_OFFLINE"] == "1"
+    assert {"name": "model", "mountPath": "/models", "readOnly": True} in built.mounts
+
+
+def test_a_start_may_take_as_long_as_the_weights_need() -> None:
+    """15 minutes and 50 MiB/s; vLLM's own limit on loading must not end it earlier."""
+    probe = container(LLAMA_70B).startup_probe
+    assert probe is not None
+    allowed = probe["periodSeconds"] * probe["failureThreshold"]
+    assert allowed >= 900 + LLAMA_70B.weight_bytes / (50 * 2**20)
+    assert abs(int(environment(LLAMA_70B)["VLLM_ENGINE_READY_TIMEOUT_S"]) - allowed) < probe["periodSeconds"]
+
+
+def test_shared_memory_only_for_ranks_that_talk() -> None:
+    assert container(LLAMA_8B).shared_memory == 0
+    assert container(LLAMA_70B).shared_memory == LLAMA_70B.shared_memory
+
+
+def test_image() -> None:
+    assert container(LLAMA_8B).image == "vllm/vllm-openai:v0.33.0"
+    assert container(replace(LLAMA_8B, image="mirror.example.com/vllm:x")).image == "mirror.example.com/vllm:x"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"version": "0.11.2"}, "spec.engine.version"),
+        ({"version": "latest"}, "spec.engine.version"),
+        ({"weights_precision": "gguf", "checkpoint_precision": "gguf"}, "spec.precision.weights"),
+        ({"weights_precision": "bitsandbytes", "checkpoint_precision": "bitsandbytes"}, "spec.precision.weights"),
+        ({"weights_precision": "awq"}, "spec.precision.weights"),
+        ({"weights_precision": "bf16", "checkpoint_precision": "fp8"}, "spec.precision.weights"),
+        ({"kv_cache_precision": "fp16"}, "spec.precision.kvCache"),
+        ({"kv_cache_precision": "q8_0"}, "spec.precision.kvCache"),
+    ],
+)
+def test_what_vllm_can_not_serve(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        container(replace(LLAMA_8B, **changes))
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        ("--seed=7", "--trust-remote-code", "--no-enable-log-requests"),
+        ("--disable-log-requests",),
+        ("--chat_template", "/templates/a.jinja", "--root-path=/v1"),
+        ("--api-key", "a", "b", "--max-log-len", "-1"),
+        ("--default-chat-template-kwargs.enable_thinking", "false"),
+    ],
+)
+def test_arguments_that_leave_memory_alone_are_passed_on(args: tuple[str, ...]) -> None:
+    assert container(replace(LLAMA_8B, args=args)).args[-len(args) :] == args
+
+
+@pytest.mark.parametrize(
+    ("args", "position", "word"),
+    [
+        (("--max-model-len", "4096"), 0, "spec.serving.contextLength"),
+        (("--seed=1", "--max_num_seqs=4"), 1, "spec.serving.concurrency"),
+        (("--gpu-memory-utilization=0.9",), 0, "claim"),
+        (("-tp", "2"), 0, "spec.parallelism.tensor"),
+        (("-tp=2",), 0, "spec.parallelism.tensor"),
+        (("--no-enable-prefix-caching",), 0, "spec.engine.prefixCaching"),
+        (("--disable-prefix-caching",), 0, "spec.engine.prefixCaching"),
+        (("--enable-lora",), 0, "spec.adapters"),
+        (("--speculative-config.method=mtp",), 0, "spec.speculation"),
+        (("--cpu-offload-gb", "4"), 0, "changes GPU memory"),
+        (("--swap-space=4",), 0, "changes GPU memory"),
+        (("--block-size", "32"), 0, "changes GPU memory"),
+        (("--num-gpu-blocks-override", "32"), 0, "changes GPU memory"),
+        (("--enable-sleep-mode",), 0, "changes GPU memory"),
+        (("--mamba-cache-dtype=float32",), 0, "changes GPU memory"),
+        (("--no-enable-chunked-prefill",), 0, "changes GPU memory"),
+        (("--gpu-memory-util=0.9",), 0, "engine custom"),
+        (("--something-new",), 0, "engine custom"),
+        (("-O3",), 0, "engine custom"),
+        (("--seed", "1", "2"), 2, "begins with --"),
+        (("org/model",), 0, "begins with --"),
+        (("--seed", "--trust-remote-code"), 0, "needs a value"),
+        (("--seed",), 0, "needs a value"),
+        (("--trust-remote-code=true",), 0, "no value"),
+    ],
+)
+def test_arguments_that_are_refused(args: tuple[str, ...], position: int, word: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        container(replace(LLAMA_8B, args=args))
+    assert refused.value.field == f"spec.engine.args[{position}]"
+    assert refused.value.value == args[position]
+    assert word in refused.value.allowed
+
+
+def test_variables_of_the_share_are_reserved_and_others_are_not() -> None:
+    reserved = {each["name"] for each in container(LLAMA_70B).env if is_reserved(each["name"])}
+    assert reserved == {
+        "NVIDIA_VISIBLE_DEVICES",
+        "NVIDIA_DRIVER_CAPABILITIES",
+        "NVIDIA_GPU_MEMORY_REQUEST",
+        "NVIDIA_GPU_MEMORY_LIMIT",
+        "CUDA_DEVICE_ORDER",
+        "VRAMPACK_GPUS",
+        "VRAMPACK_CLAIM_BYTES",
+        "VRAMPACK_UTILIZATION",
+        "VRAMPACK_KV_CACHE_BYTES",
+    }
+    assert is_reserved("CUDA_VISIBLE_DEVICES")
+    assert not is_reserved("HF_TOKEN")
+
+
+def test_no_container_sets_cuda_visible_devices() -> None:
+    """Older releases of vLLM crash on a UUID in it."""
+    assert "CUDA_VISIBLE_DEVICES" not in environment(LLAMA_70B)
+
+
+def test_registry() -> None:
+    assert engine("vllm") is container
+    with pytest.raises(InvalidInputError, match="custom, vllm"):
+        engine("sglang")

@@ -1,0 +1,238 @@
+"""The pod template as a whole: byte for byte as in golden/, and what an overlay can and can't do to it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.replicas import (
+    FROM_CLAIM,
+    LLAMA_8B,
+    LLAMA_8B_NEED,
+    LLAMA_70B,
+    LLAMA_70B_NEED,
+    OVERLAY,
+    TRITON,
+    TRITON_NEED,
+)
+
+from vrampack.engines import custom, vllm
+from vrampack.engines.base import EngineContainer
+from vrampack.errors import InvalidInputError
+from vrampack.planning.need import Need
+from vrampack.planning.podtemplate import pod_template, template_hash
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def render(
+    *,
+    name: str = "llama-8b",
+    engine: EngineContainer | None = None,
+    need: Need = LLAMA_8B_NEED,
+    overlay: dict[str, Any] | None = None,
+    runtime_class: str | None = "nvidia",
+    **others: Any,
+) -> dict[str, Any]:
+    return pod_template(
+        name=name,
+        engine=engine or vllm.container(LLAMA_8B),
+        need=need,
+        overlay=overlay or {},
+        runtime_class=runtime_class,
+        **others,
+    )
+
+
+def engine_of(template: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in template["spec"]["containers"] if each["name"] == "engine")
+    return found
+
+
+def variables(container: dict[str, Any]) -> dict[str, Any]:
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+
+
+TEMPLATES = {
+    "vllm": render(),
+    "vllm-from-claim": render(engine=vllm.container(FROM_CLAIM), runtime_class=None),
+    "vllm-tensor-parallel-with-overlay": render(
+        name="llama-70b",
+        engine=vllm.container(LLAMA_70B),
+        need=LLAMA_70B_NEED,
+        overlay=OVERLAY,
+        priority_class="serving",
+        unreachable_seconds=30,
+    ),
+    "custom": render(name="whisper", engine=custom.container(TRITON), need=TRITON_NEED),
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_whole_template(name: str) -> None:
+    """``UPDATE_GOLDEN=1`` writes the files anew; read the difference before you commit it."""
+    written = yaml.safe_dump(TEMPLATES[name], width=120)
+    path = GOLDEN / f"podtemplate-{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(written)
+    assert path.read_text() == written
+
+
+def test_hash_is_of_what_the_template_means() -> None:
+    milli = {"spec": {"containers": [{"name": "engine", "resources": {"requests": {"cpu": "4000m"}}}]}}
+    plain = {"spec": {"containers": [{"resources": {"requests": {"cpu": 4}}, "name": "engine"}]}}
+    assert template_hash(render(overlay=milli)) == template_hash(render(overlay=plain))
+    assert template_hash(render(overlay=milli)) != template_hash(render())
+    assert template_hash(render(need=TRITON_NEED)) != template_hash(render())
+
+
+def test_the_overlay_is_not_changed_and_rendering_twice_is_the_same() -> None:
+    before = yaml.safe_dump(OVERLAY)
+    assert render(overlay=OVERLAY) == render(overlay=OVERLAY)
+    assert yaml.safe_dump(OVERLAY) == before
+
+
+def test_what_is_ours_survives_whatever_the_overlay_replaces() -> None:
+    template = render(
+        overlay={
+            "metadata": {"labels": {"$patch": "replace", "a": "b"}, "annotations": {"$patch": "delete"}},
+            "spec": {
+                "schedulingGates": [{"$patch": "replace"}, {"name": "example.com/quota"}],
+                "containers": [{"name": "engine", "env": [{"$patch": "replace"}, {"name": "A", "value": "1"}]}],
+            },
+        }
+    )
+    assert template["metadata"]["labels"] == {
+        "a": "b",
+        "app.kubernetes.io/managed-by": "vrampack",
+        "vrampack.dev/model-deployment": "llama-8b",
+    }
+    assert list(template["metadata"]["annotations"]) == ["vrampack.dev/need"]
+    assert template["spec"]["schedulingGates"] == [{"name": "vrampack.dev/placement"}, {"name": "example.com/quota"}]
+    found = variables(engine_of(template))
+    assert found["A"] == "1"
+    assert (
+        found["NVIDIA_VISIBLE_DEVICES"]["fieldRef"]["fieldPath"]
+        == "metadata.annotations['vrampack.dev/visible-devices']"
+    )
+    assert "HF_HOME" not in found  # ours as a default only: the overlay has replaced the list
+
+
+def test_every_other_container_sees_no_gpu() -> None:
+    template = render(
+        overlay={
+            "spec": {
+                "initContainers": [{"name": "fetch", "image": "cuda:13"}],
+                "containers": [{"name": "sidecar", "image": "cuda:13", "env": [{"name": "A", "value": "1"}]}],
+            }
+        }
+    )
+    (fetch,) = template["spec"]["initContainers"]
+    (sidecar,) = (each for each in template["spec"]["containers"] if each["name"] == "sidecar")
+    assert fetch["env"] == [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}]
+    assert sidecar["env"] == [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}, {"name": "A", "value": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ([], ["nvidia.com/gpu", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]),
+        ([{"operator": "Exists"}], []),
+        (
+            [{"key": "nvidia.com/gpu", "operator": "Equal", "value": "a100", "effect": "NoSchedule"}],
+            ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"],
+        ),
+        (
+            [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoSchedule"}],
+            ["nvidia.com/gpu", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"],
+        ),
+    ],
+)
+def test_default_tolerations_only_where_the_user_says_nothing(given: list[dict[str, Any]], added: list[str]) -> None:
+    tolerations = render(overlay={"spec": {"tolerations": given}})["spec"]["tolerations"]
+    assert tolerations[: len(given)] == given
+    assert [each["key"] for each in tolerations[len(given) :]] == added
+
+
+def engine_with(**fields: Any) -> dict[str, Any]:
+    return {"spec": {"containers": [{"name": "engine", **fields}]}}
+
+
+REFUSED = {
+    "nodeName": ({"spec": {"nodeName": "n1"}}, "spec.nodeName"),
+    "schedulerName": ({"spec": {"schedulerName": "mine"}}, "spec.schedulerName"),
+    "hostNetwork": ({"spec": {"hostNetwork": True}}, "spec.hostNetwork"),
+    "runtimeClassName": ({"spec": {"runtimeClassName": "runc"}}, "spec.runtimeClassName"),
+    "our gate": ({"spec": {"schedulingGates": [{"name": "vrampack.dev/placement"}]}}, "spec.schedulingGates[0].name"),
+    "our gate, removed": (
+        {"spec": {"schedulingGates": [{"name": "vrampack.dev/placement", "$patch": "delete"}]}},
+        "spec.schedulingGates[0].name",
+    ),
+    "our label": (
+        {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}},
+        "metadata.labels[app.kubernetes.io/managed-by]",
+    ),
+    "our annotation": (
+        {"metadata": {"annotations": {"vrampack.dev/claim": "1"}}},
+        "metadata.annotations[vrampack.dev/claim]",
+    ),
+    "a name for the pods": ({"metadata": {"name": "x"}}, "metadata.name"),
+    "a label that is no text": ({"metadata": {"labels": {"tier": 1}}}, "metadata.labels[tier]"),
+    "another part of the template": ({"status": {}}, "status"),
+    "visible devices": (
+        engine_with(env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]),
+        "spec.containers[0].env[0].name",
+    ),
+    "CUDA's visible devices": (
+        engine_with(env=[{"name": "A", "value": ""}, {"name": "CUDA_VISIBLE_DEVICES", "value": "0"}]),
+        "spec.containers[0].env[1].name",
+    ),
+    "our variables, in a sidecar": (
+        {"spec": {"initContainers": [{"name": "i", "env": [{"name": "VRAMPACK_GPUS", "value": "x"}]}]}},
+        "spec.initContainers[0].env[0].name",
+    ),
+    "a GPU request": (
+        engine_with(resources={"limits": {"nvidia.com/gpu": 1}}),
+        "spec.containers[0].resources.limits[nvidia.com/gpu]",
+    ),
+    "a GPU request of the pod": (
+        {"spec": {"resources": {"requests": {"nvidia.com/mig-1g.5gb": 1}}}},
+        "spec.resources.requests[nvidia.com/mig-1g.5gb]",
+    ),
+    "privileges": (
+        engine_with(securityContext={"privileged": True}),
+        "spec.containers[0].securityContext.privileged",
+    ),
+    "the engine's command": (engine_with(command=["sh"]), "spec.containers[0].command"),
+    "the engine's arguments": (engine_with(args=[]), "spec.containers[0].args"),
+    "the engine, replaced": (engine_with(**{"$patch": "replace"}), "spec.containers[0].$patch"),
+    "the spec, replaced": ({"spec": {"$patch": "replace"}}, "spec.$patch"),
+    "all containers, replaced": (
+        {"spec": {"containers": [{"$patch": "replace"}, {"name": "other"}]}},
+        "spec.containers",
+    ),
+    "no containers": ({"spec": {"containers": None}}, "spec.containers"),
+    "an amount that is none": (
+        engine_with(resources={"requests": {"cpu": "many"}}),
+        "spec.containers[0].resources.requests.cpu",
+    ),
+    "tolerations that are no maps": ({"spec": {"tolerations": ["all"]}}, "spec.tolerations[0]"),
+    "tolerations that are no list": ({"spec": {"tolerations": {}}}, "spec.tolerations"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case: str) -> None:
+    overlay, field = REFUSED[case]
+    with pytest.raises(InvalidInputError) as refused:
+        render(overlay=overlay)
+    assert refused.value.field == f"spec.podTemplate.{field}"
+
+
+def test_a_custom_engine_may_have_a_command() -> None:
+    template = render(
+        engine=custom.container(TRITON), overlay=engine_with(command=["python3", "serve.py"], args=["-v"])
+    )
+    assert engine_of(template)["command"] == ["python3", "serve.py"]
+    assert engine_of(template)["args"] == ["-v"]
