@@ -164,6 +164,7 @@ REFUSED = {
     "schedulerName": ({"spec": {"schedulerName": "mine"}}, "spec.schedulerName"),
     "hostNetwork": ({"spec": {"hostNetwork": True}}, "spec.hostNetwork"),
     "runtimeClassName": ({"spec": {"runtimeClassName": "runc"}}, "spec.runtimeClassName"),
+    "priorityClassName": ({"spec": {"priorityClassName": "high"}}, "spec.priorityClassName"),
     "our gate": ({"spec": {"schedulingGates": [{"name": "vrampack.dev/placement"}]}}, "spec.schedulingGates[0].name"),
     "our gate, removed": (
         {"spec": {"schedulingGates": [{"name": "vrampack.dev/placement", "$patch": "delete"}]}},
@@ -230,9 +231,10 @@ def test_refused(case: str) -> None:
     assert refused.value.field == f"spec.podTemplate.{field}"
 
 
-def test_a_custom_engine_may_have_a_command() -> None:
-    template = render(
-        engine=custom.container(TRITON), overlay=engine_with(command=["python3", "serve.py"], args=["-v"])
-    )
+def test_a_custom_engine_may_have_a_command_and_has_its_arguments_elsewhere() -> None:
+    engine = custom.container(TRITON)
+    template = render(engine=engine, overlay=engine_with(command=["python3", "serve.py"]))
     assert engine_of(template)["command"] == ["python3", "serve.py"]
-    assert engine_of(template)["args"] == ["-v"]
+    assert engine_of(template)["args"] == ["--fast"]
+    with pytest.raises(InvalidInputError, match=r"spec\.engine\.args"):
+        render(engine=engine, overlay=engine_with(args=["-v"]))

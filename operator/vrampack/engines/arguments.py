@@ -6,9 +6,10 @@ flags that it knows. A list of what is allowed also catches abbreviations (``--g
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from vrampack.api.reserved import OwnedFlags
 from vrampack.errors import InvalidInputError
 
 FIELD = "spec.engine.args"
@@ -21,8 +22,8 @@ class Flags:
     """What is known of an engine's flags. Names are written as ``--with-dashes``."""
 
     engine: str
-    owned: Mapping[str, str]
-    """Flags that vrampack sets, each with the field of the ModelDeployment that decides it."""
+    owned: tuple[OwnedFlags, ...]
+    """Flags that vrampack sets."""
     memory: frozenset[str]
     """Flags that are known to change GPU memory, and that the estimate does not read."""
     switches: frozenset[str]
@@ -84,9 +85,9 @@ def _spellings(name: str) -> Iterator[str]:
 
 
 def _refuse_known(argument: str, position: int, spellings: frozenset[str], flags: Flags) -> None:
-    for name in spellings:
-        if name in flags.owned:
-            raise _refused(argument, position, f"vrampack sets {name} itself, from {flags.owned[name]}")
+    for owned in flags.owned:
+        if not spellings.isdisjoint(owned.flags) or any(name.startswith(owned.families) for name in spellings):
+            raise _refused(argument, position, f"vrampack sets {owned.names}: {owned.instead}")
     if spellings & flags.memory:
         raise _refused(
             argument, position, "it changes GPU memory in a way that the estimate does not know; leave it out"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from vrampack.api import names
+from vrampack.api.reserved import ENVIRONMENT, ENVIRONMENT_PREFIX
 from vrampack.units import MIB
 
 Fragment: TypeAlias = dict[str, Any]
@@ -27,18 +28,6 @@ STARTUP_BASE_SECONDS: Final = 900
 LOAD_BYTES_PER_SECOND: Final = 50 * MIB
 """Weights come at least this fast: less than half of what one 1 Gbit/s link carries, so that a first download which
 shares its link still ends in time. A start that is slower than this is taken for hung."""
-
-_RESERVED_NAMES: Final = frozenset(
-    {
-        VISIBLE_DEVICES,
-        "NVIDIA_DRIVER_CAPABILITIES",
-        "NVIDIA_GPU_MEMORY_REQUEST",
-        "NVIDIA_GPU_MEMORY_LIMIT",
-        "CUDA_DEVICE_ORDER",
-        "CUDA_VISIBLE_DEVICES",
-    }
-)
-_RESERVED_PREFIX: Final = "VRAMPACK_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +121,7 @@ class EngineContainer:
     memory: int
     """Request, bytes."""
     owns_command: bool
-    """Whether ``command`` and ``args`` are vrampack's alone, so that an overlay must leave them."""
+    """Whether ``command`` is vrampack's alone (or the image's), so that an overlay must leave it."""
 
 
 class Engine(Protocol):
@@ -144,7 +133,7 @@ class Engine(Protocol):
 
 def is_reserved(variable: str) -> bool:
     """Whether this environment variable is vrampack's alone: it says which GPU a container sees, and how much of it."""
-    return variable in _RESERVED_NAMES or variable.startswith(_RESERVED_PREFIX)
+    return variable in ENVIRONMENT or variable.startswith(ENVIRONMENT_PREFIX)
 
 
 def share_environment() -> tuple[Fragment, ...]:

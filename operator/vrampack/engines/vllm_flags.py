@@ -1,74 +1,21 @@
 """The flags of ``vllm serve`` (read from 0.33.0), by what they do to GPU memory."""
 
-from types import MappingProxyType
 from typing import Final
 
+from vrampack.api.reserved import VLLM_FLAGS
 from vrampack.engines.arguments import Flags
-
-_CLAIM: Final = "the claim on the GPU"
-_SPECULATION: Final = "spec.speculation"
-_ADAPTERS: Final = "spec.adapters"
-_GRAPHS: Final = "spec.engine.cudaGraphs"
-_IMAGES: Final = "spec.engine.imagesPerPrompt"
 
 FLAGS: Final = Flags(
     engine="vllm",
-    owned=MappingProxyType(
-        {
-            "--model": "spec.model.source",
-            "--revision": "spec.model.revision",
-            "--hf-token": "spec.model.tokenSecretRef",
-            "--served-model-name": "the name of the ModelDeployment",
-            "--host": "spec.service",
-            "--port": "spec.service.port",
-            "--dtype": "spec.precision.weights",
-            "--quantization": "spec.precision.weights",
-            "-q": "spec.precision.weights",
-            "--kv-cache-dtype": "spec.precision.kvCache",
-            "--max-model-len": "spec.serving.contextLength",
-            "--max-num-seqs": "spec.serving.concurrency",
-            "--max-num-batched-tokens": "spec.engine.maxBatchedTokens",
-            "--gpu-memory-utilization": _CLAIM,
-            "--device-memory-utilization": _CLAIM,
-            "--kv-cache-memory-bytes": _CLAIM,
-            "--device-ids": _CLAIM,
-            "--enforce-eager": _GRAPHS,
-            "--max-cudagraph-capture-size": _GRAPHS,
-            "--cudagraph-capture-sizes": _GRAPHS,
-            "--enable-prefix-caching": "spec.engine.prefixCaching",
-            "--shutdown-timeout": "the time that a pod has to end",
-            "--tensor-parallel-size": "spec.parallelism.tensor",
-            "-tp": "spec.parallelism.tensor",
-            "--pipeline-parallel-size": "spec.parallelism.pipeline",
-            "-pp": "spec.parallelism.pipeline",
-            "--data-parallel-size": "spec.parallelism.data",
-            "-dp": "spec.parallelism.data",
-            "--enable-expert-parallel": "spec.parallelism.expert",
-            "-ep": "spec.parallelism.expert",
-            "--decode-context-parallel-size": "spec.parallelism.decodeContext",
-            "-dcp": "spec.parallelism.decodeContext",
-            "--speculative-config": _SPECULATION,
-            "-sc": _SPECULATION,
-            "--spec-method": _SPECULATION,
-            "--spec-model": _SPECULATION,
-            "--spec-tokens": _SPECULATION,
-            "--enable-lora": _ADAPTERS,
-            "--max-loras": _ADAPTERS,
-            "--max-lora-rank": _ADAPTERS,
-            "--limit-mm-per-prompt": _IMAGES,
-            "--language-model-only": _IMAGES,
-        }
-    ),
+    owned=VLLM_FLAGS,
     memory=frozenset(
         {
             # the size and the shape of the KV cache
             "--block-size",
-            "--num-gpu-blocks-override",
             "--kv-cache-dtype-skip-layers",
             "--disable-sliding-window",
             "--disable-hybrid-kv-cache-manager",
             "--kv-transfer-config",
-            "--prefill-context-parallel-size",
             "--mamba-block-size",
             "--mamba-cache-dtype",
             "--mamba-cache-mode",
@@ -88,9 +35,6 @@ FLAGS: Final = Flags(
             "--enable-chunked-prefill",
             "--async-scheduling",
             "--enable-dbo",
-            "--compilation-config",
-            "-cc",
-            "--optimization-level",
             "--attention-backend",
             "--moe-backend",
             "--max-logprobs",
@@ -98,7 +42,6 @@ FLAGS: Final = Flags(
             "--enable-prompt-embeds",
             "--mm-processor-kwargs",
             # everything at once
-            "--config",
             "--load-format",
             "--runner",
             "--convert",

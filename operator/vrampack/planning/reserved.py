@@ -22,13 +22,14 @@ _POD_FIELDS: Final = {
     "schedulerName": "pods go through the cluster's default scheduler once they have a GPU",
     "hostNetwork": "replicas on one node would fight for the same port",
     "runtimeClassName": "it is the pool's: set runtimeClassName of the GPUPool",
+    "priorityClassName": "replicas are placed by it too: set spec.priorityClassName",
 }
 
 
 def check_overlay(overlay: Fragment, *, owns_command: bool) -> None:
     """Raises InvalidInputError for the first thing that is vrampack's own.
 
-    ``owns_command``: whether the arguments of the container ``engine`` are vrampack's.
+    ``owns_command``: whether the command of the container ``engine`` is vrampack's.
     """
     _no_directive(overlay, FIELD)
     for key, value in overlay.items():
@@ -38,7 +39,7 @@ def check_overlay(overlay: Fragment, *, owns_command: bool) -> None:
     spec = overlay.get("spec", {})
     _no_directive(spec, f"{FIELD}.spec")
     for field, reason in _POD_FIELDS.items():
-        if field in spec:
+        if spec.get(field):
             raise InvalidInputError(field=f"{FIELD}.spec.{field}", value=spec[field], allowed=reason)
     for path, gate in _maps(spec, "schedulingGates", f"{FIELD}.spec"):
         if gate.get("name") == names.GATE:
@@ -86,12 +87,12 @@ def _check_container(container: Fragment, path: str) -> None:
 
 def _check_engine(container: Fragment, path: str, *, owns_command: bool) -> None:
     _no_directive(container, path)
-    for field in ("command", "args"):
-        if owns_command and field in container:
+    for field in ("command", "args") if owns_command else ("args",):
+        if field in container:
             raise InvalidInputError(
                 field=f"{path}.{field}",
                 value=container[field],
-                allowed="vrampack writes the engine's command line; add arguments by spec.engine.args",
+                allowed="the engine's command line is made elsewhere: write its arguments in spec.engine.args",
             )
 
 
