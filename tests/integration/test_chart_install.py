@@ -1,0 +1,185 @@
+"""The chart as Kubernetes sees it: what its accounts and users may do, what upgrade and uninstall leave."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.integration.kubectl import Kubectl, until
+
+from vrampack.localcluster.cluster import LocalCluster
+
+pytestmark = pytest.mark.cluster
+
+OPERATOR = "system:serviceaccount:vrampack-system:vrampack"
+AGENT = "system:serviceaccount:vrampack-system:vrampack-agent"
+CHART = ("vrampack", str(Path(__file__).parents[2] / "charts/vrampack"), "--namespace=vrampack-system")
+
+
+async def install(cluster: LocalCluster, *values: str) -> None:
+    settings = [f"--set={value}" for value in ("operator.replicas=0", *values)]
+    await cluster.helm("upgrade", "--install", *CHART, "--create-namespace", "--wait", *settings)
+
+
+@pytest.fixture(scope="module")
+async def admin(cluster: LocalCluster) -> Kubectl:
+    await install(cluster)
+    return Kubectl(cluster=cluster)
+
+
+async def allowed(admin: Kubectl, user: str, *questions: str) -> list[bool]:
+    """Asks the authorizer all at once; a question is ``verb group/resource[/subresource][=name] [namespace]``."""
+    reviews = []
+    for question in questions:
+        verb, what, *namespace = question.split()
+        path, _, name = what.partition("=")
+        group, resource, *subresource = path.split("/")
+        attributes = {
+            "verb": verb,
+            "group": "" if group == "core" else group,
+            "resource": resource,
+            "subresource": "".join(subresource),
+            "name": name,
+            "namespace": "".join(namespace),
+        }
+        groups = ["system:authenticated", "system:serviceaccounts"]
+        reviews.append(
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SubjectAccessReview",
+                "spec": {"user": user, "groups": groups, "resourceAttributes": attributes},
+            }
+        )
+    documents = "\n---\n".join(json.dumps(review) for review in reviews)
+    answers = await admin("create", "-f", "-", "-o", "jsonpath={.status.allowed}{'\\n'}", stdin=documents)
+    return [line == "true" for line in answers.split()]
+
+
+OPERATOR_MAY = """
+    list vrampack.dev/modeldeployments | watch vrampack.dev/gpunodes | list vrampack.dev/gpupools
+    get vrampack.dev/modelprofiles | create vrampack.dev/modelprofiles | patch vrampack.dev/modelprofiles/status
+    patch vrampack.dev/modeldeployments/status team | patch vrampack.dev/gpunodes/status
+    patch vrampack.dev/gpupools/status | update vrampack.dev/modeldeployments/finalizers team
+    list core/pods | watch core/nodes | patch core/pods team | delete core/pods team | create core/pods/eviction team
+    list apps/replicasets | create apps/deployments team | patch apps/deployments team | delete apps/deployments team
+    create core/services team | patch core/services team | create policy/poddisruptionbudgets team
+    create events.k8s.io/events team | list scheduling.k8s.io/priorityclasses | list node.k8s.io/runtimeclasses
+    create coordination.k8s.io/leases vrampack-system | update coordination.k8s.io/leases=vrampack vrampack-system
+    list coordination.k8s.io/leases vrampack-system | watch coordination.k8s.io/leases vrampack-system
+"""
+OPERATOR_MAY_NOT = """
+    patch vrampack.dev/modeldeployments team | update vrampack.dev/modeldeployments team
+    delete vrampack.dev/modeldeployments team | delete vrampack.dev/modelprofiles
+    patch vrampack.dev/gpupools | patch vrampack.dev/gpunodes
+    create core/pods team | create core/pods/exec team | patch core/pods/status team | create core/pods/binding team
+    get core/secrets team | list core/secrets vrampack-system | get core/configmaps team | list core/namespaces
+    patch core/nodes | patch apps/replicasets team | create rbac.authorization.k8s.io/clusterroles
+    patch admissionregistration.k8s.io/validatingadmissionpolicies | create core/serviceaccounts/token vrampack-system
+    update coordination.k8s.io/leases=vrampack-agent-gpu-1 vrampack-system | list coordination.k8s.io/leases team
+    delete coordination.k8s.io/leases=vrampack vrampack-system | update coordination.k8s.io/leases=vrampack team
+"""
+AGENT_MAY = """
+    create vrampack.dev/gpunodes | patch vrampack.dev/gpunodes | watch vrampack.dev/gpunodes
+    patch vrampack.dev/gpunodes/status | get core/nodes | list core/pods | watch core/pods
+    create coordination.k8s.io/leases vrampack-system
+    update coordination.k8s.io/leases=vrampack-agent-gpu-1 vrampack-system
+"""
+AGENT_MAY_NOT = """
+    delete vrampack.dev/gpunodes | list vrampack.dev/modeldeployments | patch core/pods team | delete core/pods team
+    patch core/nodes | get core/secrets team | update coordination.k8s.io/leases team
+"""
+VIEW = """
+    list vrampack.dev/modeldeployments team | get vrampack.dev/modeldeployments/scale team
+    list vrampack.dev/gpunodes | list vrampack.dev/gpupools | list vrampack.dev/modelprofiles
+"""
+EDIT = """
+    create vrampack.dev/modeldeployments team | patch vrampack.dev/modeldeployments team
+    delete vrampack.dev/modeldeployments team | patch vrampack.dev/modeldeployments/scale team
+"""
+ADMIN = "create vrampack.dev/gpupools | patch vrampack.dev/gpunodes | create vrampack.dev/modelprofiles"
+NOBODY = "patch vrampack.dev/modeldeployments/status team | patch vrampack.dev/gpunodes/status"
+
+
+def questions(text: str) -> list[str]:
+    return [question.strip() for line in text.splitlines() if line for question in line.split("|")]
+
+
+@pytest.mark.parametrize(
+    ("user", "may", "may_not"),
+    [
+        pytest.param(OPERATOR, OPERATOR_MAY, OPERATOR_MAY_NOT, id="operator"),
+        pytest.param(AGENT, AGENT_MAY, AGENT_MAY_NOT, id="agent"),
+    ],
+)
+async def test_the_accounts_may_do_what_they_need_and_no_more(
+    admin: Kubectl, user: str, may: str, may_not: str
+) -> None:
+    expected = dict.fromkeys(questions(may), True) | dict.fromkeys(questions(may_not), False)
+    answers = await allowed(admin, user, *expected)
+    assert dict(zip(expected, answers, strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("role", "may", "may_not"),
+    [
+        pytest.param("view", VIEW, f"{EDIT}\n{ADMIN}", id="view"),
+        pytest.param("edit", f"{VIEW}\n{EDIT}", f"{ADMIN}\n{NOBODY}", id="edit"),
+        pytest.param("admin", f"{VIEW}\n{EDIT}\n{ADMIN}", NOBODY, id="admin"),
+    ],
+)
+async def test_the_roles_of_users_include_the_resource_kinds(admin: Kubectl, role: str, may: str, may_not: str) -> None:
+    user = f"{role}-user"
+    await admin("create", "clusterrolebinding", user, f"--clusterrole={role}", f"--user={user}")
+    expected = dict.fromkeys(questions(may), True) | dict.fromkeys(questions(may_not), False)
+
+    async def answered() -> bool:
+        answers = await allowed(admin, user, *expected)
+        return dict(zip(expected, answers, strict=True)) == expected
+
+    await until(f"role {role} is aggregated", answered)
+    await admin("delete", "clusterrolebinding", user)
+
+
+async def test_secrets_are_read_only_in_the_namespaces_listed(admin: Kubectl, cluster: LocalCluster) -> None:
+    await admin("create", "namespace", "serving")
+    await install(cluster, "hubTokens.namespaces={serving}")
+    asked = [
+        "get core/secrets serving",
+        "list core/secrets serving",
+        "patch core/secrets serving",
+        "get core/secrets team",
+    ]
+    assert await allowed(admin, OPERATOR, *asked) == [True, False, False, False]
+
+    await install(cluster)
+    assert await allowed(admin, OPERATOR, "get core/secrets serving") == [False]
+    await admin("delete", "namespace", "serving", "--wait=false")
+
+
+async def test_the_operators_pod_meets_the_restricted_standard(admin: Kubectl, cluster: LocalCluster) -> None:
+    await admin("create", "namespace", "hardened")
+    await admin("label", "namespace", "hardened", "pod-security.kubernetes.io/enforce=restricted")
+    rendered = yaml.safe_load_all((await cluster.helm("template", *CHART)).stdout)
+    deployment = next(document for document in rendered if document["kind"] == "Deployment")
+    template = deployment["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": template["spec"]}
+    await admin("-n", "hardened", "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+
+    del pod["spec"]["securityContext"]
+    complaint = await admin.refused("-n", "hardened", "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    assert "violates PodSecurity" in complaint
+    await admin("delete", "namespace", "hardened", "--wait=false")
+
+
+async def test_upgrade_and_uninstall_leave_the_resource_kinds(admin: Kubectl, cluster: LocalCluster) -> None:
+    kinds = ("get", "customresourcedefinitions", "-o", "name")
+    ours = {line for line in (await admin(*kinds)).split() if line.endswith(".vrampack.dev")}
+    assert len(ours) == 4
+    try:
+        await install(cluster, "defaults.tolerationSeconds=30")
+        await cluster.helm("uninstall", "vrampack", "--namespace=vrampack-system", "--wait")
+        assert ours <= set((await admin(*kinds)).split())
+        left = await admin("get", "validatingadmissionpolicies,clusterroles,clusterrolebindings", "-o", "name")
+        assert not [line for line in left.split() if "vrampack" in line]
+    finally:
+        await install(cluster)

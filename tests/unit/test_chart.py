@@ -1,0 +1,164 @@
+"""What the chart renders, without a cluster."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vrampack.api import names
+from vrampack.localcluster.assets import Assets
+
+ALL_ON = (
+    "agent.enabled=true",
+    "metrics.serviceMonitor.enabled=true",
+    "metrics.prometheusRule.enabled=true",
+    "networkPolicy.enabled=true",
+    "hubTokens.namespaces={serving,research}",
+    "hub.endpoint=https://hub.example.com",
+    "image.digest=sha256:" + "a" * 64,
+)
+
+Render = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def chart(repo_root: Path) -> Path:
+    return repo_root / "charts/vrampack"
+
+
+@pytest.fixture
+def helm(assets: Assets, chart: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*values: str) -> subprocess.CompletedProcess[str]:
+        command = [assets.helm, "template", "vrampack", chart, "--namespace=vrampack-system"]
+        return subprocess.run(
+            [*command, *(f"--set={value}" for value in values)], capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def render(helm: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
+    def rendered(*values: str) -> list[dict[str, Any]]:
+        done = helm(*values)
+        assert done.returncode == 0, done.stderr
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return rendered
+
+
+def one(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (document,) = (found for found in documents if (found["kind"], found["metadata"]["name"]) == (kind, name))
+    return document
+
+
+def test_the_chart_brings_the_same_resource_kinds(repo_root: Path, chart: Path) -> None:
+    def content(folder: Path) -> dict[str, str]:
+        return {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")}
+
+    assert content(chart / "crds") == content(repo_root / "crds"), "make crds copies them"
+
+
+def test_the_schema_knows_every_value(chart: Path) -> None:
+    def check(path: str, schema: dict[str, Any], value: Any) -> None:
+        if "properties" not in schema:
+            return
+        assert schema["additionalProperties"] is False, path
+        assert schema["properties"].keys() - {"global"} == value.keys(), path
+        for key, inner in value.items():
+            check(f"{path}.{key}", schema["properties"][key], inner)
+
+    schema = json.loads((chart / "values.schema.json").read_text(encoding="utf-8"))
+    check("values", schema, yaml.safe_load((chart / "values.yaml").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("operator.replica=1", "at '/operator': additional properties 'replica' not allowed"),
+        ("operator.replicas=-1", "at '/operator/replicas'"),
+        ("operator.logLevel=loud", "at '/operator/logLevel'"),
+        ("hub.endpoint=hub.example.com", "at '/hub/endpoint'"),
+        ("hubTokens.namespaces={Serving}", "at '/hubTokens/namespaces/0'"),
+        ("image.digest=latest", "at '/image/digest'"),
+    ],
+)
+def test_bad_values_are_refused(
+    helm: Callable[..., subprocess.CompletedProcess[str]], value: str, complaint: str
+) -> None:
+    done = helm(value)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_by_default_nothing_optional_is_made(render: Render) -> None:
+    kinds = {document["kind"] for document in render()}
+    assert not kinds & {"DaemonSet", "ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
+    assert not [d for d in render() if d["kind"] == "Role" and "secrets" in json.dumps(d["rules"])]
+
+
+def test_with_everything_on_each_object_is_there_once(render: Render) -> None:
+    documents = render(*ALL_ON)
+    keys = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in documents]
+    assert len(set(keys)) == len(keys)
+    assert {"DaemonSet", "ServiceMonitor", "PrometheusRule", "NetworkPolicy"} <= {kind for kind, _, _ in keys}
+    assert {("Role", "serving", "vrampack-hub-tokens"), ("Role", "research", "vrampack-hub-tokens")} <= set(keys)
+
+
+def test_the_operators_settings_reach_it(render: Render) -> None:
+    deployment = one(
+        render(*ALL_ON, "defaults.tolerationSeconds=30", "operator.replicas=0"), "Deployment", names.LEADER_LEASE
+    )
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert deployment["spec"]["replicas"] == 0
+    assert {"--toleration-seconds=30", "--hub-token-namespaces=serving,research"} <= set(container["args"])
+    assert {"name": "HF_ENDPOINT", "value": "https://hub.example.com"} in container["env"]
+    assert container["image"] == "vrampack@sha256:" + "a" * 64
+
+
+def test_selectors_find_their_pods_and_no_others(render: Render) -> None:
+    documents = render(*ALL_ON)
+    labels = {
+        d["metadata"]["name"]: d["spec"]["template"]["metadata"]["labels"]
+        for d in documents
+        if d["kind"] in ("Deployment", "DaemonSet")
+    }
+    service = one(documents, "Service", "vrampack-metrics")
+    for selector in (
+        service["spec"]["selector"],
+        one(documents, "PodDisruptionBudget", "vrampack")["spec"]["selector"]["matchLabels"],
+        one(documents, "NetworkPolicy", "vrampack")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert [name for name, found in labels.items() if selector.items() <= found.items()] == ["vrampack"]
+    monitor = one(documents, "ServiceMonitor", "vrampack")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_the_agent_sees_all_gpus_and_the_hosts_processes(render: Render) -> None:
+    pod = one(render("agent.enabled=true"), "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
+    environment = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    assert pod["hostPID"]
+    assert pod["runtimeClassName"] == "nvidia"
+    assert environment["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert environment["NVIDIA_DRIVER_CAPABILITIES"] == "utility"
+
+
+def test_the_policies_speak_of_the_names_that_the_operator_writes(render: Render) -> None:
+    documents = render()
+    claims = one(documents, "ValidatingAdmissionPolicy", "vrampack-claims")
+    no_claim_on_creation = claims["spec"]["validations"][0]["expression"]
+    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == set(names.CLAIM_ANNOTATIONS)
+    known = {*names.CLAIM_ANNOTATIONS, names.GATE, names.NEED, names.MODEL_DEPLOYMENT, f"{names.GROUP}/"}
+    assert set(re.findall(r"vrampack\.dev/[a-z-]*", json.dumps(claims["spec"]))) <= known
+    for name in ("vrampack-claims", "vrampack-epoch"):
+        constraints = one(documents, "ValidatingAdmissionPolicy", name)["spec"]["matchConstraints"]
+        (expression,) = constraints["objectSelector"]["matchExpressions"]
+        assert expression == {"key": names.MODEL_DEPLOYMENT, "operator": "Exists"}
+    parameter = one(documents, "ValidatingAdmissionPolicyBinding", "vrampack-epoch")["spec"]["paramRef"]
+    assert (parameter["name"], parameter["namespace"]) == (names.LEADER_LEASE, "vrampack-system")
