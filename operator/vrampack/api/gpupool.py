@@ -6,17 +6,9 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from vrampack.api.common import ApiModel, Condition, Percentage, Quantity, Rule, by_key, rules
-from vrampack.api.texts import RUNTIME_CLASS
+from vrampack.api.texts import LABELS_ARE_VALID, RUNTIME_CLASS
 
 Labels = dict[str, Annotated[str, Field(max_length=63)]]
-_KEY = "([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
-_VALUE = "([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
-LABEL_RULES = rules(
-    Rule(
-        rule=f"self.all(k, k.matches('^{_KEY}$') && self[k].matches('^{_VALUE}$'))",
-        message="write labels as Kubernetes has them, such as example.com/gpu-team: research",
-    )
-)
 
 
 class Mechanism(StrEnum):
@@ -95,7 +87,7 @@ class LabelRequirement(ApiModel):
 class LabelSelector(ApiModel):
     """Labels that an object must have. An empty one selects everything."""
 
-    match_labels: Labels = Field(default_factory=dict, max_length=16, json_schema_extra=LABEL_RULES)
+    match_labels: Labels = Field(default_factory=dict, max_length=16, json_schema_extra=rules(LABELS_ARE_VALID))
     """Labels with their values; all must match."""
     match_expressions: tuple[LabelRequirement, ...] = Field(default=(), max_length=16)
     """Requirements on labels; all must hold."""
@@ -135,7 +127,7 @@ class GPUPoolSpec(ApiModel):
         )
     )
 
-    node_selector: Labels = Field(default_factory=dict, max_length=16, json_schema_extra=LABEL_RULES)
+    node_selector: Labels = Field(default_factory=dict, max_length=16, json_schema_extra=rules(LABELS_ARE_VALID))
     """Labels that a node must have to belong to the pool. Empty: every node with GPUs. Where two pools match one node,
     the first by name has it."""
     runtime_class_name: Annotated[str, RUNTIME_CLASS] = "nvidia"
@@ -146,7 +138,8 @@ class GPUPoolSpec(ApiModel):
     """How a GPU is shared: VisibleDevices (each container sees its GPU; the engine keeps its budget), MIG, MPS, HAMi or
     DRA."""
     injection_style: InjectionStyle = InjectionStyle.AUTO
-    """How the container runtime is told which GPU a container gets. Auto: as the agent found out on each node."""
+    """How the container runtime is told which GPU a container gets: Auto (as the agent found out on each node), Bare
+    (by UUID), CDIRuntime, CDIDevicePlugin, CDIHost (by the names of these CDI specifications) or NRI (by annotation)."""
     reserve_per_gpu: Quantity = Quantity("0")
     """Memory of each GPU that vrampack leaves alone, such as 512Mi."""
     headroom: Percentage = Percentage("3%")

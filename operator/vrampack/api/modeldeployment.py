@@ -118,9 +118,11 @@ class Precision(ApiModel):
     """The precision contract: what is served is what was asked for."""
 
     weights: WeightsPrecision = WeightsPrecision.AUTO
-    """Precision of the weights. Auto takes what the checkpoint has. gguf: the types are read from the file."""
+    """Precision of the weights: Auto (what the checkpoint has), fp32, bf16, fp16, fp8, int8, awq, gptq, bitsandbytes,
+    mxfp4, nvfp4 or gguf (the types are read from the file)."""
     kv_cache: KVCachePrecision = KVCachePrecision.AUTO
-    """Precision of the KV cache. Auto takes the model's own type, never a smaller one."""
+    """Precision of the KV cache: Auto (the model's own type, never a smaller one), bf16, fp16, fp8, int8, nvfp4,
+    q8_0 or q4_0, as the engine allows."""
     on_mismatch: OnMismatch = OnMismatch.STALL
     """What happens when the checkpoint is not what the contract says: Stall (nothing is served, and the condition says
     why) or Warn (it is served, and the condition PrecisionVerified is False)."""

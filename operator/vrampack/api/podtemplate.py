@@ -8,6 +8,7 @@ from typing import Any, Final
 from vrampack.api.common import Rule, rules
 from vrampack.api.names import ENGINE_CONTAINER, GATE, GROUP, MANAGED_BY
 from vrampack.api.reserved import ENVIRONMENT, ENVIRONMENT_PREFIX, text_list
+from vrampack.api.texts import ANNOTATIONS_ARE_VALID, LABELS_ARE_VALID
 
 Schema = dict[str, Any]
 
@@ -24,8 +25,8 @@ def overlay_schema() -> Schema:
                 "type": "object",
                 "description": "Labels and annotations of the pods.",
                 "properties": {
-                    "labels": _names("Labels of the pods.", max_length=63),
-                    "annotations": _names("Annotations of the pods.", max_length=16_384),
+                    "labels": _names("Labels of the pods.", LABELS_ARE_VALID, max_length=63),
+                    "annotations": _names("Annotations of the pods.", ANNOTATIONS_ARE_VALID, max_length=16_384),
                 },
             },
             "spec": _pod_spec(),
@@ -33,7 +34,7 @@ def overlay_schema() -> Schema:
     }
 
 
-def _names(description: str, *, max_length: int) -> Schema:
+def _names(description: str, valid: Rule, *, max_length: int) -> Schema:
     return {
         "type": "object",
         "description": description,
@@ -43,7 +44,8 @@ def _names(description: str, *, max_length: int) -> Schema:
         Rule(
             rule=f"self.all(k, !k.startsWith('{GROUP}/') && k != '{MANAGED_BY}')",
             message=f"vrampack sets {GROUP}/* and {MANAGED_BY} itself: leave them out",
-        )
+        ),
+        valid,
     )
 
 
@@ -54,16 +56,18 @@ def _pod_spec() -> Schema:
         f"engine's container is named {ENGINE_CONTAINER}.",
         "x-kubernetes-preserve-unknown-fields": True,
         "properties": {
-            "nodeName": _refused("Not allowed.", "vrampack chooses the node: use nodeSelector or affinity"),
-            "schedulerName": _refused("Not allowed.", "vrampack chooses the scheduler: leave it out"),
-            "runtimeClassName": _refused("Not allowed.", "set runtimeClassName of the GPUPool"),
-            "priorityClassName": _refused("Not allowed.", "set spec.priorityClassName"),
+            "nodeName": _refused("vrampack chooses the node: use nodeSelector or affinity"),
+            "schedulerName": _refused("vrampack chooses the scheduler: leave it out"),
+            "runtimeClassName": _refused("the GPUPool has it: set its spec.runtimeClassName"),
+            "priorityClassName": _refused("replicas are placed by it too: set spec.priorityClassName"),
             "hostNetwork": {"type": "boolean", "description": "Must be false."}
             | rules(
                 Rule(
                     rule="!self", message="replicas share a node, and their ports would collide: leave hostNetwork out"
                 )
             ),
+            "restartPolicy": {"type": "string", "description": "Must be Always.", "maxLength": 16}
+            | rules(Rule(rule="self == 'Always'", message="replicas run until they are stopped: leave it out")),
             "schedulingGates": {
                 "type": "array",
                 "description": f"Gates of your own, besides {GATE}.",
@@ -86,8 +90,8 @@ def _pod_spec() -> Schema:
     }
 
 
-def _refused(description: str, message: str) -> Schema:
-    return {"type": "string", "description": description, "maxLength": 253} | rules(
+def _refused(message: str) -> Schema:
+    return {"type": "string", "description": f"Refused: {message}.", "maxLength": 253} | rules(
         Rule(rule="self == ''", message=message)
     )
 

@@ -19,8 +19,8 @@ class OwnedFlags:
     """Refused in full and abbreviated, since argparse takes ``--max-model`` for ``--max-model-len``."""
     families: tuple[str, ...] = ()
     """Beginnings: every flag that begins like this is refused."""
-    instead: str
-    """What to do: ends the sentence "vrampack sets this flag: …"."""
+    reason: str
+    """Why, and what to set instead: ends the sentence "leave out this flag: …"."""
 
     @property
     def names(self) -> str:
@@ -31,16 +31,16 @@ class OwnedFlags:
 VLLM_FLAGS: Final = (
     OwnedFlags(
         flags=("--model", "--revision", "--hf-token"),
-        instead="set model.source, model.revision and model.tokenSecretRef",
+        reason="vrampack sets it from model.source, model.revision and model.tokenSecretRef",
     ),
     OwnedFlags(
         flags=("--dtype", "--quantization", "--kv-cache-dtype"),
         families=("-q",),
-        instead="set precision.weights and precision.kvCache",
+        reason="vrampack sets it from precision.weights and precision.kvCache",
     ),
     OwnedFlags(
         flags=("--max-model-len", "--max-num-seqs"),
-        instead="set serving.contextLength and serving.concurrency",
+        reason="vrampack sets it from serving.contextLength and serving.concurrency",
     ),
     OwnedFlags(
         flags=(
@@ -50,9 +50,9 @@ VLLM_FLAGS: Final = (
             "--num-gpu-blocks-override",
             "--device-ids",
         ),
-        instead="it follows from the claim on the GPU; set memory.perGPU to change that",
+        reason="it follows from the claim on the GPU; set memory.perGPU to change that",
     ),
-    OwnedFlags(flags=("--max-num-batched-tokens",), instead="set engine.maxBatchedTokens"),
+    OwnedFlags(flags=("--max-num-batched-tokens",), reason="vrampack sets it from engine.maxBatchedTokens"),
     OwnedFlags(
         flags=(
             "--enforce-eager",
@@ -63,10 +63,12 @@ VLLM_FLAGS: Final = (
             "--optimization-level",
         ),
         families=("-O",),
-        instead="set engine.cudaGraphs",
+        reason="vrampack sets it from engine.cudaGraphs",
     ),
-    OwnedFlags(flags=("--enable-prefix-caching",), instead="set engine.prefixCaching"),
-    OwnedFlags(flags=("--limit-mm-per-prompt", "--language-model-only"), instead="set engine.imagesPerPrompt"),
+    OwnedFlags(flags=("--enable-prefix-caching",), reason="vrampack sets it from engine.prefixCaching"),
+    OwnedFlags(
+        flags=("--limit-mm-per-prompt", "--language-model-only"), reason="vrampack sets it from engine.imagesPerPrompt"
+    ),
     OwnedFlags(
         flags=(
             "--tensor-parallel-size",
@@ -83,25 +85,25 @@ VLLM_FLAGS: Final = (
             "--node-rank",
         ),
         families=("--data-parallel-", "-dp", "-n", "-r"),
-        instead="set parallelism",
+        reason="vrampack sets it from parallelism",
     ),
     OwnedFlags(
         flags=("--speculative-config", "-sc", "--spec-method", "--spec-model", "--spec-tokens"),
-        instead="set speculation",
+        reason="vrampack sets it from speculation",
     ),
-    OwnedFlags(flags=("--enable-lora", "--max-loras", "--max-lora-rank"), instead="set adapters"),
-    OwnedFlags(flags=("--host", "--port"), instead="set service.port"),
+    OwnedFlags(flags=("--enable-lora", "--max-loras", "--max-lora-rank"), reason="vrampack sets it from adapters"),
+    OwnedFlags(flags=("--host", "--port"), reason="vrampack sets it from service.port"),
     OwnedFlags(
         flags=("--served-model-name",),
-        instead="requests name the model by the name of its ModelDeployment; leave the flag out",
+        reason="requests name a model by the name of its ModelDeployment",
     ),
     OwnedFlags(
         flags=("--shutdown-timeout",),
-        instead="it follows from the time that a pod has to end; leave the flag out",
+        reason="it follows from the time that a pod has to end",
     ),
     OwnedFlags(
         flags=("--config",),
-        instead="a file could hold any of the others; write the arguments one by one",
+        reason="a file could hold flags that vrampack sets; write the arguments one by one",
     ),
 )
 
@@ -132,7 +134,8 @@ def vllm_argument_rules() -> tuple[Rule, ...]:
     return tuple(
         Rule(
             rule=f"self.name != 'vllm' || !has(self.args) || !{_NAMES_OF_ARGS}.exists(n, {_owned(owned)})",
-            message=f"vrampack sets {owned.names}: {owned.instead}",
+            message=f"leave out {owned.names}: {owned.reason}",
+            message_expression=f"'leave out ' + {_NAMES_OF_ARGS}.filter(n, {_owned(owned)})[0] + ': {owned.reason}'",
             field_path=".args",
         )
         for owned in VLLM_FLAGS

@@ -5,6 +5,7 @@ must not assume is left out too: it fills in defaults of spec, but a status hold
 """
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -148,6 +149,8 @@ class _Converter:
                 schema[_RULES] = given[_RULES]
             if (default := _default(given, schema)) is not None:
                 schema["default"] = default
+            if "description" in schema:
+                schema["description"] += _limits(schema)
         return schema
 
     def _resolved(self, given: Schema) -> Schema:
@@ -161,6 +164,16 @@ class _Converter:
             beside = {key: value for key, value in given.items() if key != "anyOf"}
             return self._resolved(self._resolved(choices[0]) | beside)
         return given
+
+
+def _limits(schema: Schema) -> str:
+    """What ``kubectl explain`` would leave out: the bounds of a number, and the default."""
+    words = ""
+    if "minimum" in schema and "maximum" in schema:
+        words += f" {schema['minimum']} to {schema['maximum']}."
+    if "default" in schema and schema.get("type") != "object":
+        words += f" Default: {json.dumps(schema['default']) if schema.get('type') == 'boolean' else schema['default']}."
+    return words
 
 
 def _default(given: Schema, schema: Schema) -> Any:

@@ -1,6 +1,6 @@
 """The forms that names, sources and versions take: one expression each, for Python and for the API server."""
 
-from vrampack.api.common import Text
+from vrampack.api.common import Rule, Text
 
 DNS_SUBDOMAIN = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
 GPU_UUID = Text(
@@ -72,4 +72,15 @@ RUNTIME_CLASS = Text(
     pattern=f"({DNS_SUBDOMAIN})?",
     allowed="write the name of a RuntimeClass, or an empty text for none",
     max_length=253,
+)
+
+QUALIFIED_NAME = "([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+LABEL_VALUE = "([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
+LABELS_ARE_VALID = Rule(
+    rule=f"self.all(k, k.matches('^{QUALIFIED_NAME}$') && self[k].matches('^{LABEL_VALUE}$'))",
+    message="write labels as Kubernetes has them, such as example.com/gpu-team: research",
+)
+ANNOTATIONS_ARE_VALID = Rule(
+    rule=f"self.all(k, k.matches('^{QUALIFIED_NAME}$'))",
+    message="write the names of annotations as Kubernetes has them, such as example.com/owner",
 )
