@@ -7,7 +7,7 @@ claim was based on, since the world may shrink a GPU at any moment and no writer
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -128,19 +128,19 @@ class Ledger:
 
     def _pod(self, change: Change) -> None:
         after = read_pod(change.object)
-        before = self._pods.get(after.uid)
+        before = self._pods.pop(after.uid, None)
+        if before is not None:
+            after = replace(after, managed=True)  # whoever takes the label away changes nothing
+        if not after.managed:
+            return  # it may carry any annotation: it claims nothing
         for uuid in before.gpus if before is not None else ():
             self._holders[uuid].pop(after.uid, None)
         if change.deleted:
-            self._pods.pop(after.uid, None)
-            if before is not None and before.claimed:
-                self._note(change, (after.uid, *before.gpus), f"{before} is gone")
+            self._note(change, (after.uid, *after.gpus), f"{after} is gone")
             return
         self._pods[after.uid] = after
         for uuid in after.gpus if after.live else ():
             self._holders[uuid][after.uid] = after
-        if not (after.managed or after.claimed or (before is not None and before.claimed)):
-            return
         if before != after:
             self._note(change, (after.uid, *after.gpus), str(after))
         if before is not None and before.claimed and before.annotations != after.annotations:

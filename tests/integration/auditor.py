@@ -12,6 +12,7 @@ resourceVersions of one etcd are one sequence, so the watches are merged by them
 """
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import time
@@ -36,6 +37,7 @@ _PATHS: Final[Mapping[Kind, str]] = {
     Kind.GPU_POOL: f"{_GROUP}/gpupools",
     Kind.MODEL_DEPLOYMENT: f"{_GROUP}/modeldeployments",
 }
+_PATIENCE_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 0.2
 _TICK_SECONDS: Final = 0.05
 _BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError)
@@ -111,10 +113,11 @@ class Auditor:
 
     async def __aenter__(self) -> Self:
         self._session = await _session(self._kubeconfig)
+        self._watches = [_Watch(kind, self._session, self._merger, self._news) for kind in Kind]
         try:
-            self._watches = [_Watch(kind, self._session, self._merger, self._news) for kind in Kind]
-            for watch in self._watches:
-                watch.start(await watch.read())
+            async with self._patience(_PATIENCE_SECONDS, self._watches):
+                for watch in self._watches:
+                    watch.start(await watch.read_patiently())
         except BaseException:
             await self._session.close()
             raise
@@ -130,25 +133,20 @@ class Auditor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._session.close()
 
-    async def settle(self, *, patience: float = 30.0) -> None:
+    async def settle(self, *, patience: float = _PATIENCE_SECONDS) -> None:
         """Waits until everything that has happened so far is replayed.
 
         Raises TimeoutError after ``patience`` seconds, saying which watch is behind and why.
         """
-        behind = [watch.kind for watch in self._watches]
-        try:
-            async with asyncio.timeout(patience):
-                for watch in self._watches:
-                    listed = await watch.read_patiently()
-                    async with self._news:
-                        await self._news.wait_for(lambda: watch.reached(listed))  # noqa: B023 (awaited in its turn)
-                    self._merger.advance(watch.kind, listed.version)
-                    behind.remove(watch.kind)
-        except TimeoutError:
-            why = "; ".join(
-                f"{watch.kind}: {watch.problem or 'no error'}" for watch in self._watches if watch.kind in behind
-            )
-            raise TimeoutError(f"watches of the auditor did not catch up: {why}") from None
+        behind = list(self._watches)
+        async with self._patience(patience, behind):
+            while behind:
+                watch = behind[0]
+                listed = await watch.read_patiently()
+                async with self._news:
+                    await self._news.wait_for(lambda: watch.reached(listed))  # noqa: B023 (awaited at once)
+                self._merger.advance(watch.kind, listed.version)
+                behind.remove(watch)
         for change in self._merger.due(now=float("inf")):
             self.ledger.apply(change)
 
@@ -158,6 +156,15 @@ class Auditor:
             if task.done():
                 task.result()
         self.ledger.check()
+
+    @contextlib.asynccontextmanager
+    async def _patience(self, seconds: float, behind: Iterable["_Watch"]) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            late = [f"{watch.kind}: {watch.problem or 'no error'}" for watch in behind]
+            raise TimeoutError(f"the auditor's watches did not catch up in {seconds} s: {'; '.join(late)}") from None
 
     async def _replay(self) -> None:
         while True:

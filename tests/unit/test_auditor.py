@@ -327,6 +327,8 @@ class TestGate:
 
     def test_pods_of_others_are_left_alone(self, world: World) -> None:
         world.pod("one", gated=False, node="n", managed=False)
+        world.pod("two", gpus=(A,), claim="90", managed=False)
+        world.place("three", claim="90")
         assert world.found == ""
 
     def test_the_first_violation_is_kept(self, world: World) -> None:

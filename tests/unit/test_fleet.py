@@ -9,6 +9,7 @@ import pytest
 from vrampack.agent.fleet import Fleet, FleetFile, SimulatedNode, gpu_uuid, kwok_nodes, parse_fleet
 from vrampack.agent.products import PRODUCTS
 from vrampack.errors import InvalidInputError
+from vrampack.localcluster.nodes import NodeSpec, manifest
 from vrampack.units import GIB, MIB
 
 
@@ -80,31 +81,25 @@ class TestExpansion:
         assert node.gpus[0].usable == 70 * GIB
 
     def test_node_objects_for_kwok(self) -> None:
-        (node,) = kwok_nodes(
-            parse_fleet(
-                """
-                nodes:
-                - name: box
-                  product: RTX-4090
-                  cpu: 6500m
-                  memory: 62Gi
-                  pods: 20
-                  labels: {zone: a, nvidia.com/gpu.product: Custom}
-                  taints: [{key: nvidia.com/gpu, effect: NoSchedule}]
-                """
-            )
+        fleet = parse_fleet(
+            """
+            nodes:
+            - name: box
+              product: RTX-4090
+              gpus: 2
+              missing: [1]
+              cpu: 6500m
+              memory: 62Gi
+              pods: 20
+              labels: {zone: a}
+              taints: [{key: nvidia.com/gpu, effect: NoSchedule}]
+            """
         )
-        assert (
-            node["metadata"]["labels"].items()
-            >= {
-                "kubernetes.io/hostname": "box",
-                "kwok.x-k8s.io/node": "fake",
-                "nvidia.com/gpu.product": "Custom",
-                "zone": "a",
-            }.items()
-        )
+        (node,) = (manifest(NodeSpec(**fields)) for fields in kwok_nodes(fleet))
+        labels = {"nvidia.com/gpu.product": "NVIDIA-GeForce-RTX-4090", "nvidia.com/gpu.count": "2", "zone": "a"}
+        assert node["metadata"]["labels"].items() >= {"kubernetes.io/hostname": "box", **labels}.items()
         assert node["spec"]["taints"] == [{"key": "nvidia.com/gpu", "value": "", "effect": "NoSchedule"}]
-        assert node["status"]["allocatable"].items() >= {"cpu": "6500m", "memory": "62Gi", "pods": "20"}.items()
+        assert node["status"]["allocatable"] == {"cpu": "6500m", "memory": "62Gi", "pods": "20"}
 
 
 NODE = "name: a, product: L4"

@@ -18,14 +18,12 @@ from pydantic.alias_generators import to_camel
 
 from vrampack.agent.complaint import Complaint
 from vrampack.agent.products import PRODUCTS, Product
-from vrampack.api import names
 from vrampack.api.gpupool import InjectionStyle
 from vrampack.errors import InvalidInputError
-from vrampack.units import GIB, format_bytes, parse_bytes, parse_millicores
+from vrampack.units import format_bytes, parse_bytes, parse_millicores
 
 _log = logging.getLogger(__name__)
 _UUIDS: Final = uuid.UUID("5e7a3c1e-6f0d-5b8b-9a52-2d7e61a5c0f4")
-_KWOK: Final = "kwok.x-k8s.io/node"
 _MESSAGES: Final = {"missing": "it is required", "extra_forbidden": "there is no such field"}
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
@@ -102,11 +100,13 @@ class SimulatedGPU:
 class SimulatedNode:
     """One node, its GPUs and its CPU (thousandths of a core), RAM (bytes) and pod slots.
 
-    ``gpus`` leaves out what has vanished. A ``silent`` node has an agent that neither reports nor renews its Lease.
+    ``devices`` is how many GPUs were built in; ``gpus`` leaves out what has vanished. A ``silent`` node has an agent
+    that neither reports nor renews its Lease.
     """
 
     name: str
     product: Product
+    devices: int
     gpus: tuple[SimulatedGPU, ...]
     cpu: int
     memory: int
@@ -187,37 +187,19 @@ class FleetFile:
 
 
 def kwok_nodes(fleet: Fleet) -> list[dict[str, Any]]:
-    """The Node objects of a fleet, as kwok keeps them alive: manifests to create."""
-    return [_manifest(node) for node in fleet.expand()]
-
-
-def _manifest(node: SimulatedNode) -> dict[str, Any]:
-    resources = {
-        "cpu": f"{node.cpu}m",
-        "memory": format_bytes(node.memory),
-        "pods": str(node.pods),
-        "ephemeral-storage": format_bytes(1024 * GIB),
-    }
-    labels = {
-        "kubernetes.io/hostname": node.name,
-        _KWOK: "fake",
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": "amd64",
-        "nvidia.com/gpu.present": "true",
-        "nvidia.com/gpu.count": str(len(node.gpus)),
-        names.PRODUCT_LABEL: node.product.label,
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
+    """The Nodes of a fleet, each as the fields of the local cluster's NodeSpec; kwok keeps them alive."""
+    return [
+        {
             "name": node.name,
-            "annotations": {_KWOK: "fake"},
-            "labels": labels | node.labels,
-        },
-        "spec": {"taints": [taint.model_dump() for taint in node.taints]},
-        "status": {"capacity": resources, "allocatable": resources},
-    }
+            "gpu_product": node.product.label,
+            "labels": {"nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": str(node.devices), **node.labels},
+            "taints": [taint.model_dump() for taint in node.taints],
+            "cpu": f"{node.cpu}m",
+            "memory": format_bytes(node.memory),
+            "pods": node.pods,
+        }
+        for node in fleet.expand()
+    ]
 
 
 def _node_names(group: NodeGroup) -> list[str]:
@@ -232,6 +214,7 @@ def _node(group: NodeGroup, name: str) -> SimulatedNode:
     return SimulatedNode(
         name=name,
         product=product,
+        devices=group.gpus,
         gpus=tuple(
             SimulatedGPU(
                 uuid=gpu_uuid(name, index),
