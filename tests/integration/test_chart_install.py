@@ -1,24 +1,27 @@
 """The chart as Kubernetes sees it: what its accounts and users may do, what upgrade and uninstall leave."""
 
 import json
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 import yaml
+from tests.integration.claims import CHART, RELEASE, in_force, install, lease, placement, replica
 from tests.integration.kubectl import Kubectl, until
 
+from vrampack.localcluster.assets import Assets
 from vrampack.localcluster.cluster import LocalCluster
 
 pytestmark = pytest.mark.cluster
 
 OPERATOR = "system:serviceaccount:vrampack-system:vrampack"
 AGENT = "system:serviceaccount:vrampack-system:vrampack-agent"
-CHART = ("vrampack", str(Path(__file__).parents[2] / "charts/vrampack"), "--namespace=vrampack-system")
 
 
-async def install(cluster: LocalCluster, *values: str) -> None:
-    settings = [f"--set={value}" for value in ("operator.replicas=0", *values)]
-    await cluster.helm("upgrade", "--install", *CHART, "--create-namespace", "--wait", *settings)
+@pytest.fixture(scope="module")
+async def cluster(assets: Assets) -> AsyncIterator[LocalCluster]:
+    """One of its own: what is taken away here, such as the operator's account, other modules need."""
+    async with LocalCluster(assets) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +178,36 @@ async def test_upgrade_and_uninstall_leave_the_resource_kinds(admin: Kubectl, cl
     kinds = ("get", "customresourcedefinitions", "-o", "name")
     ours = {line for line in (await admin(*kinds)).split() if line.endswith(".vrampack.dev")}
     assert len(ours) == 4
-    try:
-        await install(cluster, "defaults.tolerationSeconds=30")
-        await cluster.helm("uninstall", "vrampack", "--namespace=vrampack-system", "--wait")
-        assert ours <= set((await admin(*kinds)).split())
-        left = await admin("get", "validatingadmissionpolicies,clusterroles,clusterrolebindings", "-o", "name")
-        assert not [line for line in left.split() if "vrampack" in line]
-    finally:
-        await install(cluster)
+    await install(cluster, "defaults.tolerationSeconds=30")
+    await uninstall(cluster)
+    assert ours <= set((await admin(*kinds)).split())
+    for kind in ("clusterroles", "validatingadmissionpolicies", "validatingadmissionpolicybindings"):
+        left = [line for line in (await admin("get", kind, "-o", "name")).split() if "/vrampack" in line]
+        assert [line.partition("/")[2] for line in left] == (["vrampack-lease-watch"] if "validating" in kind else [])
+    await install(cluster)
+
+
+async def test_a_chart_installed_again_reads_the_lease_of_today(admin: Kubectl, cluster: LocalCluster) -> None:
+    leases = admin.within(RELEASE)
+    await leases.apply(lease(epoch=1))
+    await uninstall(cluster)
+    await leases.apply(lease(epoch=2))
+    await install(cluster)
+    await admin.apply(replica("waiting"))
+    operator = admin.signed_in(await cluster.token_for("vrampack", RELEASE))
+    claim = ("patch", "pod", "waiting", "--type=json", "--dry-run=server", "-p", json.dumps(placement(1)))
+
+    async def follows() -> bool:
+        return "epoch 2 is in force" in await operator.refused(*claim)
+
+    await until("the fence follows the Lease", follows)
+
+
+async def uninstall(cluster: LocalCluster) -> None:
+    """Returns when the API server has noticed, and with it what it lets go of."""
+    await cluster.helm("uninstall", "vrampack", f"--namespace={RELEASE}", "--wait")
+
+    async def gone() -> bool:
+        return not await in_force(cluster)
+
+    await until("the policies are gone", gone)

@@ -4,13 +4,24 @@ import base64
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 import yaml
+from tests.integration.claims import (
+    CLAIM,
+    EPOCH,
+    GATE_GONE,
+    RELEASE,
+    annotations,
+    install,
+    lease,
+    placement,
+    plain,
+    replica,
+)
 from tests.integration.kubectl import Kubectl, until
 
 from vrampack.api import names
@@ -19,86 +30,13 @@ from vrampack.localcluster.cluster import LocalCluster
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "policies"
-RELEASE = "vrampack-system"
-EPOCH = 7
-CLAIM = {names.GPUS: "GPU-0001", names.CLAIM: "27874295808", names.EPOCH: str(EPOCH), names.UTILIZATION: "0.31"}
-
-GATE_GONE = {"op": "remove", "path": "/spec/schedulingGates/0"}
-
-
-def annotations(values: Mapping[str, str]) -> list[dict[str, Any]]:
-    return [
-        {"op": "add", "path": "/metadata/annotations/" + key.replace("/", "~1"), "value": value}
-        for key, value in values.items()
-    ]
-
-
-def placement(epoch: int = EPOCH, **pod: Any) -> list[dict[str, Any]]:
-    """The operator's one patch; with a pod's metadata it is conditional, as the operator writes it."""
-    node = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["gpu-1"]}]}
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [node]}}}
-    conditions = [
-        {"op": "test", "path": "/metadata/uid", "value": pod.get("uid")},
-        {"op": "replace", "path": "/metadata/resourceVersion", "value": pod.get("resourceVersion")},
-    ]
-    return [
-        *(conditions if pod else ()),
-        *annotations({**CLAIM, names.EPOCH: str(epoch)}),
-        {"op": "add", "path": "/spec/affinity", "value": affinity},
-        GATE_GONE,
-    ]
-
-
-def replica(name: str, **metadata: Any) -> dict[str, Any]:
-    """A pod as a ModelDeployment's ReplicaSet makes it."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": NAMESPACE,
-            "labels": {"app": "model", names.MANAGED_BY: names.MANAGER, names.MODEL_DEPLOYMENT: "llama"},
-            "annotations": {names.NEED: '{"gpus":1,"bytes":27874295808}'},
-            **metadata,
-        },
-        "spec": {
-            "schedulingGates": [{"name": names.GATE}],
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{"name": names.ENGINE_CONTAINER, "image": "engine:1"}],
-        },
-    }
-
-
-def plain(name: str) -> dict[str, Any]:
-    pod = replica(name, labels={"app": "web"}, annotations={})
-    del pod["spec"]["schedulingGates"]
-    return pod
-
-
-def lease(holder: str = "operator-a", epoch: int = EPOCH) -> dict[str, Any]:
-    # Nobody renews it, so it must stay out of the way of an operator that starts in this cluster later.
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": names.LEADER_LEASE},
-        "spec": {"holderIdentity": holder, "leaseTransitions": epoch, "leaseDurationSeconds": 1},
-    }
 
 
 @pytest.fixture(scope="module")
-async def leases(cluster: LocalCluster, repo_root: Path) -> Kubectl:
+async def leases(cluster: LocalCluster) -> Kubectl:
     """The admin in the release's namespace, with the chart in force and no operator but the one played here."""
-    chart = ("vrampack", str(repo_root / "charts/vrampack"), f"--namespace={RELEASE}", "--create-namespace")
-    await cluster.helm("upgrade", "--install", *chart, "--set=operator.replicas=0", "--wait")
-    admin = Kubectl(cluster=cluster)
-
-    async def in_force() -> bool:
-        forged = json.dumps(replica("forged", namespace="default", annotations=CLAIM))
-        done = await cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=forged, check=False)
-        return "vrampack-claims" in done.stderr
-
-    await until("the policies are in force", in_force)  # the API server compiles them in the background
-    return admin.within(RELEASE)
+    await install(cluster)
+    return Kubectl(cluster=cluster).within(RELEASE)
 
 
 @pytest.fixture(scope="module")
@@ -400,7 +338,7 @@ def deployment_of(pod: dict[str, Any], *, replicas: int = 1) -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name},
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": labels},
