@@ -91,7 +91,7 @@ class GPUStatus(ApiModel):
     """Memory in use by anything else. Written by the agent."""
     mig: bool | None = None
     """Whether the GPU is split by MIG. Written by the agent."""
-    nvlink: tuple[str, ...] | None = Field(default=None, max_length=MAX_GPUS)
+    nvlink: tuple[Annotated[str, Field(max_length=96)], ...] | None = Field(default=None, max_length=MAX_GPUS)
     """UUIDs of the GPUs of this node that NVLink connects to it. Written by the agent."""
     health: GPUHealth | None = None
     """Healthy or Unhealthy. Written by the agent."""

@@ -139,7 +139,7 @@ class GPUPoolSpec(ApiModel):
     DRA."""
     injection_style: InjectionStyle = InjectionStyle.AUTO
     """How the container runtime is told which GPU a container gets: Auto (as the agent found out on each node), Bare
-    (by UUID), CDIRuntime, CDIDevicePlugin, CDIHost (by the names of these CDI specifications) or NRI (by annotation)."""
+    (by UUID), CDIRuntime, CDIDevicePlugin, CDIHost (by the name in that CDI specification) or NRI (by annotation)."""
     reserve_per_gpu: Quantity = Quantity("0")
     """Memory of each GPU that vrampack leaves alone, such as 512Mi."""
     headroom: Percentage = Percentage("3%")
@@ -166,7 +166,7 @@ class SuggestedMove(ApiModel):
     """Node where it is."""
     to_node: str = Field(min_length=1, max_length=253)
     """Node where it would go."""
-    to_gpus: tuple[str, ...] = Field(default=(), max_length=64)
+    to_gpus: tuple[Annotated[str, Field(max_length=96)], ...] = Field(default=(), max_length=64)
     """UUIDs of the GPUs that it would get."""
     because: str = Field(default="", max_length=256)
     """What the move would make room for."""

@@ -1,6 +1,7 @@
 """ModelDeployment: what vrampack did about it, and why."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -92,7 +93,7 @@ class EstimateStatus(ApiModel):
     """RAM that a pod needs: the default of its request."""
     shared_memory: Quantity | None = None
     """Size of /dev/shm in a pod."""
-    by_product: tuple[ProductEstimate, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("product"))
+    by_product: tuple[ProductEstimate, ...] = Field(default=(), max_length=16)
     """Memory on each GPU by product, where products differ."""
     method: EstimateMethod | None = None
     """Computed (from the architecture), Measured (calibrated on earlier runs) or Declared (spec.memory.perGPU)."""
@@ -122,7 +123,7 @@ class PlacementStatus(ApiModel):
     """Name of the pod."""
     node: str = Field(min_length=1, max_length=253)
     """Name of the node."""
-    gpus: tuple[PlacedGPU, ...] = Field(max_length=64, json_schema_extra=by_key("uuid"))
+    gpus: tuple[PlacedGPU, ...] = Field(max_length=64)
     """GPUs of the replica."""
 
 
@@ -157,9 +158,9 @@ class WaitingStatus(ApiModel):
     """GPUs that a replica needs."""
     closest: ClosestGPU | None = None
     """The GPU that came nearest, and what is missing on it."""
-    rejected: dict[str, int] = Field(default_factory=dict, max_length=32)
+    rejected: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=32)
     """Number of GPUs that each reason ruled out."""
-    would_fit_if: tuple[str, ...] = Field(default=(), max_length=16)
+    would_fit_if: tuple[Annotated[str, Field(max_length=512)], ...] = Field(default=(), max_length=16)
     """Changes that would make a replica fit; each one was computed."""
 
 
@@ -182,13 +183,11 @@ class ModelDeploymentStatus(ApiModel):
     """The model as it was resolved."""
     estimate: EstimateStatus | None = None
     """Memory that a replica needs on each GPU, term by term."""
-    placements: tuple[PlacementStatus, ...] = Field(
-        default=(), max_length=MAX_PLACEMENTS, json_schema_extra=by_key("pod")
-    )
+    placements: tuple[PlacementStatus, ...] = Field(default=(), max_length=MAX_PLACEMENTS)
     """Placed replicas and their GPUs; at most 64 of them."""
     placements_omitted: int | None = Field(default=None, ge=0)
     """Placed replicas that the list leaves out."""
-    waiting: tuple[WaitingStatus, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("reason"))
+    waiting: tuple[WaitingStatus, ...] = Field(default=(), max_length=16)
     """Why replicas have no GPU, grouped by reason."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
     """Ready, Reconciling, Stalled, Estimated, Scheduled, PrecisionVerified, WithinBudget, ModelUnchanged."""

@@ -166,7 +166,7 @@ class Measurement(ApiModel):
     """The engine's limit of tokens in one sequence."""
     cuda_graphs: str = Field(max_length=32)
     """Mode of CUDA graphs."""
-    args: tuple[str, ...] = Field(default=(), max_length=64)
+    args: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=64)
     """Arguments of the user."""
     weights: Quantity | None = None
     """Weights on one GPU."""

@@ -87,7 +87,7 @@ def _spellings(name: str) -> Iterator[str]:
 def _refuse_known(argument: str, position: int, spellings: frozenset[str], flags: Flags) -> None:
     for owned in flags.owned:
         if not spellings.isdisjoint(owned.flags) or any(name.startswith(owned.families) for name in spellings):
-            raise _refused(argument, position, f"vrampack sets {owned.names}: {owned.instead}")
+            raise _refused(argument, position, f"leave it out: {owned.reason}")
     if spellings & flags.memory:
         raise _refused(
             argument, position, "it changes GPU memory in a way that the estimate does not know; leave it out"
