@@ -218,6 +218,20 @@ async def test_a_source_that_is_none_is_refused_without_a_request(hub: HubDouble
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("endpoint", ["hub", "ftp://hub", "http://", "http://a b", "http://hub/\n"])
+async def test_an_endpoint_that_is_no_address(endpoint: str) -> None:
+    with pytest.raises(ModelSourceError, match="HF_ENDPOINT is") as refusal:
+        await read_facts(source=f"hf://{QWEN}", revision=None, token=None, endpoint=endpoint)
+    assert (refusal.value.reason, refusal.value.retriable) == ("HubUnreachable", False)
+
+
+async def test_a_token_is_taken_without_the_line_feed_after_it(hub: HubDouble) -> None:
+    assert (await facts(hub, LLAMA, token=f"{TOKEN}\n")).commit == hub.commit(LLAMA)
+    with pytest.raises(ModelSourceError, match="is no token") as refusal:
+        await facts(hub, LLAMA, token="hf_one\nhf_two")
+    assert refusal.value.reason == "HubUnauthorized"
+
+
 # ---- retries ------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ when the server ignores the range.
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,10 @@ _MAX_SHARDS: Final = 2048
 _AT_ONCE: Final = 8
 _COMMIT_DIGITS: Final = 40
 _CHUNK: Final = 64 * 1024
+_ENDPOINT: Final = re.compile(
+    r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
+)
+_TOKEN: Final = re.compile(r"[!-~]{1,512}")
 
 _Answer = TypeVar("_Answer")
 
@@ -84,14 +89,15 @@ def _repository(source: str, token: str | None, endpoint: str | None, patience: 
     parsed = parse_source(source)
     if parsed.kind is not SourceKind.HUB:
         raise ValueError(f"{source} is not on a model hub")
-    endpoint = endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
-    return _Repository(
-        source=source,
-        name=parsed.name,
-        token=token,
-        endpoint=endpoint.rstrip("/"),
-        patience=patience or Patience(),
-    )
+    endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    if _ENDPOINT.fullmatch(endpoint) is None:
+        message = f"HF_ENDPOINT is {endpoint[:100]!r}, which is no address: write https:// and a host."
+        raise ModelSourceError(message, reason="HubUnreachable", retriable=False)
+    token = (token or "").strip() or None  # files in Secrets tend to end with a line feed
+    if token is not None and _TOKEN.fullmatch(token) is None:
+        message = "What is in the Secret is no token of a model hub: write the token alone, such as hf_…, into it."
+        raise ModelSourceError(message, reason="HubUnauthorized", retriable=False)
+    return _Repository(source=source, name=parsed.name, token=token, endpoint=endpoint, patience=patience or Patience())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,7 @@ def _refusal(error: HfHubHTTPError, asked: Asked) -> ModelSourceError:
             message = f"There is no repository {asked.page}, or it is private: check spec.model.source{whose}."
         case _, 429:
             reason = "HubRateLimited"
-            message = f"{asked.endpoint} limits our requests: vrampack tries again; {_NAMED} raises the limit."
+            message = f"{asked.endpoint} limits our requests: vrampack tries again; a token in {_NAMED} helps."
         case _ if status in _PASSING:
             reason, message = "HubUnreachable", f"{asked.endpoint} is not well (HTTP {status}): vrampack tries again."
         case _:
