@@ -44,13 +44,17 @@ class Objective(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One GPU. ``free``: bytes; ``tenants``: groups that hold a claim on it; ``closed``: why it takes nothing new."""
+    """One GPU. ``free``: bytes; ``tenants``: groups that hold a claim on it; ``closed``: why it takes nothing new.
+
+    ``avoided_by``: groups that its tenants refuse as neighbours.
+    """
 
     id: str
     product: str
     capacity: int
     free: int
     tenants: frozenset[str] = frozenset()
+    avoided_by: frozenset[str] = frozenset()
     exclusive: bool = False
     closed: str | None = None
 
