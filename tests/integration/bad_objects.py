@@ -794,6 +794,8 @@ def good_objects() -> Iterator[Manifest]:
             },
         },
     )
+    yield merged(NODE, {"metadata": {"name": "without-a-spec"}, "spec": None})
+    yield merged(POOL, {"metadata": {"name": "without-a-spec"}, "spec": None})
     yield merged(
         POOL,
         {

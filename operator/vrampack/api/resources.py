@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import BaseModel
-
-from vrampack.api.common import Rule
+from vrampack.api.common import ApiModel, Rule
 from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
 from vrampack.api.gpupool import GPUPoolSpec, GPUPoolStatus
 from vrampack.api.modeldeployment import ModelDeploymentSpec
@@ -35,8 +33,8 @@ class Resource:
     short: str
     namespaced: bool
     description: str
-    spec: type[BaseModel]
-    status: type[BaseModel]
+    spec: type[ApiModel]
+    status: type[ApiModel]
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
     scaled: bool = False

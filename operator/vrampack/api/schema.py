@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel
-
-from vrampack.api.common import rules
+from vrampack.api.common import ApiModel, rules
 from vrampack.api.names import GROUP, VERSION
 from vrampack.api.resources import RESOURCES, Column, Resource
 from vrampack.api.texts import DEPLOYMENT_NAME
@@ -91,6 +89,7 @@ def _column(column: Column) -> Schema:
 
 
 def _object_schema(resource: Resource) -> Schema:
+    spec = _structural(resource.spec, writes_itself=False)
     status = _structural(resource.status, writes_itself=True)
     status["default"] = {"observedGeneration": -1}
     metadata: Schema = {"type": "object"}
@@ -99,19 +98,22 @@ def _object_schema(resource: Resource) -> Schema:
     schema: Schema = {
         "type": "object",
         "description": resource.description,
-        "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
             "kind": {"type": "string", "description": f"{resource.kind}."},
             "metadata": metadata,
-            "spec": _structural(resource.spec, writes_itself=False),
+            "spec": spec,
             "status": status,
         },
     }
+    if "required" in spec:
+        schema["required"] = ["spec"]
+    elif defaults := _field_defaults(spec):
+        spec["default"] = defaults
     return schema | rules(resource.name_rule) if resource.name_rule is not None else schema
 
 
-def _structural(model: type[BaseModel], *, writes_itself: bool) -> Schema:
+def _structural(model: type[ApiModel], *, writes_itself: bool) -> Schema:
     """The structural schema of a model. ``writes_itself``: without defaults and rules, since nobody else writes it.
 
     Rules on a status would cost time at every write of ours, and more than an API server allows for its long lists.
@@ -184,5 +186,8 @@ def _default(given: Schema, schema: Schema) -> Any:
     default = given.get("default")
     if default is None or schema.get("type") != "object":
         return default if default not in ([], "") else None
-    fields = schema.get("properties", {})
-    return {name: field["default"] for name, field in fields.items() if "default" in field} or None
+    return _field_defaults(schema) or None
+
+
+def _field_defaults(schema: Schema) -> Schema:
+    return {name: field["default"] for name, field in schema.get("properties", {}).items() if "default" in field}

@@ -41,7 +41,14 @@ def crds(
 
 def render(definition: dict[str, Any]) -> str:
     """One definition as the text of its file."""
-    return HEADER + yaml.safe_dump(definition, sort_keys=False, allow_unicode=True, width=120)
+    return HEADER + yaml.dump(definition, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    """Repeats what occurs twice: an alias is correct YAML, but nobody reads it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def compare(folder: Path, files: dict[str, str]) -> str:
