@@ -79,6 +79,7 @@ async def pods(cluster: LocalCluster, node: str, request: pytest.FixtureRequest)
     namespace = request.node.originalname.replace("_", "-").lower()[:60].rstrip("-")
     await cluster.kubectl("create", "namespace", namespace)
     yield Pods(cluster, node=node, namespace=namespace)
+    await cluster.kubectl("-n", namespace, "delete", "jobs,pods", "--all")  # while their node is there to end them
     await cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
@@ -273,6 +274,7 @@ async def test_a_lost_node_is_unknown_until_it_returns(cluster: LocalCluster, po
     await on_lost.wait("kept", "condition=Ready")
     await on_lost.wait("deleted", "delete")
     assert (await on_lost.get("kept"))["status"]["containerStatuses"][0]["restartCount"] == 0
+    await on_lost.kubectl("delete", "pod", "kept")
     await cluster.kubectl("delete", "node", "lost", "stays")
 
 

@@ -162,7 +162,10 @@ def _read(popen: subprocess.Popen[str], lines: deque[str]) -> None:
 def _environment(go: Toolchain) -> Mapping[str, str]:
     """Of the user's environment all but what would change the result: proxies and credentials must go through."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH", "GOROOT")}
-    own = {"CGO_ENABLED": "0", "GOFLAGS": _GOFLAGS, "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    flags = _GOFLAGS
+    if "GOMODCACHE" in go.environment:
+        flags += " -modcacherw"  # else a module cache of our own could not be removed
+    own = {"CGO_ENABLED": "0", "GOFLAGS": flags, "GOTOOLCHAIN": "local", "GOWORK": "off"}
     return {**inherited, **own, **go.environment}
 
 

@@ -149,7 +149,7 @@ class LocalCluster:
 
         Nobody renews its Lease then, so kube-controller-manager makes it Ready=Unknown and taints it after the
         cluster's grace seconds; its pods are not Ready, and those that are deleted stay Terminating, as nobody
-        confirms their end.
+        confirms their end. ``kubectl label node NAME sim.vrampack.dev/lost=true`` does the same.
         """
         await self._mark_lost(name, "true")
         await until(

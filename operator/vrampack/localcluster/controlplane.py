@@ -42,7 +42,6 @@ class ControlPlane:
     def __init__(self, assets: Assets, layout: Layout, *, temporary: bool) -> None:
         self._assets = assets
         self._temporary = temporary
-        self._guard = Guard(folder=layout.folder if temporary else None)
         self._children: dict[str, Child] = {}
         self._obituaries: list[str] = []
         self._death = asyncio.Event()
@@ -54,6 +53,7 @@ class ControlPlane:
             certificate=layout.pki("admin.crt"),
             key=layout.pki("admin.key"),
         )
+        self._guard = Guard(folder=layout.folder if temporary else None)
 
     async def start(self) -> None:
         """Returns when the API server is ready and the controllers work.
