@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import stat
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,9 @@ assert "-mod=readonly -trimpath" in os.environ["GOFLAGS"]
 if (here / "fails").exists() and name == (here / "fails").read_text():
     print("kwok.go:1: undefined: everything", file=sys.stderr)
     raise SystemExit(1)
-time.sleep(float((here / "seconds").read_text()) if (here / "seconds").exists() else 0)
+if (here / "seconds").exists():
+    (here / "pid").write_text(str(os.getpid()))
+    time.sleep(float((here / "seconds").read_text()))
 print("k8s.io/compiled/package", file=sys.stderr)
 pathlib.Path(flags["-o"]).write_text(flags["-ldflags"] + " " + sys.argv[-1])
 pathlib.Path(flags["-o"]).chmod(0o755)
@@ -117,6 +121,39 @@ def test_two_at_once_build_once(go: Path, cache: Path, tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
     assert sorted(builds(go)) == sorted(NAMES)
     assert sum("Another process builds" in log.read_text() for log in logs) == 1
+
+
+def test_a_killed_build_leaves_no_compiler_and_keeps_what_is_finished(go: Path, cache: Path, tmp_path: Path) -> None:
+    own = prebuilt(tmp_path / "own", "kube-scheduler", "kwok", "etcd", "helm")
+    ensure(
+        cache, VRAMPACK_ASSETS=str(prebuilt(tmp_path / "most", "kube-controller-manager")), KUBEBUILDER_ASSETS=str(own)
+    )
+    (go / "seconds").write_text("600")
+    process = multiprocessing.get_context("spawn").Process(target=_ensure_in_process, args=(cache, tmp_path / "log"))
+    process.start()
+    compiler = go / "pid"
+    eventually(lambda: compiler.exists() and compiler.read_text() != "")
+    process.kill()
+    process.join()
+    eventually(lambda: not alive(int(compiler.read_text())))
+    (go / "seconds").unlink()
+    ensure(cache)
+    assert builds(go).count("kube-apiserver") == 1
+    assert builds(go).count("kube-controller-manager") == 2
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
 
 
 def prebuilt(folder: Path, *names: str, version: str = "v1.36.0") -> Path:
