@@ -63,6 +63,10 @@ def use(one: Pod) -> float:
     return use_of(one, loading_seconds=4, now=NOW) / (10 * GIB)
 
 
+def altered(one: Pod, **metadata: Any) -> Pod:
+    return msgspec.structs.replace(one, metadata=msgspec.structs.replace(one.metadata, **metadata))
+
+
 def read(*pods: Pod) -> NodeReading:
     return read_node(fleet=FLEET, simulated=SIMULATED, node=NODE, pods=pods, now=NOW)
 
@@ -83,6 +87,9 @@ class TestUse:
     def test_a_crashed_pod_uses_nothing(self, state: str) -> None:
         assert use(pod(state=state, ready=False)) == 0
 
+    def test_nor_does_one_of_somebody_else_whatever_it_carries(self) -> None:
+        assert use(altered(pod(), labels={})) == 0
+
     @pytest.mark.parametrize("phase", ["Pending", "Succeeded", "Failed"])
     def test_nor_does_one_that_does_not_run(self, phase: str) -> None:
         assert use(pod(phase=phase)) == 0
@@ -100,9 +107,7 @@ class TestReading:
 
     @pytest.mark.parametrize("claim", ["", "much"])
     def test_a_claim_that_can_not_be_read_is_none(self, claim: str) -> None:
-        one = msgspec.structs.replace(
-            pod(), metadata=msgspec.structs.replace(pod().metadata, annotations={names.GPUS: FIRST, names.CLAIM: claim})
-        )
+        one = altered(pod(), annotations={names.GPUS: FIRST, names.CLAIM: claim})
         assert read(one).gpus[0].processes == ()
 
 
@@ -159,7 +164,7 @@ class TestStatus:
             "health": "Healthy",
         }
         assert status["gpus"][1]["foreign"] == [{"name": "foreign", "bytes": "2Gi"}]
-        assert status["node"] == {"cpu": "8000m", "memory": "32Gi", "pods": 10}
+        assert status["node"] == {"cpu": "8", "memory": "32Gi", "pods": 10}
         assert status["injectionStyle"] == "CDIRuntime"
         assert status["summary"]["healthy"] == "2/2"
         assert {entry["type"]: entry["status"] for entry in status["conditions"]} == {

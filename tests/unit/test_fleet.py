@@ -102,6 +102,11 @@ class TestExpansion:
         assert node["status"]["allocatable"] == {"cpu": "6500m", "memory": "62Gi", "pods": "20"}
 
 
+def test_the_example_is_a_fleet(repo_root: Path) -> None:
+    fleet = parse_fleet((repo_root / "examples/fleet.yaml").read_text(encoding="utf-8"))
+    assert len(list(fleet.expand())) >= 4
+
+
 NODE = "name: a, product: L4"
 
 

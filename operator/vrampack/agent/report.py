@@ -162,7 +162,7 @@ def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str
             healthy=f"{len(reading.gpus) - failed}/{len(reading.gpus)}",
         ),
         gpus=tuple(_gpu_status(gpu) for gpu in reading.gpus),
-        node=NodeFree(cpu=Quantity(f"{reading.cpu}m"), memory=Quantity.of(reading.memory), pods=reading.pods),
+        node=NodeFree(cpu=_cores(reading.cpu), memory=Quantity.of(reading.memory), pods=reading.pods),
         conditions=tuple(conditions),
     )
 
@@ -174,7 +174,7 @@ def conditions_of(reading: NodeReading, *, before: Mapping[str, Condition], now:
         ("Reporting", True, "AgentReporting", "The node's agent reports; whether it is alive says its Lease"),
         ("Healthy", False, "GPUFailed", "; ".join(failed))
         if failed
-        else ("Healthy", True, "GPUsHealthy", f"All {len(reading.gpus)} GPUs work"),
+        else ("Healthy", True, "GPUsHealthy", f"{len(reading.gpus)} of {len(reading.gpus)} GPUs work"),
     )
     conditions = {}
     for type_, holds, reason, message in said:
@@ -203,6 +203,10 @@ def _gpu_status(gpu: GPUReading) -> GPUStatus:
         health=GPUHealth.HEALTHY if gpu.xid is None else GPUHealth.UNHEALTHY,
         xid=gpu.xid,
     )
+
+
+def _cores(millicores: int) -> Quantity:
+    return Quantity(f"{millicores}m" if millicores % 1000 else millicores // 1000)
 
 
 def _now() -> str:
