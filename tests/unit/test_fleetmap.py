@@ -140,7 +140,7 @@ def test_hundreds_of_nodes_take_a_line_each_and_idle_ones_one_for_all() -> None:
     assert lines[0].split() == ["node", "GPUs", "models", "other", "free", "GiB"]
     assert lines[1].split() == ["busy-0", "·▁▂▃▄▅▆▇", "A███████████···············", "154.0", "-", "198.0", "352.0"]
     assert sum(line.startswith("busy-") for line in lines) == 150
-    assert "lost     !  ·!" in "\n".join(lines)
+    assert "lost     ! ·!" in "\n".join(lines)
     assert "150 nodes without a replica: 1200 GPUs, 51600.0 GiB free" in lines
     assert "! lost: agent silent; GPU 1 cordoned" in lines
 
