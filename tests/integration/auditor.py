@@ -93,7 +93,7 @@ class Auditor:
         kubeconfig: Path,
         *,
         grace: float = 2.0,
-        hold: float = 1.0,
+        hold: float = 3.0,
         allowed_annotations: frozenset[str] = frozenset(),
     ) -> None:
         self._kubeconfig = kubeconfig
