@@ -1,0 +1,103 @@
+"""What a plan asks for: writes to the API server, each safe on its own, in the order in which they are to be made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vrampack.planning.resolution import ResolveRequest
+from vrampack.planning.snapshot import PodView
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacePod:
+    """One JSON patch: claim, node and gate together. ``annotations`` lack the epoch: it is the writer's."""
+
+    pod: PodView
+    node: str
+    gpus: tuple[str, ...]
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateChild:
+    """POST: an object of that name that is there already stays as it is."""
+
+    model: str
+    manifest: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyChild:
+    """Server-side apply to a child that is ours; ``resource_version``: the one that the decision saw."""
+
+    model: str
+    manifest: Json
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchChild:
+    """Merge patch of a few fields (replicas, strategy) that leaves the template alone."""
+
+    model: str
+    kind: str
+    namespace: str
+    name: str
+    resource_version: str
+    patch: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletePod:
+    """Deletes a placed pod that the scheduler refuses. ``node``: where it was to go."""
+
+    pod: PodView
+    model: str
+    node: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteStatus:
+    """Server-side apply of a status. ``kind``: ModelDeployment, GPUNode or GPUPool."""
+
+    kind: str
+    namespace: str
+    name: str
+    resource_version: str
+    status: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """An event on an object."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    type: str
+    """Normal or Warning."""
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All of a pass. Placements come first: they are what people wait for."""
+
+    placements: tuple[PlacePod, ...] = ()
+    children: tuple[CreateChild | ApplyChild | PatchChild, ...] = ()
+    deletions: tuple[DeletePod, ...] = ()
+    statuses: tuple[WriteStatus, ...] = ()
+    events: tuple[Tell, ...] = ()
+    resolve: tuple[ResolveRequest, ...] = ()
+    wake_at: float | None = None
+    """When something is due without an event, in the snapshot's clock."""
+    waiting: Mapping[str, int] | None = None
+    """Replicas that wait, by reason: for the metrics."""
+    gpu_bytes: Mapping[tuple[str, str], int] | None = None
+    """Bytes by (product, kind), kind one of usable, claimed, free, foreign: for the metrics."""

@@ -1,0 +1,195 @@
+"""What was observed, as one immutable picture: everything that a plan depends on, "now" included.
+
+Views hold what a decision reads, in plain types: bytes, thousandths of a core, seconds. Nothing here is a wire format.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
+from vrampack.api.gpupool import GPUPoolSpec
+from vrampack.api.modeldeployment import ModelDeploymentSpec
+from vrampack.api.modelprofile import ModelProfileSpec
+from vrampack.planning.resolution import Resolution, ResolveRequest
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Bytes on each of these GPUs, as the pod's annotations say."""
+
+    gpus: tuple[str, ...]
+    bytes: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodView:
+    """A pod that carries vrampack's label. Times are seconds since 1970."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    model: str
+    """Name of the ModelDeployment, by the label."""
+    owner_uid: str
+    """UID of the controller: the ReplicaSet."""
+    created: float
+    phase: str
+    deleting: bool = False
+    gated: bool = False
+    gates: tuple[str, ...] = ()
+    """All scheduling gates, in order: the position of ours is needed to remove it."""
+    ready: bool = False
+    node: str = ""
+    """Node that it is bound to; empty before."""
+    refused: str = ""
+    """The scheduler's message while it finds no node for the ungated pod."""
+    refused_since: float | None = None
+    restarts: int = 0
+    failure: str = ""
+    """Why its engine does not run, such as CrashLoopBackOff."""
+    need: str = ""
+    """The annotation vrampack.dev/need, unparsed: anybody may have written it."""
+    claim: Claim | None = None
+    annotated: bool = False
+    """Whether it has annotations at all: a JSON patch can't add to what is not there."""
+    priority: int = 0
+    cpu: int = 0
+    memory: int = 0
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    affinity: Json | None = None
+    tolerations: tuple[Json, ...] = ()
+    runtime_class: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Succeeded or Failed: the object may stay, its claim does not."""
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSetView:
+    """One revision of a Deployment."""
+
+    namespace: str
+    name: str
+    uid: str
+    owner_uid: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildView:
+    """A Deployment, Service or PodDisruptionBudget that has the name of one of ours. ``object``: as it was read."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    owner_uid: str
+    deleting: bool
+    object: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """A ModelDeployment. ``spec`` is None where it can't be read; ``problem`` then says the field."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    deleting: bool
+    refresh: str
+    """Value of the user's annotation that asks for the newest estimate."""
+    spec: ModelDeploymentSpec | None
+    raw_spec: Json
+    problem: str = ""
+    status: Json = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``"""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileView:
+    """A ModelProfile."""
+
+    name: str
+    generation: int
+    spec: ModelProfileSpec | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GPUNodeView:
+    """A GPUNode, and whether its agent's Lease is fresh."""
+
+    name: str
+    generation: int
+    spec: GPUNodeSpec
+    status: GPUNodeStatus
+    raw_status: Json
+    agent_alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """A GPUPool. The implicit one, ``default``, is there even without an object: its generation is 0."""
+
+    name: str
+    generation: int
+    spec: GPUPoolSpec
+    status: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    """A Node."""
+
+    name: str
+    labels: Mapping[str, str]
+    ready: bool
+    unschedulable: bool
+    taints: tuple[Json, ...]
+    cpu: int
+    memory: int
+    pods: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the loop remembers between passes, because no object says it. Lost in a restart, and only time is lost.
+
+    Times are of the snapshot's clock. ``refusals``: until when a model keeps off a node that refused it.
+    ``deletions``: when a pod was last deleted on a node. ``started``: when this loop began to lead.
+    """
+
+    started: float
+    refusals: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    deletions: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything at one moment. Tuples are sorted by namespace and name. ``now``: seconds since 1970."""
+
+    now: float
+    models: tuple[ModelView, ...] = ()
+    profiles: tuple[ProfileView, ...] = ()
+    gpu_nodes: tuple[GPUNodeView, ...] = ()
+    pools: tuple[PoolView, ...] = ()
+    nodes: tuple[NodeView, ...] = ()
+    pods: tuple[PodView, ...] = ()
+    replica_sets: tuple[ReplicaSetView, ...] = ()
+    children: tuple[ChildView, ...] = ()
+    resolutions: Mapping[ResolveRequest, Resolution] = field(default_factory=dict)
+    memory: Memory
