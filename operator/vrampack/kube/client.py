@@ -1,0 +1,213 @@
+"""Raw requests to the API server: JSON in and out, no typed models between.
+
+Sign-in, TLS and proxies are those of ``kubernetes.aio``, so every kubeconfig that works there works here. Its models
+stay unused: they cost memory, and a large list takes them ten times as long to read.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+import yaml
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from vrampack.api.names import FIELD_MANAGER
+from vrampack.errors import ClusterError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
+
+_Items = list[dict[str, Any]]
+
+_CONNECTIONS = 64
+_PAGE = 500
+_RESTARTS = 3
+_REREAD_SECONDS = 60.0
+_GONE = 410
+# A list is read in every pass: within a cluster, bandwidth costs less than packing and unpacking it.
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "vrampack"}
+
+
+class Kube:
+    """One pool of connections to one API server. Paths are those of its REST API, such as ``/api/v1/pods``.
+
+    Every request raises ConflictError (409), NotFoundError (404), UnavailableError (no answer in time, 429, 5xx) or
+    ClusterError (any other refusal; its ``status`` says which). Nothing is tried again: callers read afresh instead.
+    """
+
+    def __init__(self, configuration: Any, *, timeout: float = 30) -> None:
+        """``configuration``: of ``kubernetes.aio``, signed in. ``timeout``: seconds for one request with its answer."""
+        configuration.connection_pool_maxsize = _CONNECTIONS
+        self._configuration = configuration
+        self._rest = RESTClientObject(configuration)
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+
+    @classmethod
+    async def connect(cls, kubeconfig: str | None = None, *, context: str | None = None) -> Self:
+        """Signs in by a kubeconfig; without one as the pod's ServiceAccount, or else by the default kubeconfig.
+
+        ``context``: of the kubeconfig, by default its current one. Sends nothing yet. Raises InvalidInputError where
+        there is no usable kubeconfig.
+        """
+        configuration = Configuration()
+        try:
+            if kubeconfig is None and context is None and _as_pod(configuration):
+                return cls(configuration)
+            loader = await load_kube_config(kubeconfig, context, configuration, persist_config=False)
+            configuration.refresh_api_key_hook = _rereading(loader.load_and_set)
+            return cls(configuration)
+        except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+            allowed = f"a kubeconfig with a usable context is needed: {error}"
+            raise InvalidInputError(field="kubeconfig", value=kubeconfig or "(default)", allowed=allowed) from error
+
+    @property
+    def url(self) -> str:
+        """Where the API server is."""
+        return str(self._configuration.host)
+
+    async def close(self) -> None:
+        await self._rest.close()
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """The object at ``path``."""
+        return _decoded(await self._request("GET", path))
+
+    async def list_raw(self, path: str, **query: object) -> bytes:
+        """The JSON of one list, for a reader that decodes only what it needs. Without ``limit``: all of it."""
+        return await self._request("GET", path, query=query)
+
+    async def list(self, path: str, **query: object) -> _Items:
+        """The items of a list, page by page at one resourceVersion; starts again where that expired meanwhile."""
+        for _ in range(_RESTARTS):
+            try:
+                return await self._pages(path, query)
+            except ClusterError as error:
+                if error.status != _GONE:
+                    raise
+        return await self._pages(path, {**query, "limit": None})
+
+    async def create(self, path: str, body: Mapping[str, Any], *, field_manager: str = FIELD_MANAGER) -> dict[str, Any]:
+        """Creates an object in the collection at ``path``; unknown and double fields are refused."""
+        query = {"fieldManager": field_manager, "fieldValidation": "Strict"}
+        return _decoded(await self._request("POST", path, query=query, body=body))
+
+    async def apply(
+        self, path: str, body: Mapping[str, Any], *, field_manager: str, force: bool = True
+    ) -> dict[str, Any]:
+        """Server-side apply of an object, or of its status where ``path`` ends so; unknown fields are refused."""
+        query = {"fieldManager": field_manager, "force": force, "fieldValidation": "Strict"}
+        return await self._patch(path, body, "application/apply-patch+yaml", query)
+
+    async def json_patch(self, path: str, ops: Sequence[Mapping[str, Any]], *, field_manager: str) -> dict[str, Any]:
+        """All operations or none. A ``test`` that fails is a ClusterError of status 422."""
+        return await self._patch(path, list(ops), "application/json-patch+json", {"fieldManager": field_manager})
+
+    async def merge_patch(self, path: str, body: Mapping[str, Any], *, field_manager: str) -> dict[str, Any]:
+        """Merges ``body`` into the object; None removes a key. With metadata.resourceVersion: only at that one."""
+        return await self._patch(path, body, "application/merge-patch+json", {"fieldManager": field_manager})
+
+    async def delete(
+        self,
+        path: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> None:
+        """Deletes an object, and where given only this one (uid) as it was read (resourceVersion)."""
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if any(preconditions.values()):
+            body["preconditions"] = {name: value for name, value in preconditions.items() if value}
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        await self._request("DELETE", path, body=body)
+
+    async def _pages(self, path: str, query: Mapping[str, object]) -> _Items:
+        items: _Items = []
+        asked: dict[str, object] = {"limit": _PAGE, **query}
+        while True:
+            page = _decoded(await self._request("GET", path, query=asked))
+            items += page.get("items") or ()
+            following = page["metadata"].get("continue")
+            if not following:
+                return items
+            # The token holds the resourceVersion; the API server refuses a second one beside it.
+            asked = asked | {"continue": following, "resourceVersion": None, "resourceVersionMatch": None}
+
+    async def _patch(self, path: str, body: Any, kind: str, query: Mapping[str, object]) -> dict[str, Any]:
+        return _decoded(await self._request("PATCH", path, query=query, body=body, kind=kind))
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: Any = None,
+        kind: str = "application/json",
+    ) -> bytes:
+        headers = {**_HEADERS, "Content-Type": kind}
+        try:
+            for credential in (await self._configuration.auth_settings()).values():
+                headers[credential["key"]] = credential["value"]
+            response = await self._rest.request(
+                method, self.url + _with_query(path, query or {}), headers, body, _request_timeout=self._timeout
+            )
+            answer: bytes = await response.read()
+        except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
+            raise UnavailableError(f"{method} {path}: {error or 'no answer in time'}") from error
+        if response.status >= 400:
+            raise _refusal(response.status, f"{method} {path}: {response.status} {_message(answer)}")
+        return answer
+
+
+def _as_pod(configuration: Any) -> bool:
+    """Whether this process runs in a pod with a ServiceAccount; its token is read again every minute."""
+    try:
+        load_incluster_config(configuration)
+    except ConfigException:
+        return False
+    return True
+
+
+def _rereading(load: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """Tokens expire: a file is read again and a sign-in command asked again, each minute at most."""
+    due = time.monotonic() + _REREAD_SECONDS
+
+    async def hook(configuration: Any) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + _REREAD_SECONDS
+            await load(configuration)
+
+    return hook
+
+
+def _with_query(path: str, query: Mapping[str, object]) -> str:
+    given = {name: _word(value) for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _decoded(answer: bytes) -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.json.decode(answer)
+    return decoded
+
+
+def _message(answer: bytes) -> str:
+    """What the API server said; a proxy before it may say anything."""
+    try:
+        return str(msgspec.json.decode(answer)["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return answer[:300].decode(errors="replace").strip()
+
+
+def _refusal(status: int, message: str) -> ClusterError:
+    kinds: dict[int, type[ClusterError]] = {404: NotFoundError, 409: ConflictError, 429: UnavailableError}
+    return kinds.get(status, UnavailableError if status >= 500 else ClusterError)(message, status=status)
