@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.kubectl import until
-
 from vrampack.api import names
 from vrampack.localcluster.cluster import LocalCluster
+from vrampack.sharing.visible_devices import NRI_ANNOTATION
 
 RELEASE = "vrampack-system"
 CHART = ("vrampack", str(Path(__file__).parents[2] / "charts/vrampack"), f"--namespace={RELEASE}")
 EPOCH = 7
-CLAIM = {names.GPUS: "GPU-0001", names.CLAIM: "27874295808", names.EPOCH: str(EPOCH), names.UTILIZATION: "0.31"}
+CLAIM = {
+    names.GPUS: "GPU-0001",
+    names.CLAIM: "27874295808",
+    names.EPOCH: str(EPOCH),
+    names.UTILIZATION: "0.31",
+    NRI_ANNOTATION: "k8s.device-plugin.nvidia.com/gpu=GPU-0001",
+}
 
 GATE_GONE = {"op": "remove", "path": "/spec/schedulingGates/0"}
 
@@ -60,8 +66,8 @@ def replica(name: str, **metadata: Any) -> dict[str, Any]:
     }
 
 
-def plain(name: str) -> dict[str, Any]:
-    pod = replica(name, labels={"app": "web"}, annotations={})
+def plain(name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
+    pod = replica(name, labels={"app": "web"}, annotations=dict(annotations or {}))
     del pod["spec"]["schedulingGates"]
     return pod
 

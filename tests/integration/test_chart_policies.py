@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+
 from tests.integration.claims import (
     CLAIM,
     EPOCH,
@@ -23,13 +24,14 @@ from tests.integration.claims import (
     replica,
 )
 from tests.integration.kubectl import Kubectl, until
-
 from vrampack.api import names
 from vrampack.localcluster.cluster import LocalCluster
+from vrampack.sharing.visible_devices import NRI_ANNOTATION
 
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "policies"
+NRI_POD = "nvidia.cdi.k8s.io/pod"
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,9 @@ async def test_the_operators_one_patch_claims(admin: Kubectl, operator: Kubectl)
         ),
         pytest.param([*annotations({names.GPUS: "GPU-1", names.CLAIM: "1"}), GATE_GONE], "whole claim", id="no epoch"),
         pytest.param(annotations({names.NEED: "less"}), "never change", id="need"),
+        pytest.param(
+            annotations({NRI_ANNOTATION: "GPU-1"}), "a claim is written only then", id="devices without claim"
+        ),
     ],
 )
 async def test_no_other_claim_of_the_operator_lands(
@@ -130,6 +135,7 @@ async def test_no_other_claim_of_the_operator_lands(
         (f"{names.CLAIM}-", "never change and never go away"),
         (f"{names.EPOCH}-", "denied request"),
         (f"{names.KV_CACHE_BYTES}=1", "a claim is written only then"),
+        (f"{NRI_ANNOTATION}=GPU-0002", "never change and never go away"),
     ],
 )
 async def test_a_claim_never_changes_not_even_by_the_operator(
@@ -212,6 +218,8 @@ async def test_without_a_leader_nothing_is_claimed_and_nothing_else_stops(
         pytest.param(annotations({names.NEED: "more"}), "only the operator", id="need"),
         pytest.param(annotations({f"{names.GROUP}/anything": "x"}), "only the operator", id="annotation of ours"),
         pytest.param([{"op": "remove", "path": "/metadata/annotations"}], "only the operator", id="all annotations"),
+        pytest.param(annotations({NRI_ANNOTATION: "GPU-1"}), "only the operator", id="devices by NRI"),
+        pytest.param(annotations({NRI_POD: "GPU-1"}), "only the operator", id="devices of all containers"),
     ],
 )
 async def test_nobody_else_places_a_pod(
@@ -227,6 +235,7 @@ async def test_nobody_else_places_a_pod(
         (["annotate", f"{names.CLAIM}=1"], "only the operator"),
         (["annotate", f"{names.CLAIM}-"], "only the operator"),
         (["annotate", f"{names.VISIBLE_DEVICES}=all"], "only the operator"),
+        (["annotate", f"{NRI_ANNOTATION}-"], "only the operator"),
         (["label", f"{names.MODEL_DEPLOYMENT}-"], "can't be added, changed or removed"),
         (["label", f"{names.MODEL_DEPLOYMENT}=other"], "can't be added, changed or removed"),
         (["label", f"{names.MANAGED_BY}-"], "can't be added, changed or removed"),
@@ -241,6 +250,9 @@ async def test_a_user_cannot_change_or_hide_a_claim(alice: Kubectl, claimed: str
     [
         pytest.param(
             replica("forged", annotations=CLAIM), "a new pod can't bring a claim on GPU memory with it", id="claim"
+        ),
+        pytest.param(
+            replica("devices", annotations={NRI_POD: "GPU-1"}), "and its nvidia.cdi.k8s.io/ ones", id="devices by NRI"
         ),
         pytest.param(
             {**replica("ungated"), "spec": plain("ungated")["spec"]}, "it needs the scheduling gate", id="no gate"

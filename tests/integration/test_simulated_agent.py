@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 import time
@@ -11,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.kubectl import Kubectl
-from vrampack.kube.client import Kube
 
+from tests.integration.claims import CLAIM, GATE_GONE, annotations, lease, plain, replica
+from tests.integration.kubectl import Kubectl, until
 from vrampack.agent.fleet import gpu_uuid, kwok_nodes, parse_fleet
 from vrampack.agent.report import LeaseTerms
 from vrampack.agent.simulated import SimulationSettings, run_simulated
 from vrampack.api import names
-from vrampack.errors import NotFoundError, UnavailableError
+from vrampack.errors import ClusterError, NotFoundError, UnavailableError
+from vrampack.kube.client import Kube
 from vrampack.localcluster.cluster import LocalCluster
 from vrampack.localcluster.nodes import NodeSpec
 from vrampack.units import GIB, parse_bytes
@@ -137,12 +139,11 @@ async def test_pods_use_their_claims_for_as_long_as_they_run(world: World) -> No
     await world.start("nodes: [{name: n, product: L40S, cpu: 8, memory: 64Gi}]\nloading: {seconds: 2}")
     await world.reported("all is free", lambda status: status.get("node", {}).get("cpu") == "8")
     claim = {names.GPUS: gpu_uuid("n", 0), names.CLAIM: "20Gi", "sim.vrampack.dev/load-seconds": "2"}
-    for name, labels in (("ours", {names.MANAGED_BY: names.MANAGER}), ("other", {})):
-        metadata = {"name": name, "labels": labels, "annotations": claim}
-        requests = {"requests": {"cpu": "1500m", "memory": "4Gi"}}
-        spec = {"nodeName": "n", "containers": [{"name": "engine", "image": "engine:1", "resources": requests}]}
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    for pod in (replica("ours"), plain("other", annotations=claim)):
+        pod["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "n"}
+        pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1500m", "memory": "4Gi"}}
         await world.admin.create("/api/v1/namespaces/default/pods", pod)
+    await place(world, "ours", claim)
     uid = (await world.admin.get("/api/v1/namespaces/default/pods/ours"))["metadata"]["uid"]
 
     seen = []
@@ -160,6 +161,25 @@ async def test_pods_use_their_claims_for_as_long_as_they_run(world: World) -> No
 
     await world.admin.delete("/api/v1/namespaces/default/pods/ours")
     await world.reported("the memory is free again", lambda status: gpu(status)["used"] == "0")
+
+
+async def place(world: World, name: str, claim: dict[str, str]) -> None:
+    """Claims as the operator does; nobody else may."""
+    kubectl = Kubectl(cluster=world.cluster)
+    await kubectl.within(SYSTEM).apply(lease())
+    operator = kubectl.signed_in(await world.cluster.token_for("vrampack", SYSTEM))
+    change = json.dumps([*annotations(CLAIM | claim), GATE_GONE])
+
+    async def accepted() -> bool:
+        try:
+            await operator("patch", "pod", name, "--type=json", "-p", change)
+        except ClusterError as error:
+            if "vrampack-epoch" in str(error):
+                return False
+            raise
+        return True
+
+    await until("the policy has seen the Lease", accepted)
 
 
 async def test_an_edit_of_the_file_takes_effect(world: World) -> None:

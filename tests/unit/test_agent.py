@@ -36,7 +36,7 @@ def pod(
     body = {
         "metadata": {
             "uid": uid,
-            "labels": {names.MANAGED_BY: names.MANAGER},
+            "labels": {names.MODEL_DEPLOYMENT: "llama"},
             "annotations": {names.GPUS: FIRST, names.CLAIM: "10Gi"},
         },
         "spec": {"nodeName": "n", **spec},

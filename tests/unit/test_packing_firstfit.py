@@ -1,8 +1,8 @@
 """The packer's rules, one by one."""
 
 import pytest
-from tests.unit.packing_builders import gpu, host, item, where
 
+from tests.unit.packing_builders import gpu, host, item, where
 from vrampack.errors import InvalidInputError
 from vrampack.packing.firstfit import pack
 from vrampack.packing.problem import Closest, Host, Item, Objective, Packing, Reason, Spread, Unplaced
@@ -48,7 +48,7 @@ def test_who_is_taken_first(first: Item, second: Item) -> None:
     [
         ([host("n", gpu("empty", 20, capacity=20), gpu("used", 40, tenants={"x"}))], "n/used"),
         ([host("n", gpu("roomy", 40, tenants={"x"}), gpu("tight", 12, tenants={"x"}))], "n/tight"),
-        ([host("n", gpu("large", 80, capacity=80), gpu("small", 48))], "n/small"),
+        ([host("n", gpu("a-small", 48), gpu("large", 80, capacity=80))], "n/large"),
         ([host("n", gpu("foreign", 30), gpu("used", 40, tenants={"x"}))], "n/used"),
         ([host("a", gpu("0", 48), gpu("1", 48)), host("b", gpu("0", 48), gpu("1", 9, tenants={"x"}))], "b/0"),
         ([host("b", gpu("1", 48)), host("a", gpu("1", 48), gpu("0", 9, tenants={"x"}))], "a/1"),
@@ -57,7 +57,7 @@ def test_who_is_taken_first(first: Item, second: Item) -> None:
     ids=[
         "in use before empty",
         "of those in use the tightest",
-        "of the empty ones the smallest",
+        "of the empty ones the largest",
         "a foreign process does not make it in use",
         "whole hosts stay whole",
         "then by host",
@@ -128,7 +128,7 @@ class TestTensorParallelism:
 
 
 class TestSpread:
-    hosts = (host("a", gpu("0", 48), tenants={"ns/m"}), host("b", gpu("0", 80, capacity=80)))
+    hosts = (host("a", gpu("0", 48, tenants={"ns/m"}), tenants={"ns/m"}), host("b", gpu("0", 80, capacity=80)))
     replicas = tuple(item(f"m-{number}", 10, group="ns/m") for number in range(3))
 
     def with_spread(self, spread: Spread) -> list[Item]:
@@ -136,10 +136,10 @@ class TestSpread:
 
     def test_prefer_goes_elsewhere_even_if_that_opens_a_gpu_and_comes_back_when_it_must(self) -> None:
         packing = pack(hosts=self.hosts, items=self.with_spread(Spread.PREFER))
-        assert where(packing) == {"m-0": "b/0", "m-1": "b/0", "m-2": "b/0"}
-        full = host("b", gpu("0", 10, capacity=80))
-        packing = pack(hosts=[self.hosts[0], full], items=self.with_spread(Spread.PREFER))
         assert where(packing) == {"m-0": "b/0", "m-1": "a/0", "m-2": "a/0"}
+        full = host("b", gpu("0", 9, capacity=80))
+        packing = pack(hosts=[self.hosts[0], full], items=self.with_spread(Spread.PREFER))
+        assert where(packing) == {"m-0": "a/0", "m-1": "a/0", "m-2": "a/0"}
 
     def test_require_stays_unplaced_rather_than_share_a_host(self) -> None:
         packing = pack(hosts=self.hosts, items=self.with_spread(REQUIRE))

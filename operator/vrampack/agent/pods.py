@@ -65,8 +65,8 @@ class Pod(_Object, frozen=True):
 
     @property
     def managed(self) -> bool:
-        """Whether vrampack places this pod, and so subtracts its requests itself."""
-        return self.metadata.labels.get(names.MANAGED_BY) == names.MANAGER
+        """Whether vrampack places this pod, and so subtracts its requests itself; nobody can change this label."""
+        return names.MODEL_DEPLOYMENT in self.metadata.labels
 
     @property
     def ready(self) -> bool:

@@ -109,9 +109,9 @@ class FirstFit:
     """First fit, for the fewest GPUs opened.
 
     The scan goes over the devices in use, least free first as they stood at the start and then in the order in which
-    they were opened, and after them over the empty ones, smaller before larger: a large one is kept for who needs it.
-    Among empty ones of a size, those of hosts with the fewest of them come first: whole hosts stay free for tensor
-    parallelism. Ties go by host and device.
+    they were opened, and after them over the empty ones, larger before smaller: as items come large first, what is left
+    of a large one takes the small ones that follow. Among empty ones of a size, those of hosts with the fewest of them
+    come first: whole hosts stay free for tensor parallelism. Ties go by host and device.
     """
 
     def __init__(self, hosts: Sequence[HostState]) -> None:
@@ -123,7 +123,7 @@ class FirstFit:
         )
         self._empty = sorted(
             (device for device in devices if not device.in_use),
-            key=lambda device: (device.capacity, empty_on[device.host.name], device.host.name, device.id),
+            key=lambda device: (-device.capacity, empty_on[device.host.name], device.host.name, device.id),
         )
         for place, device in enumerate(self._opened):
             device.turn = (0, place)
