@@ -26,6 +26,8 @@ _PAGE = 500
 _RESTARTS = 3
 _REREAD_SECONDS = 60.0
 _GONE = 410
+# The loader stumbles over a file of another shape.
+_NOT_A_KUBECONFIG = (ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
 # A list is read in every pass: within a cluster, bandwidth costs less than packing and unpacking it.
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "vrampack"}
 
@@ -38,7 +40,7 @@ class Kube:
     """
 
     def __init__(self, configuration: Any, *, timeout: float = 30) -> None:
-        """``configuration``: of ``kubernetes.aio``, signed in. ``timeout``: seconds for one request with its answer."""
+        """``configuration``: one of ``kubernetes.aio``. ``timeout``: seconds for one request with its answer."""
         configuration.connection_pool_maxsize = _CONNECTIONS
         self._configuration = configuration
         self._rest = RESTClientObject(configuration)
@@ -58,7 +60,7 @@ class Kube:
             loader = await load_kube_config(kubeconfig, context, configuration, persist_config=False)
             configuration.refresh_api_key_hook = _rereading(loader.load_and_set)
             return cls(configuration)
-        except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+        except _NOT_A_KUBECONFIG as error:
             allowed = f"a kubeconfig with a usable context is needed: {error}"
             raise InvalidInputError(field="kubeconfig", value=kubeconfig or "(default)", allowed=allowed) from error
 
@@ -157,8 +159,8 @@ class Kube:
                 method, self.url + _with_query(path, query or {}), headers, body, _request_timeout=self._timeout
             )
             answer: bytes = await response.read()
-        except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
-            raise UnavailableError(f"{method} {path}: {error or 'no answer in time'}") from error
+        except (aiohttp.ClientError, OSError, ConfigException) as error:  # a timeout is an OSError; a token may be gone
+            raise UnavailableError(f"{method} {path}: {str(error) or 'no answer in time'}") from error
         if response.status >= 400:
             raise _refusal(response.status, f"{method} {path}: {response.status} {_message(answer)}")
         return answer

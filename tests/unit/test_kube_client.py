@@ -1,0 +1,126 @@
+"""The client where the API server, or what stands before it, behaves badly; and how it signs in."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+from kubernetes.aio.client.configuration import Configuration
+
+from vrampack.errors import ClusterError, InvalidInputError, NotFoundError, UnavailableError
+from vrampack.kube import client
+from vrampack.kube.client import Kube
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Serve = Callable[[Answer], Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Answers every request by a function; gives the address."""
+    runners = []
+
+    async def start(answer: Answer) -> str:
+        runner = web.ServerRunner(web.Server(answer))
+        await runner.setup()
+        runners.append(runner)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return "http://{}:{}".format(*runner.addresses[0])
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (404, NotFoundError),
+        (403, ClusterError),
+        (429, UnavailableError),
+        (502, UnavailableError),
+    ],
+)
+async def test_what_a_proxy_says_is_in_the_message(serve: Serve, status: int, kind: type[ClusterError]) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text="<html>no")
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    with pytest.raises(ClusterError, match=f"GET /version: {status} <html>no") as refused:
+        await kube.get("/version")
+    await kube.close()
+    assert type(refused.value) is kind
+    assert refused.value.status == status
+
+
+async def test_no_answer_in_time_is_unavailable(serve: Serve) -> None:
+    over = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        await over.wait()
+        return web.Response()
+
+    kube = Kube(Configuration(host=await serve(answer)), timeout=0.05)
+    with pytest.raises(UnavailableError, match="GET /version: no answer in time"):
+        await kube.get("/version")
+    over.set()
+    await kube.close()
+
+
+async def test_an_api_server_that_is_away_is_unavailable() -> None:
+    kube = Kube(Configuration(host="https://127.0.0.1:1"))
+    with pytest.raises(UnavailableError, match="GET /version: Cannot connect"):
+        await kube.get("/version")
+    await kube.close()
+
+
+@pytest.mark.parametrize("expiries", [0, 1, 2, 100])
+async def test_a_list_that_expires_between_its_pages_starts_again(serve: Serve, expiries: int) -> None:
+    left = expiries
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal left
+        following = request.query.get("continue")
+        if following and left:
+            left -= 1
+            return web.json_response({"message": "too old"}, status=410)
+        items = [{"n": n} for n in ((0, 1) if "limit" not in request.query else (1,) if following else (0,))]
+        more = {} if following or len(items) == 2 else {"continue": "a+b/c="}
+        assert following in (None, "a+b/c=")
+        return web.json_response({"metadata": more, "items": items})
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    assert await kube.list("/api/v1/pods") == [{"n": 0}, {"n": 1}]
+    await kube.close()
+
+
+async def test_a_token_file_is_read_again(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"said": request.headers["Authorization"]})
+
+    token = tmp_path / "token"
+    token.write_text("first")
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": await serve(answer)}}],
+        "users": [{"name": "u", "user": {"tokenFile": str(token)}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+    }
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(client, "_REREAD_SECONDS", 0.0)
+    kube = await Kube.connect(str(path), context="x")
+    assert await kube.get("/") == {"said": "Bearer first"}
+    token.write_text("second")
+    assert await kube.get("/") == {"said": "Bearer second"}
+    await kube.close()
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "{clusters: [], contexts: [], users: []}", "- a"])
+async def test_a_kubeconfig_that_is_none_is_refused(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InvalidInputError, match=f"kubeconfig: '{path}' is not allowed"):
+        await Kube.connect(str(path))
