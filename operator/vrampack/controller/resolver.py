@@ -136,7 +136,8 @@ class Resolver:
             followed.resolution = Resolution(reason=error.reason, message=str(error), retriable=error.retriable)
             asked_for = error.retry_after
         except UnsupportedModelError as error:
-            followed.resolution = Resolution(reason="UnsupportedArchitecture", message=str(error))
+            message = f"The memory of {request.source} can't be estimated: {error}."
+            followed.resolution = Resolution(reason="UnsupportedArchitecture", message=message)
         except InvalidInputError as error:
             message = f"config.json of {request.source} can't be used: {error}."
             followed.resolution = Resolution(reason="ModelFilesInvalid", message=message)
