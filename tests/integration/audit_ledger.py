@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import Any
 
 from tests.integration.audit_views import AuditedGPU, AuditedPod, read_gpus, read_pod
-
 from vrampack.api import names
 from vrampack.units import human_bytes, parse_bytes
 

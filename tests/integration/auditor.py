@@ -24,8 +24,8 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 from kubernetes.aio import client, config
-from tests.integration.audit_ledger import Change, Kind, Ledger
 
+from tests.integration.audit_ledger import Change, Kind, Ledger
 from vrampack.api import names
 
 _GROUP: Final = f"/apis/{names.GROUP}/{names.VERSION}"

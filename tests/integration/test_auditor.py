@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.integration.auditor import Auditor
 from tests.integration.kubectl import Kubectl
-
 from vrampack.api import names
 from vrampack.localcluster.cluster import LocalCluster
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import yaml
+
 from tests.integration.claims import CHART, RELEASE, in_force, install, lease, placement, replica
 from tests.integration.kubectl import Kubectl, until
-
 from vrampack.localcluster.assets import Assets
 from vrampack.localcluster.cluster import LocalCluster
 

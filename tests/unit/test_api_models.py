@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.integration.bad_objects import DEPLOYMENT, good_objects, merged, spec
 
+from tests.integration.bad_objects import DEPLOYMENT, good_objects, merged, spec
 from vrampack.api.common import Percentage, Quantity, wire_name
 from vrampack.api.gpunode import GPUHealth, GPUNodeStatus, GPUStatus
 from vrampack.api.gpupool import GPUPoolSpec

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from tests.integration.audit_ledger import Change, Kind, Ledger
 from tests.integration.auditor import Merger
-
 from vrampack.api import names
 
 A, B = "GPU-a", "GPU-b"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.known_models import LLAMA_8B, QWEN3_8B
 
+from tests.unit.known_models import LLAMA_8B, QWEN3_8B
 from vrampack.errors import ModelSourceError, UnsupportedModelError
 from vrampack.models.quantization import precision_of
 from vrampack.models.safetensors import DTYPE_BITS, MAX_HEADER_BYTES, Tensor, header_length, parse_header

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from tests.unit.replicas import LLAMA_70B, TRITON
 
+from tests.unit.replicas import LLAMA_70B, TRITON
 from vrampack.engines.custom import container
 from vrampack.errors import InvalidInputError
 

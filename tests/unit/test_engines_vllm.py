@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.replicas import FROM_CLAIM, LLAMA_8B, LLAMA_70B
 
+from tests.unit.replicas import FROM_CLAIM, LLAMA_8B, LLAMA_70B
 from vrampack.engines.base import EngineInput, is_reserved
 from vrampack.engines.registry import engine
 from vrampack.engines.vllm import container

@@ -4,8 +4,8 @@ import math
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS, LLAMA_70B, QWEN3_8B
 
+from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS, LLAMA_70B, QWEN3_8B
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.errors import InvalidInputError, ModelSourceError, UnsupportedModelError
 from vrampack.localcluster.hubcatalogue import CatalogueModel, catalogue

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tests.unit.known_models import (
     LLAMA_8B,
     LLAMA_8B_WEIGHTS,
@@ -18,7 +19,6 @@ from tests.unit.known_models import (
     QWEN3_30B_A3B_WEIGHTS,
     bf16_weights,
 )
-
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.estimate import Estimate, Workload, estimate

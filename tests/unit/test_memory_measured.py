@@ -9,8 +9,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.unit.known_models import LLAMA_8B, QWEN3_8B, QWEN3_30B_A3B, bf16_weights
 
+from tests.unit.known_models import LLAMA_8B, QWEN3_8B, QWEN3_30B_A3B, bf16_weights
 from vrampack.memory.activations import activation_bytes
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.kv import KV_BLOCK_TOKENS, kv_bytes_per_token

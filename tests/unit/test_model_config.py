@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.known_models import LLAMA_8B, QWEN3_8B, QWEN3_30B_A3B
 
+from tests.unit.known_models import LLAMA_8B, QWEN3_8B, QWEN3_30B_A3B
 from vrampack.errors import InvalidInputError, UnsupportedModelError, VrampackError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.constants import KV_BLOCK_TOKENS

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.packing_builders import gpu, host, item
 
+from tests.unit.packing_builders import gpu, host, item
 from vrampack.packing.check import violations
 from vrampack.packing.problem import Closest, Host, Item, Packing, Placement, Reason, Spread, Unplaced
 

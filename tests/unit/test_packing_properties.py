@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.packing_builders import gpu, host, item
 
+from tests.unit.packing_builders import gpu, host, item
 from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
 from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Reason, Spread

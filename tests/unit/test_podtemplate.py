@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.unit.replicas import (
     FROM_CLAIM,
     LLAMA_8B,
@@ -16,7 +17,6 @@ from tests.unit.replicas import (
     TRITON,
     TRITON_NEED,
 )
-
 from vrampack.engines import custom, vllm
 from vrampack.engines.base import EngineContainer
 from vrampack.errors import InvalidInputError

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS
 
+from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.errors import InvalidInputError
 from vrampack.planning.facts import architecture_and_weights
