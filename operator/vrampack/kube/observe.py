@@ -1,0 +1,259 @@
+"""From the API server to a Snapshot: fresh consistent lists in every pass; only what was parsed before is kept."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from dataclasses import replace
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from vrampack.api import names
+from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
+from vrampack.api.gpupool import GPUPoolSpec
+from vrampack.api.modeldeployment import ModelDeploymentSpec
+from vrampack.api.modelprofile import ModelProfileSpec
+from vrampack.errors import ClusterError
+from vrampack.kube import paths, wire
+from vrampack.kube.agentleases import AgentLeases
+from vrampack.kube.client import Kube
+from vrampack.kube.views import child_view, node_view, pod_view, problem_of, replica_set_view
+from vrampack.planning.resolution import Resolution, ResolveRequest
+from vrampack.planning.snapshot import (
+    ChildView,
+    GPUNodeView,
+    Memory,
+    ModelView,
+    PodView,
+    PoolView,
+    ProfileView,
+    Snapshot,
+)
+
+_log = logging.getLogger(__name__)
+
+_PAGE: Final = 1000
+_RESTARTS: Final = 3
+_GONE: Final = 410
+_OURS: Final = f"{names.MANAGED_BY}={names.MANAGER},{names.MODEL_DEPLOYMENT}"
+_UNREADABLE: Final = (msgspec.DecodeError, ValueError)
+_CHILDREN: Final = ("Deployment", "Service", "PodDisruptionBudget")
+
+Value = TypeVar("Value")
+View = TypeVar("View")
+Wire = TypeVar("Wire", wire.CustomObject, wire.Lease, wire.Node, wire.ReplicaSet)
+Model = TypeVar("Model", bound=BaseModel)
+Reader = Callable[[msgspec.Raw], tuple[wire.Metadata, View]]
+"""Raises one of _UNREADABLE where the object can't be read."""
+
+
+class Parsed(Generic[Value]):
+    """What was parsed, by object and version, for as long as the object is seen."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Value] = {}
+        self._used: dict[Hashable, Value] = {}
+
+    def get(self, key: Hashable, parse: Callable[[], Value]) -> Value:
+        """``key``: names the object and its version."""
+        if key not in self._used:
+            self._used[key] = self._known[key] if key in self._known else parse()
+        return self._used[key]
+
+    def forget_unused(self) -> None:
+        """Ends a pass: what nobody asked for in it is gone."""
+        self._known, self._used = self._used, {}
+
+
+class Observer:
+    """Takes snapshots, one at a time.
+
+    ``namespace``: the operator's, where the agents' Leases are. ``lease_clock``: seconds of a clock that never jumps.
+    """
+
+    def __init__(self, kube: Kube, *, namespace: str, lease_clock: Callable[[], float]) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._leases = AgentLeases(clock=lease_clock)
+        self._models: Parsed[tuple[Any, str]] = Parsed()
+        self._children: Parsed[ChildView] = Parsed()
+
+    async def observe(
+        self, *, now: float, memory: Memory, resolutions: Mapping[ResolveRequest, Resolution]
+    ) -> Snapshot:
+        """Everything at one moment. ``now``: seconds since 1970. Raises ClusterError where a list can't be had."""
+        try:
+            return await self._observe(now=now, memory=memory, resolutions=resolutions)
+        except ExceptionGroup as group:  # with one list missing there is no snapshot: the others were given up
+            raise group.exceptions[0] from None
+
+    async def _observe(
+        self, *, now: float, memory: Memory, resolutions: Mapping[ResolveRequest, Resolution]
+    ) -> Snapshot:
+        async with asyncio.TaskGroup() as group:
+
+            def listed(
+                kind: str, read: Reader[View], *, namespace: str = "", selector: str | None = None
+            ) -> asyncio.Task[tuple[View, ...]]:
+                pages: Coroutine[Any, Any, tuple[View, ...]] = self._list(
+                    kind, read, path=paths.collection(kind, namespace=namespace), selector=selector
+                )
+                return group.create_task(pages)
+
+            leases = listed("Lease", _reader(wire.Lease, lambda lease: lease), namespace=self._namespace)
+            models = listed("ModelDeployment", _reader(wire.CustomObject, self._model))
+            profiles = listed("ModelProfile", _reader(wire.CustomObject, self._profile))
+            gpu_nodes = listed("GPUNode", _reader(wire.CustomObject, self._gpu_node))
+            pools = listed("GPUPool", _reader(wire.CustomObject, self._pool))
+            nodes = listed("Node", _reader(wire.Node, node_view))
+            pods = listed("Pod", _read_pod, selector=names.MODEL_DEPLOYMENT)
+            replica_sets = listed("ReplicaSet", _reader(wire.ReplicaSet, replica_set_view), selector=_OURS)
+            children = [listed(kind, self._child_reader(kind), selector=_OURS) for kind in _CHILDREN]
+        self._models.forget_unused()
+        self._children.forget_unused()
+        alive = self._leases.alive(leases.result(), now=now)
+        return Snapshot(
+            now=now,
+            models=models.result(),
+            profiles=profiles.result(),
+            gpu_nodes=tuple(replace(node, agent_alive=node.name in alive) for node in gpu_nodes.result()),
+            pools=_with_default(pools.result()),
+            nodes=nodes.result(),
+            pods=pods.result(),
+            replica_sets=replica_sets.result(),
+            children=tuple(child for kind in children for child in kind.result()),
+            resolutions=resolutions,
+            memory=memory,
+        )
+
+    async def _list(self, kind: str, read: Reader[View], *, path: str, selector: str | None) -> tuple[View, ...]:
+        """All of a kind, sorted by namespace and name; starts again where the list expired between two pages."""
+        for _ in range(_RESTARTS):
+            try:
+                return await self._pages(kind, read, path, {"labelSelector": selector, "limit": _PAGE})
+            except ClusterError as error:
+                if error.status != _GONE:
+                    raise
+        return await self._pages(kind, read, path, {"labelSelector": selector})
+
+    async def _pages(self, kind: str, read: Reader[View], path: str, query: Mapping[str, object]) -> tuple[View, ...]:
+        found: list[tuple[str, str, View]] = []
+        following: str | None = None
+        while following != "":
+            try:
+                page = wire.decode_page(await self._kube.list_raw(path, **query, **{"continue": following}))
+            except msgspec.DecodeError as error:
+                raise ClusterError(f"{path}: the answer is no list: {error}") from error
+            for raw in page.items or ():
+                try:
+                    meta, view = read(raw)
+                except _UNREADABLE as error:
+                    _log.warning("a %s can't be read, so it is left out: %s: %.200s", kind, error, bytes(raw))
+                else:
+                    found.append((meta.namespace, meta.name, view))
+            following = page.following
+        found.sort(key=lambda entry: entry[:2])
+        return tuple(view for _, _, view in found)
+
+    def _model(self, found: wire.CustomObject) -> ModelView:
+        meta = found.metadata
+        spec, problem = self._spec(ModelDeploymentSpec, found)
+        return ModelView(
+            namespace=meta.namespace,
+            name=meta.name,
+            uid=meta.uid,
+            resource_version=meta.resource_version,
+            generation=meta.generation,
+            deleting=meta.deletion_timestamp is not None,
+            refresh=(meta.annotations or {}).get(names.REFRESH, ""),
+            spec=spec,
+            raw_spec=found.spec,
+            problem=problem,
+            status=found.status,
+        )
+
+    def _profile(self, found: wire.CustomObject) -> ProfileView:
+        spec, problem = self._spec(ModelProfileSpec, found)
+        return ProfileView(name=found.metadata.name, generation=found.metadata.generation, spec=spec, problem=problem)
+
+    def _pool(self, found: wire.CustomObject) -> PoolView:
+        spec, problem = self._spec(GPUPoolSpec, found)
+        if spec is None:
+            raise ValueError(problem)
+        return PoolView(name=found.metadata.name, generation=found.metadata.generation, spec=spec, status=found.status)
+
+    def _gpu_node(self, found: wire.CustomObject) -> GPUNodeView:
+        meta = found.metadata
+        spec, problem = self._spec(GPUNodeSpec, found)
+        status, trouble = self._parse(
+            GPUNodeStatus, found.status, field="status", version=(meta.uid, "status", meta.resource_version)
+        )
+        if spec is None or status is None:
+            raise ValueError(problem or trouble)
+        return GPUNodeView(
+            name=meta.name,
+            generation=meta.generation,
+            spec=spec,
+            status=status,
+            raw_status=found.status,
+            agent_alive=False,
+        )
+
+    def _spec(self, model: type[Model], found: wire.CustomObject) -> tuple[Model | None, str]:
+        version = (found.metadata.uid, "spec", found.metadata.generation)
+        return self._parse(model, found.spec, field="spec", version=version)
+
+    def _parse(
+        self, model: type[Model], value: wire.Json, *, field: str, version: Hashable
+    ) -> tuple[Model | None, str]:
+        """The value, or None and what is wrong with it."""
+
+        def parse() -> tuple[Model | None, str]:
+            try:
+                return model.model_validate(value), ""
+            except ValidationError as error:
+                return None, problem_of(error, root=field)
+
+        return self._models.get(version, parse)
+
+    def _child_reader(self, kind: str) -> Reader[ChildView]:
+        decode = msgspec.json.Decoder(wire.Head).decode
+
+        def read(raw: msgspec.Raw) -> tuple[wire.Metadata, ChildView]:
+            meta = decode(raw).metadata
+            view = self._children.get(
+                (meta.uid, meta.resource_version), lambda: child_view(kind, meta, msgspec.json.decode(raw))
+            )
+            return meta, view
+
+        return read
+
+
+def _reader(type_: type[Wire], view: Callable[[Wire], View]) -> Reader[View]:
+    decode = msgspec.json.Decoder(type_).decode
+
+    def read(raw: msgspec.Raw) -> tuple[wire.Metadata, View]:
+        found = decode(raw)
+        return found.metadata, view(found)
+
+    return read
+
+
+def _read_pod(raw: msgspec.Raw) -> tuple[wire.Metadata, PodView]:
+    """A pod that can't be read in whole still counts: its claim stands in its metadata."""
+    try:
+        pod = msgspec.json.decode(raw, type=wire.Pod)
+        return pod.metadata, pod_view(pod)
+    except _UNREADABLE as error:
+        pod = wire.Pod(metadata=msgspec.json.decode(raw, type=wire.Head).metadata)
+        _log.warning("pod %s/%s: only its claim can be read: %s", pod.metadata.namespace, pod.metadata.name, error)
+        return pod.metadata, pod_view(pod)
+
+
+def _with_default(pools: tuple[PoolView, ...]) -> tuple[PoolView, ...]:
+    """The pool ``default`` is there without an object too."""
+    if any(pool.name == names.DEFAULT_POOL for pool in pools):
+        return pools
+    implicit = PoolView(name=names.DEFAULT_POOL, generation=0, spec=GPUPoolSpec())
+    return tuple(sorted((*pools, implicit), key=lambda pool: pool.name))

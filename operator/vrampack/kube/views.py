@@ -1,0 +1,145 @@
+"""From objects on the wire to the views that a decision reads."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from vrampack.api import names
+from vrampack.kube import wire
+from vrampack.planning.snapshot import ChildView, Claim, NodeView, PodView, ReplicaSetView
+from vrampack.units import parse_bytes, parse_millicores
+
+_STARTING: Final = ("", "ContainerCreating", "PodInitializing")
+"""Why a container waits where nothing is wrong."""
+_SHOWN_ERRORS: Final = 3
+_SHOWN_CHARACTERS: Final = 80
+_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+
+
+def pod_view(pod: wire.Pod) -> PodView:
+    """Raises ValueError where a quantity is none."""
+    meta, spec, status = pod.metadata, pod.spec, pod.status
+    annotations = meta.annotations or {}
+    gates = tuple(gate.name for gate in spec.scheduling_gates)
+    statuses = status.init_container_statuses + status.container_statuses
+    refused, refused_since = _refusal(pod)
+    return PodView(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        model=meta.labels.get(names.MODEL_DEPLOYMENT, ""),
+        owner_uid=meta.owner_uid,
+        created=meta.creation_timestamp.timestamp() if meta.creation_timestamp else 0.0,
+        phase=status.phase,
+        deleting=meta.deletion_timestamp is not None,
+        gated=names.GATE in gates,
+        gates=gates,
+        ready=_holds("Ready", status.conditions),
+        node=spec.node_name,
+        refused=refused,
+        refused_since=refused_since,
+        restarts=sum(container.restart_count for container in statuses),
+        failure=next(
+            (one.state.waiting.reason for one in statuses if one.state.waiting and _failing(one.state.waiting)), ""
+        ),
+        need=annotations.get(names.NEED, ""),
+        claim=claim_of(annotations),
+        annotated=meta.annotations is not None,
+        priority=spec.priority,
+        cpu=spec.cpu,
+        memory=spec.memory,
+        node_selector=spec.node_selector,
+        affinity=spec.affinity,
+        tolerations=spec.tolerations,
+        runtime_class=spec.runtime_class_name,
+    )
+
+
+def claim_of(annotations: Mapping[str, str]) -> Claim | None:
+    """The claim of a pod; None where there is none that can be read."""
+    gpus = tuple(uuid for uuid in annotations.get(names.GPUS, "").split(",") if uuid)
+    claimed, epoch = annotations.get(names.CLAIM, ""), annotations.get(names.EPOCH, "")
+    if not gpus or not _WHOLE_NUMBER.fullmatch(claimed) or not _WHOLE_NUMBER.fullmatch(epoch):
+        return None
+    return Claim(gpus=gpus, bytes=int(claimed), epoch=int(epoch))
+
+
+def replica_set_view(replica_set: wire.ReplicaSet) -> ReplicaSetView:
+    meta = replica_set.metadata
+    return ReplicaSetView(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        owner_uid=meta.owner_uid,
+        replicas=replica_set.spec.replicas,
+    )
+
+
+def node_view(node: wire.Node) -> NodeView:
+    """Raises ValueError where a quantity is none."""
+    allocatable = node.status.allocatable
+    return NodeView(
+        name=node.metadata.name,
+        labels=node.metadata.labels,
+        ready=_holds("Ready", node.status.conditions),
+        unschedulable=node.spec.unschedulable,
+        taints=node.spec.taints,
+        cpu=parse_millicores(allocatable.get("cpu", "0")),
+        memory=parse_bytes(allocatable.get("memory", "0")),
+        pods=parse_bytes(allocatable.get("pods", "0")),
+    )
+
+
+def child_view(kind: str, meta: wire.Metadata, found: dict[str, Any]) -> ChildView:
+    """``found``: the object, which loses its managedFields here: they are half of it and nobody reads them."""
+    found["metadata"].pop("managedFields", None)
+    return ChildView(
+        kind=kind,
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        owner_uid=meta.owner_uid,
+        deleting=meta.deletion_timestamp is not None,
+        object=found,
+    )
+
+
+def problem_of(error: ValidationError, *, root: str = "spec") -> str:
+    """The first errors as people read them: ``spec.serving.concurrency: Field required``."""
+    return "; ".join(_problem(one, root) for one in error.errors(include_url=False)[:_SHOWN_ERRORS])
+
+
+def _problem(error: Mapping[str, Any], root: str) -> str:
+    path = root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":  # its input is the object around the field
+        return f"{path}: {message}"
+    value = repr(error["input"])
+    shown = value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…"
+    return f"{path}: {message}, got {shown}"
+
+
+def _refusal(pod: wire.Pod) -> tuple[str, float | None]:
+    """The scheduler's message, and since when it refuses the pod.
+
+    The condition is False ever since the pod stood behind the gate, and its time is still that of then. So the time of
+    the patch that removed the gate counts where it is later.
+    """
+    for condition in pod.status.conditions:
+        if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
+            placed = (one.time for one in pod.metadata.managed_fields if one.manager == names.PLACEMENT_MANAGER)
+            times = [time.timestamp() for time in (condition.last_transition_time, *placed) if time is not None]
+            return condition.message or condition.reason, max(times, default=None)
+    return "", None
+
+
+def _failing(waiting: wire.Waiting) -> bool:
+    return waiting.reason not in _STARTING
+
+
+def _holds(type_: str, conditions: tuple[wire.Condition, ...]) -> bool:
+    return any(condition.type == type_ and condition.status == "True" for condition in conditions)
