@@ -176,6 +176,10 @@ class Memory:
     started: float
     refusals: Mapping[tuple[str, str], float] = field(default_factory=dict)
     deletions: Mapping[str, float] = field(default_factory=dict)
+    conflicts: frozenset[tuple[str, str]] = frozenset()
+    """Models (``namespace/name``) and kinds whose child could not be created: its name is taken."""
+    child_errors: Mapping[str, str] = field(default_factory=dict)
+    """By model: what the API server said when it refused a child."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,141 @@
+"""Each ModelDeployment with all that belongs to it: what it needs, its children, its pods."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from vrampack.api import names
+from vrampack.planning.need import Need
+from vrampack.planning.sizing import Blocked, Settings, Sized, size
+from vrampack.planning.snapshot import ChildView, Json, ModelView, PodView, PoolView, Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One ModelDeployment. ``pods``: those of its own Deployment, ended ones left out."""
+
+    model: ModelView
+    pool: str
+    sized: Sized | Blocked
+    spec_hash: str
+    children: Mapping[str, ChildView]
+    """By kind; only those that this ModelDeployment owns."""
+    taken: tuple[str, ...]
+    """Kinds whose name another object has."""
+    pods: tuple[PodView, ...]
+
+    @property
+    def deployment(self) -> ChildView | None:
+        """Its Deployment, where there is one."""
+        return self.children.get("Deployment")
+
+    @cached_property
+    def annotations(self) -> Json:
+        """Of the Deployment."""
+        found = self.deployment
+        return (found.object["metadata"].get("annotations") or {}) if found is not None else {}
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the Deployment's template was made from the present spec."""
+        return self.deployment is not None and self.annotations.get(names.SPEC_HASH) == self.spec_hash
+
+    @property
+    def replicas(self) -> int:
+        """Replicas that are wanted. Of a spec that can't be read: those that there were."""
+        if self.model.spec is not None:
+            return self.model.spec.replicas
+        return int(self.deployment.object["spec"].get("replicas", 0)) if self.deployment is not None else 0
+
+    @property
+    def placed(self) -> tuple[PodView, ...]:
+        """Pods that hold a claim and stay."""
+        return tuple(pod for pod in self.pods if pod.claim is not None and not pod.deleting)
+
+    @property
+    def gated(self) -> tuple[PodView, ...]:
+        """Pods that wait for a GPU."""
+        return tuple(pod for pod in self.pods if pod.gated and not pod.deleting)
+
+    @property
+    def ready(self) -> int:
+        """Replicas that answer requests."""
+        return sum(pod.ready for pod in self.placed)
+
+    @cached_property
+    def rolling(self) -> bool:
+        """Whether pods of an older template are still there, or the Deployment has not been looked at yet."""
+        if self.deployment is None:
+            return False
+        status = self.deployment.object.get("status") or {}
+        if status.get("observedGeneration", 0) < self.deployment.object["metadata"].get("generation", 0):
+            return True
+        return bool(status.get("replicas", 0) != status.get("updatedReplicas", 0))
+
+    @property
+    def live_need(self) -> Need | None:
+        """What the template in force asks for."""
+        if self.deployment is None:
+            return None
+        template = self.deployment.object["spec"]["template"]["metadata"].get("annotations") or {}
+        return Need.from_json(template.get(names.NEED, ""))
+
+
+def cases(snapshot: Snapshot, settings: Settings) -> tuple[Case, ...]:
+    """A case for each ModelDeployment that is not being deleted, in the snapshot's order."""
+    pools: dict[str, PoolView] = {pool.name: pool for pool in snapshot.pools}
+    profiles = {profile.name: profile for profile in snapshot.profiles}
+    children: dict[tuple[str, str], list[ChildView]] = defaultdict(list)
+    for child in snapshot.children:
+        children[child.namespace, child.name].append(child)
+    deployment_of = {each.uid: each.owner_uid for each in snapshot.replica_sets}
+    pods: dict[str, list[PodView]] = defaultdict(list)
+    for pod in snapshot.pods:
+        if not pod.ended and (owner := deployment_of.get(pod.owner_uid)):
+            pods[owner].append(pod)
+    found = []
+    for model in snapshot.models:
+        if model.deleting:
+            continue
+        named = children.get((model.namespace, model.name), [])
+        own = {child.kind: child for child in named if child.owner_uid == model.uid}
+        foreign = {child.kind for child in named if child.owner_uid != model.uid}
+        foreign |= {kind for key, kind in snapshot.memory.conflicts if key == model.key}
+        spec_hash = hash_of(model)
+        owned = own.get("Deployment")
+        annotations = (owned.object["metadata"].get("annotations") or {}) if owned is not None else {}
+        commit = annotations.get(names.COMMIT, "") if annotations.get(names.SPEC_HASH) == spec_hash else ""
+        pool = model.spec.placement.pool if model.spec is not None else names.DEFAULT_POOL
+        found.append(
+            Case(
+                model=model,
+                pool=pool,
+                sized=size(
+                    model,
+                    pool=pools.get(pool),
+                    profiles=profiles,
+                    resolutions=snapshot.resolutions,
+                    commit=commit,
+                    settings=settings,
+                ),
+                spec_hash=spec_hash,
+                children=own,
+                taken=tuple(sorted(foreign - own.keys())),
+                pods=tuple(pods.get(owned.uid, ())) if owned is not None else (),
+            )
+        )
+    return tuple(found)
+
+
+def hash_of(model: ModelView) -> str:
+    """Of what a user changes in order to get a new template. Scaling does not, and no default of a newer version."""
+    if model.spec is None:
+        chosen: Json = dict(model.raw_spec)
+    else:
+        chosen = model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    content = {key: value for key, value in chosen.items() if key not in ("replicas", "rollout")}
+    text = json.dumps([content, model.refresh], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,217 @@
+"""What the GPUs have left: usable memory less reserve, foreign use and claims, as hosts for the packer."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from vrampack.api.gpunode import GPUHealth, GPUSpec, GPUStatus
+from vrampack.api.modeldeployment import Sharing
+from vrampack.packing.problem import Device, Host
+from vrampack.planning.snapshot import GPUNodeView, ModelView, NodeView, PodView, PoolView, Snapshot
+from vrampack.units import parse_millicores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GPU:
+    """One GPU and its account, bytes. ``held``: by pod UID, the larger of claim and observed use."""
+
+    uuid: str
+    node: str
+    index: int
+    product: str
+    usable: int
+    reserve: int
+    foreign: int
+    held: Mapping[str, int]
+    claimed: int
+    closed: str | None
+
+    @property
+    def free(self) -> int:
+        """May be negative: then the world took what was claimed."""
+        return self.usable - self.reserve - self.foreign - sum(self.held.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """All GPUs by UUID, the hosts by pool, and which pods hold a claim on which GPU."""
+
+    gpus: Mapping[str, GPU]
+    hosts: Mapping[str, tuple[Host, ...]]
+    pool_of: Mapping[str, str]
+    overlaps: Mapping[str, tuple[str, ...]]
+    """Pools that match a node of another pool, by pool."""
+    tenants: Mapping[str, tuple[PodView, ...]]
+    """Pods with a live claim, by GPU."""
+
+
+def holders(pods: Iterable[PodView]) -> dict[str, tuple[PodView, ...]]:
+    """Pods whose claim lives, by GPU: a claim ends with its pod, or when the pod has Succeeded or Failed."""
+    found: dict[str, list[PodView]] = defaultdict(list)
+    for pod in pods:
+        if pod.claim is not None and not pod.ended:
+            for uuid in pod.claim.gpus:
+                found[uuid].append(pod)
+    return {uuid: tuple(each) for uuid, each in found.items()}
+
+
+def inventory(snapshot: Snapshot) -> Inventory:
+    """The account of every GPU that a GPUNode names."""
+    pools, overlaps = _pools(snapshot)
+    by_name = {pool.name: pool for pool in snapshot.pools}
+    nodes = {node.name: node for node in snapshot.nodes}
+    models = {model.key: model for model in snapshot.models}
+    tenants = holders(snapshot.pods)
+    on_node: dict[str, list[PodView]] = defaultdict(list)
+    gpu_node = {gpu.uuid: view.name for view in snapshot.gpu_nodes for gpu in view.status.gpus or ()}
+    for pod in snapshot.pods:
+        if not pod.ended and (place := pod.node or (gpu_node.get(pod.claim.gpus[0], "") if pod.claim else "")):
+            on_node[place].append(pod)
+    gpus: dict[str, GPU] = {}
+    hosts: dict[str, list[Host]] = {pool.name: [] for pool in snapshot.pools}
+    for view in snapshot.gpu_nodes:
+        pool = by_name[pools[view.name]]
+        account = [_gpu(view, gpu, pool, tenants.get(gpu.uuid, ())) for gpu in view.status.gpus or ()]
+        gpus.update((gpu.uuid, gpu) for gpu in account)
+        hosts[pool.name].append(
+            _host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, models)
+        )
+    return Inventory(
+        gpus=gpus,
+        hosts={name: tuple(each) for name, each in hosts.items()},
+        pool_of=pools,
+        overlaps=overlaps,
+        tenants=tenants,
+    )
+
+
+def released(hosts: Iterable[Host], gpus: Mapping[str, GPU], pods: Iterable[PodView]) -> tuple[Host, ...]:
+    """The hosts as they would be without these pods' claims."""
+    back: dict[str, int] = defaultdict(int)
+    cpu: dict[str, int] = defaultdict(int)
+    memory: dict[str, int] = defaultdict(int)
+    slots: dict[str, int] = defaultdict(int)
+    for pod in pods:
+        if pod.claim is None or pod.ended:
+            continue
+        for uuid in pod.claim.gpus:
+            if uuid in gpus:
+                back[uuid] += gpus[uuid].held.get(pod.uid, 0)
+        if (first := gpus.get(pod.claim.gpus[0])) is not None:
+            cpu[first.node] += pod.cpu
+            memory[first.node] += pod.memory
+            slots[first.node] += 1
+    return tuple(
+        replace(
+            host,
+            devices=tuple(replace(each, free=each.free + back.get(each.id, 0)) for each in host.devices),
+            cpu=None if host.cpu is None else host.cpu + cpu[host.name],
+            memory=None if host.memory is None else host.memory + memory[host.name],
+            slots=None if host.slots is None else host.slots + slots[host.name],
+        )
+        if host.name in slots
+        else host
+        for host in hosts
+    )
+
+
+def _pools(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """The pool of each GPU node: the first by name that matches, the default pool last of all."""
+    labels = {node.name: node.labels for node in snapshot.nodes}
+    named = sorted((pool for pool in snapshot.pools if pool.generation or pool.name != "default"), key=lambda p: p.name)
+    pool_of: dict[str, str] = {}
+    overlaps: dict[str, set[str]] = defaultdict(set)
+    for view in snapshot.gpu_nodes:
+        have = labels.get(view.name, {})
+        matching = [
+            pool.name
+            for pool in named
+            if all(have.get(key) == value for key, value in pool.spec.node_selector.items())
+            and (pool.name != "default" or pool.spec.node_selector)
+        ]
+        pool_of[view.name] = matching[0] if matching else "default"
+        if len(matching) > 1:
+            for name in matching:
+                overlaps[name].add(view.name)
+    return pool_of, {name: tuple(sorted(found)) for name, found in overlaps.items()}
+
+
+def _gpu(view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...]) -> GPU:
+    spec = next((each for each in view.spec.gpus if each.uuid == gpu.uuid), GPUSpec(uuid=gpu.uuid))
+    seen = gpu.memory is not None and gpu.index is not None
+    observed: dict[str, int] = {}
+    for process in gpu.processes or ():
+        observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
+    claims = {pod.uid: pod.claim.bytes for pod in tenants if pod.claim is not None}
+    held = {uid: max(claims.get(uid, 0), observed.get(uid, 0)) for uid in sorted(claims.keys() | observed.keys())}
+    closed = None
+    if not seen:
+        closed = "GPUVanished"
+    elif gpu.health is GPUHealth.UNHEALTHY:
+        closed = "GPUUnhealthy"
+    elif spec.cordoned:
+        closed = "GPUCordoned"
+    elif gpu.mig:
+        closed = "GPUInMIGMode"
+    return GPU(
+        uuid=gpu.uuid,
+        node=view.name,
+        index=gpu.index if gpu.index is not None else 0,
+        product=gpu.product or "",
+        usable=gpu.memory.bytes if gpu.memory is not None else 0,
+        reserve=pool.spec.reserve_per_gpu.bytes + spec.reserve.bytes,
+        foreign=sum(each.bytes.bytes for each in gpu.foreign or ()),
+        held=held,
+        claimed=sum(claims.values()),
+        closed=closed,
+    )
+
+
+def _host(
+    view: GPUNodeView,
+    node: NodeView | None,
+    account: list[GPU],
+    pods: list[PodView],
+    tenants: Mapping[str, tuple[PodView, ...]],
+    models: Mapping[str, ModelView],
+) -> Host:
+    closed = None
+    if node is None:
+        closed = "NodeMissing"
+    elif not node.ready:
+        closed = "NodeNotReady"
+    elif node.unschedulable:
+        closed = "NodeUnschedulable"
+    elif not view.agent_alive:
+        closed = "AgentSilent"
+    free = view.status.node
+    # The agent's figures leave vrampack's pods out, so they do not lag behind what is placed now.
+    cpu = parse_millicores(free.cpu) if free is not None and free.cpu is not None else (node.cpu if node else None)
+    memory = free.memory.bytes if free is not None and free.memory is not None else (node.memory if node else None)
+    slots = free.pods if free is not None and free.pods is not None else (node.pods if node else None)
+    return Host(
+        name=view.name,
+        devices=tuple(_device(gpu, tenants.get(gpu.uuid, ()), models) for gpu in account),
+        cpu=None if cpu is None else cpu - sum(pod.cpu for pod in pods),
+        memory=None if memory is None else memory - sum(pod.memory for pod in pods),
+        slots=None if slots is None else slots - len(pods),
+        tenants=frozenset(f"{pod.namespace}/{pod.model}" for pod in pods),
+        closed=closed,
+    )
+
+
+def _device(gpu: GPU, tenants: tuple[PodView, ...], models: Mapping[str, ModelView]) -> Device:
+    keys = {f"{pod.namespace}/{pod.model}" for pod in tenants}
+    specs = {key: model.spec for key in keys if (model := models.get(key)) is not None and model.spec is not None}
+    return Device(
+        id=gpu.uuid,
+        product=gpu.product,
+        capacity=gpu.usable - gpu.reserve,
+        free=gpu.free,
+        tenants=frozenset(keys),
+        exclusive=any(spec.placement.sharing is Sharing.EXCLUSIVE for spec in specs.values()),
+        avoided_by=frozenset(
+            f"{key.partition('/')[0]}/{name}" for key, spec in specs.items() for name in spec.placement.avoid_models
+        ),
+        closed=gpu.closed,
+    )

@@ -1,0 +1,242 @@
+"""Which waiting replica goes onto which GPUs now, and why the others wait."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vrampack.api import names
+from vrampack.api.gpupool import PoolObjective, Startup
+from vrampack.api.modeldeployment import Sharing
+from vrampack.errors import InvalidInputError
+from vrampack.packing.firstfit import pack
+from vrampack.packing.problem import Host, Item, Objective, Placement, Spread, Unplaced
+from vrampack.planning.actions import PlacePod
+from vrampack.planning.cases import Case
+from vrampack.planning.eligibility import refusal
+from vrampack.planning.inventory import GPU, Inventory, released
+from vrampack.planning.need import Need
+from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
+from vrampack.sharing.base import Share
+from vrampack.sharing.registry import mechanism
+from vrampack.sharing.visible_devices import resolve_style, runs_with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """A replica without a GPU. ``unplaced``: the packer's explanation, where it was asked."""
+
+    pod: PodView
+    need: Need | None
+    reason: str
+    message: str
+    unplaced: Unplaced | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """The outcome. ``hosts``: what is left by pool once all of this is in place."""
+
+    placements: tuple[PlacePod, ...]
+    waits: Mapping[str, tuple[Waits, ...]]
+    hosts: Mapping[str, tuple[Host, ...]]
+
+
+class Eligibility:
+    """Hosts that can't take a pod, with the reason; replicas of one template share the answer."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._now = snapshot.now
+        self._nodes = {node.name: node for node in snapshot.nodes}
+        self._gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
+        self._refusals = snapshot.memory.refusals
+        self._known: dict[tuple[str, str, str], Mapping[str, str]] = {}
+
+    def refused(self, pod: PodView, *, model: str, pool: PoolView, hosts: Iterable[Host]) -> Mapping[str, str]:
+        """Reasons by host, for the hosts that are refused."""
+        key = (model, pod.owner_uid, pool.name)
+        if key not in self._known:
+            found = {}
+            for host in hosts:
+                if (reason := self._reason(pod, model, pool, host.name)) is not None:
+                    found[host.name] = reason
+            self._known[key] = found
+        return self._known[key]
+
+    def _reason(self, pod: PodView, model: str, pool: PoolView, host: str) -> str | None:
+        node, view = self._nodes.get(host), self._gpu_nodes[host]
+        if node is not None and (reason := refusal(pod, node)) is not None:
+            return reason
+        style = resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style)
+        if not runs_with(style, runtime_class=pod.runtime_class or None):
+            return "InjectionStyleMismatch"
+        if self._refusals.get((model, host), 0) > self._now:
+            return "RefusedByScheduler"
+        return None
+
+
+def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], rank: int) -> Item:
+    """A replica as the packer sees it."""
+    spec = case.model.spec
+    placement = spec.placement if spec is not None else None
+    return Item(
+        key=f"{pod.namespace}/{pod.name}",
+        group=case.model.key,
+        gpus=need.gpus,
+        memory=need.bytes,
+        cpu=pod.cpu,
+        host_memory=pod.memory,
+        exclusive=placement is not None and placement.sharing is Sharing.EXCLUSIVE,
+        products=frozenset(placement.gpu_products) if placement is not None and placement.gpu_products else None,
+        avoid=frozenset(f"{pod.namespace}/{name}" for name in placement.avoid_models) if placement else frozenset(),
+        spread=Spread(placement.spread.value) if placement is not None else Spread.PREFER,
+        priority=pod.priority,
+        rank=rank,
+        refused=refused,
+    )
+
+
+def objective_of(pool: PoolView) -> Objective:
+    """The pool's objective in the packer's words."""
+    return Objective.BALANCED if pool.spec.objective is PoolObjective.BALANCED else Objective.FEWEST_GPUS
+
+
+def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible: Eligibility) -> Placed:
+    """Packs the gated pods of all models, pool by pool."""
+    pools = {pool.name: pool for pool in snapshot.pools}
+    gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
+    by_pool: dict[str, list[Case]] = defaultdict(list)
+    for case in given:
+        if case.pool in pools:
+            by_pool[case.pool].append(case)
+    placements: list[PlacePod] = []
+    waits: dict[str, list[Waits]] = defaultdict(list)
+    left = dict(stock.hosts)
+    for name, members in sorted(by_pool.items()):
+        pool, hosts = pools[name], stock.hosts[name]
+        pods: dict[str, tuple[PodView, Need, Case]] = {}
+        items: list[Item] = []
+        returning: list[Placement] = []
+        for case in members:
+            own: list[Item] = []
+            for pod in case.gated:
+                need = _need(pod, case, waits)
+                if need is not None:
+                    refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)
+                    each = item(pod, need, case, refused=refused, rank=0 if case.rolling else 1)
+                    pods[each.key] = (pod, need, case)
+                    own.append(each)
+            leaving = [pod for pod in case.pods if pod.deleting and pod.claim is not None]
+            if own and leaving and case.rolling:
+                # The room that this model's leaving replicas give back is for their successors.
+                nominated = pack(
+                    hosts=released(hosts, stock.gpus, leaving), items=own[: len(leaving)], objective=objective_of(pool)
+                ).placed
+                returning += nominated
+                chosen = {placement.item.key for placement in nominated}
+                own = [each for each in own if each.key not in chosen]
+                hosts = occupied(hosts, nominated)
+            items += own
+        packing = pack(hosts=hosts, items=items, objective=objective_of(pool))
+        left[name] = occupied(hosts, packing.placed)
+        busy = _starting(stock, given) if pool.spec.startup is Startup.SERIALIZED else None
+        free = {device.id: device.free for host in stock.hosts[name] for device in host.devices}
+        for placement in (*returning, *packing.placed):
+            pod, need, case = pods[placement.item.key]
+            if placement in returning and any(free[each] < need.bytes for each in placement.devices):
+                message = f"waits for the room on {placement.host} that a leaving replica gives back"
+                waits[case.model.key].append(Waits(pod=pod, need=need, reason="RoomBeingFreed", message=message))
+            elif busy is not None and (shared := busy & set(placement.devices)):
+                message = (
+                    f"has room on {placement.host} and waits until the engine that starts on GPU "
+                    f"{', '.join(str(stock.gpus[each].index) for each in sorted(shared))} is ready"
+                )
+                waits[case.model.key].append(Waits(pod=pod, need=need, reason="GPUBusyStarting", message=message))
+            else:
+                placements.append(_action(pod, need, placement, stock, pool, gpu_nodes[placement.host]))
+                if busy is not None:
+                    busy |= set(placement.devices)
+        for unplaced in packing.unplaced:
+            pod, need, case = pods[unplaced.item.key]
+            reason = main_reason(unplaced.rejected)
+            waits[case.model.key].append(Waits(pod=pod, need=need, reason=reason, message="", unplaced=unplaced))
+    return Placed(placements=tuple(placements), waits={key: tuple(each) for key, each in waits.items()}, hosts=left)
+
+
+def occupied(hosts: Iterable[Host], placements: Iterable[Placement]) -> tuple[Host, ...]:
+    """The hosts with these replicas in place."""
+    by_host: dict[str, list[Placement]] = defaultdict(list)
+    for placement in placements:
+        by_host[placement.host].append(placement)
+    return tuple(_with(host, by_host[host.name]) if host.name in by_host else host for host in hosts)
+
+
+def main_reason(rejected: Mapping[str, int]) -> str:
+    """The one word: missing memory if that is all that some GPU lacks, else what rules out most of them."""
+    if not rejected:
+        return "NoMatchingGPU"
+    for reason in ("InsufficientGPUMemory", "TooFewGPUs"):
+        if rejected.get(reason):
+            return reason
+    words = {"ProductMismatch", "NodeSelectorMismatch", "NodeAffinityMismatch", "UntoleratedTaint"}
+    if set(rejected) <= words:
+        return "NoMatchingGPU"
+    return max(sorted(set(rejected) - words), key=lambda reason: rejected[reason])
+
+
+def _with(host: Host, placements: Iterable[Placement]) -> Host:
+    devices = {device.id: device for device in host.devices}
+    cpu, memory, slots, tenants = host.cpu, host.memory, host.slots, host.tenants
+    for placement in placements:
+        taken = placement.item
+        cpu = None if cpu is None else cpu - taken.cpu
+        memory = None if memory is None else memory - taken.host_memory
+        slots = None if slots is None else slots - 1
+        tenants |= {taken.group}
+        for each in placement.devices:
+            device = devices[each]
+            devices[each] = replace(
+                device,
+                free=device.free - taken.memory,
+                tenants=device.tenants | {taken.group},
+                avoided_by=device.avoided_by | taken.avoid,
+                exclusive=device.exclusive or taken.exclusive,
+            )
+    return replace(host, devices=tuple(devices.values()), cpu=cpu, memory=memory, slots=slots, tenants=tenants)
+
+
+def _need(pod: PodView, case: Case, waits: dict[str, list[Waits]]) -> Need | None:
+    others = [gate for gate in pod.gates if gate != names.GATE]
+    if others:
+        message = f"has another scheduling gate: {', '.join(others)}; vrampack places it once that is gone"
+        waits[case.model.key].append(Waits(pod=pod, need=None, reason="OtherGate", message=message))
+        return None
+    try:
+        return Need.from_json(pod.need)
+    except InvalidInputError as error:
+        waits[case.model.key].append(Waits(pod=pod, need=None, reason="NeedUnreadable", message=str(error)))
+        return None
+
+
+def _starting(stock: Inventory, given: Sequence[Case]) -> set[str]:
+    """GPUs on which an engine starts for the first time. One that crashed or can't pull holds up nobody."""
+    return {
+        uuid
+        for uuid, pods in stock.tenants.items()
+        if any(not (pod.ready or pod.deleting or pod.restarts or pod.failure) for pod in pods)
+    }
+
+
+def _action(
+    pod: PodView, need: Need, placement: Placement, stock: Inventory, pool: PoolView, view: GPUNodeView
+) -> PlacePod:
+    gpus: list[GPU] = sorted((stock.gpus[each] for each in placement.devices), key=lambda gpu: gpu.index)
+    annotations = mechanism(pool.spec.mechanism.value)(
+        gpus=[gpu.uuid for gpu in gpus],
+        claim_bytes=need.bytes,
+        epoch=0,
+        style=resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style),
+        share=Share(kv_cache=need.kv, runtime_context=need.context, communication=need.comm),
+        usable_bytes=min(gpu.usable for gpu in gpus),
+    )
+    del annotations[names.EPOCH]  # the writer's, at the moment it writes
+    return PlacePod(pod=pod, node=placement.host, gpus=tuple(gpu.uuid for gpu in gpus), annotations=annotations)

@@ -1,0 +1,420 @@
+"""From a ModelDeployment and the facts of its model to what a replica needs and the template that asks for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from vrampack.api.common import Quantity
+from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching
+from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, WeightsPrecision
+from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
+from vrampack.api.modelprofile import ModelProfileSpec
+from vrampack.api.source import ModelSource, SourceKind, parse_source, profile_name
+from vrampack.engines.base import ClaimModel, EngineContainer, EngineInput, HubModel, SecretKey
+from vrampack.engines.registry import engine
+from vrampack.errors import InvalidInputError, UnsupportedModelError
+from vrampack.memory.estimate import Estimate, Workload, estimate
+from vrampack.planning.facts import architecture_and_weights
+from vrampack.planning.need import Need
+from vrampack.planning.podtemplate import UNREACHABLE_SECONDS, pod_template
+from vrampack.planning.resolution import Resolution, ResolveRequest
+from vrampack.planning.snapshot import Json, ModelView, PoolView, ProfileView
+from vrampack.sharing.registry import mechanism
+from vrampack.units import GIB, human_bytes
+
+_COMMIT_LENGTHS: Final = (40, 64)
+_DTYPE_PRECISION: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_CUSTOM_HOST_MEMORY: Final = 4 * GIB
+"""RAM request of a custom engine, of which nothing is known; an overlay that names another one wins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the admin set for the whole operator."""
+
+    hub_endpoint: str | None = None
+    hub_token_namespaces: frozenset[str] = frozenset()
+    unreachable_seconds: int = UNREACHABLE_SECONDS
+    refusal_seconds: float = 30
+    deletion_interval_seconds: float = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """A model whose need is known. ``mismatch``: the checkpoint's precision is not the one asked for, and it is served
+    all the same, because onMismatch says Warn."""
+
+    need: Need
+    template: Json
+    estimate: EstimateStatus
+    facts: ModelFacts
+    commit: str
+    mismatch: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """A model whose need is not known. ``stalled``: only a change by a person helps; else it is under way."""
+
+    stalled: bool
+    reason: str
+    message: str
+    resolve: ResolveRequest | None = None
+
+
+def size(
+    model: ModelView,
+    *,
+    pool: PoolView | None,
+    profiles: Mapping[str, ProfileView],
+    resolutions: Mapping[ResolveRequest, Resolution],
+    commit: str,
+    settings: Settings,
+) -> Sized | Blocked:
+    """What one replica needs. ``commit``: the one in force, where there is one; empty: to be resolved."""
+    spec = model.spec
+    if spec is None:
+        return Blocked(stalled=True, reason="InvalidSpec", message=model.problem)
+    if pool is None:
+        return Blocked(
+            stalled=True,
+            reason="PoolNotFound",
+            message=f"spec.placement.pool: there is no GPUPool {spec.placement.pool!r}; create it, or name another one",
+        )
+    try:
+        _check_supported(spec)
+        mechanism(pool.spec.mechanism.value)
+        if spec.engine.name is EngineName.CUSTOM:
+            return _custom(model, spec, pool, settings)
+        found = _profile(model, spec, profiles, resolutions, commit, settings)
+        if isinstance(found, Blocked):
+            return found
+        return _estimated(model, spec, pool, *found, settings)
+    except InvalidInputError as error:
+        return Blocked(stalled=True, reason="InvalidSpec", message=str(error))
+    except UnsupportedModelError as error:
+        return Blocked(
+            stalled=True,
+            reason="UnsupportedArchitecture",
+            message=f"the memory of this model is not known, and is not guessed: {error}",
+        )
+
+
+def _check_supported(spec: ModelDeploymentSpec) -> None:
+    """Raises InvalidInputError for what changes memory in a way that this version does not estimate."""
+    shape = spec.parallelism
+    refused = (
+        ("spec.parallelism.pipeline", shape.pipeline, shape.pipeline != 1, "write 1"),
+        ("spec.parallelism.data", shape.data, shape.data != 1, "write 1, and more replicas"),
+        ("spec.parallelism.expert", shape.expert, shape.expert, "write false"),
+        ("spec.parallelism.decodeContext", shape.decode_context, shape.decode_context != 1, "write 1"),
+        ("spec.speculation", "speculation", spec.speculation is not None, "leave it out"),
+        ("spec.adapters", "adapters", spec.adapters is not None, "leave it out"),
+        ("spec.model.file", spec.model.file, spec.model.file != "", "leave it out"),
+    )
+    for field, value, holds, allowed in refused:
+        if holds:
+            raise InvalidInputError(
+                field=field, value=value, allowed=f"this version does not estimate its memory: {allowed}"
+            )
+
+
+def _profile(
+    model: ModelView,
+    spec: ModelDeploymentSpec,
+    profiles: Mapping[str, ProfileView],
+    resolutions: Mapping[ResolveRequest, Resolution],
+    commit: str,
+    settings: Settings,
+) -> tuple[ProfileView, str] | Blocked:
+    """The profile with the model's facts, and the commit that is served."""
+    source = parse_source(spec.model.source)
+    if source.kind is SourceKind.PROFILE:
+        if (found := profiles.get(source.name)) is None:
+            return Blocked(
+                stalled=True,
+                reason="ProfileNotFound",
+                message=f"spec.model.source: there is no ModelProfile {source.name!r}; apply it, or name another one",
+            )
+        return found, found.spec.revision if found.spec else ""
+    if source.kind is SourceKind.CLAIM:
+        found = next((each for each in profiles.values() if each.spec and each.spec.source == spec.model.source), None)
+        if found is None:
+            return Blocked(
+                stalled=True,
+                reason="ProfileNotFound",
+                message=f"no ModelProfile has the source {spec.model.source}: the files of a volume are not read by "
+                "this version; write a ModelProfile with spec.source set to it",
+            )
+        return found, found.spec.revision if found.spec else ""
+    token = spec.model.token_secret_ref
+    if token is not None and model.namespace not in settings.hub_token_namespaces:
+        return Blocked(
+            stalled=True,
+            reason="SecretForbidden",
+            message=f"spec.model.tokenSecretRef: Secrets of namespace {model.namespace} are not read; add it to the "
+            "chart's value hubTokens.namespaces",
+        )
+    request = ResolveRequest(
+        source=spec.model.source,
+        revision=spec.model.revision,
+        token_secret=(model.namespace, token.name, token.key) if token is not None else None,
+    )
+    if not commit:
+        if _is_commit(spec.model.revision):
+            commit = spec.model.revision
+        elif (resolution := resolutions.get(request)) is not None and resolution.commit:
+            commit = resolution.commit
+    if commit and (known := profiles.get(profile_name(spec.model.source, commit))) is not None:
+        return known, commit
+    resolution = resolutions.get(request)
+    if resolution is not None and resolution.reason is not None:
+        return Blocked(
+            stalled=not resolution.retriable,
+            reason=resolution.reason,
+            message=resolution.message or "",
+            resolve=request,
+        )
+    return Blocked(
+        stalled=False,
+        reason="ResolvingModel",
+        message=f"reading the facts of {spec.model.source} from the model hub",
+        resolve=request,
+    )
+
+
+def _is_commit(revision: str) -> bool:
+    return len(revision) in _COMMIT_LENGTHS and all(digit in "0123456789abcdef" for digit in revision)
+
+
+def _estimated(
+    model: ModelView,
+    spec: ModelDeploymentSpec,
+    pool: PoolView,
+    profile: ProfileView,
+    commit: str,
+    settings: Settings,
+) -> Sized | Blocked:
+    if profile.spec is None:
+        return Blocked(
+            stalled=True, reason="InvalidProfile", message=f"ModelProfile {profile.name}: {profile.problem}"
+        )
+    facts = profile.spec
+    mismatch = _mismatch(spec, facts)
+    if mismatch and spec.precision.on_mismatch is OnMismatch.STALL:
+        return Blocked(stalled=True, reason="PrecisionMismatch", message=mismatch)
+    architecture, weights = architecture_and_weights(facts)
+    kv_precision = spec.precision.kv_cache.value
+    if spec.precision.kv_cache is KVCachePrecision.AUTO:
+        kv_precision = _DTYPE_PRECISION[architecture.dtype]
+    serving = spec.serving
+    headroom = spec.memory.headroom if spec.memory.headroom is not None else pool.spec.headroom
+    computed = estimate(
+        architecture=architecture,
+        weights=weights,
+        workload=Workload(
+            context_length=serving.context_length,
+            concurrency=serving.concurrency,
+            tokens_per_sequence=serving.tokens_per_sequence or serving.context_length,
+            max_batched_tokens=spec.engine.max_batched_tokens,
+            tensor=spec.parallelism.tensor,
+            kv_cache_precision=kv_precision,
+            cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
+            headroom_percent=headroom.percent,
+        ),
+    )
+    per_gpu, kv_bytes = computed.per_gpu, computed.kv_cache_bytes
+    declared = spec.memory.per_gpu
+    if declared is not None:
+        per_gpu = declared.bytes
+        kv_bytes = _declared_kv(computed, per_gpu, serving.context_length)
+    need = Need(
+        gpus=spec.parallelism.tensor,
+        bytes=per_gpu,
+        kv=kv_bytes,
+        context=computed.runtime_context,
+        comm=computed.communication,
+    )
+    where = parse_source(facts.source)
+    container = engine(spec.engine.name.value)(
+        EngineInput(
+            model=_weights_at(where, commit),
+            served_name=model.name,
+            context_length=serving.context_length,
+            concurrency=serving.concurrency,
+            max_batched_tokens=spec.engine.max_batched_tokens,
+            weights_precision=facts.precision.value,
+            checkpoint_precision=facts.precision.value,
+            checkpoint_dtype=architecture.dtype,
+            kv_cache_precision=kv_precision,
+            version=spec.engine.version,
+            image=spec.engine.image,
+            port=spec.service.port,
+            weight_bytes=weights.total,
+            host_memory=computed.host_memory,
+            shared_memory=computed.shared_memory,
+            tensor=spec.parallelism.tensor,
+            cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
+            prefix_caching={PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}.get(
+                spec.engine.prefix_caching
+            ),
+            args=spec.engine.args,
+            token=_secret(spec),
+            hub_endpoint=settings.hub_endpoint,
+        )
+    )
+    return Sized(
+        need=need,
+        template=_template(model, spec, pool, container, need, settings),
+        estimate=_status(computed, per_gpu=per_gpu, declared=declared is not None),
+        facts=ModelFacts(
+            profile=profile.name,
+            revision=commit,
+            weights_digest=facts.weights_digest,
+            parameters=facts.parameters,
+            precision=facts.precision.value,
+            kv_cache_precision=kv_precision,
+        ),
+        commit=commit,
+        mismatch=mismatch,
+    )
+
+
+def _mismatch(spec: ModelDeploymentSpec, facts: ModelProfileSpec) -> str:
+    wanted = spec.precision.weights
+    if wanted in (WeightsPrecision.AUTO, facts.precision):
+        return ""
+    return (
+        f"spec.precision.weights asks for {wanted.value}, and the checkpoint {facts.source} is {facts.precision.value}; "
+        f"name a checkpoint in {wanted.value}, or ask for {facts.precision.value}"
+    )
+
+
+def _declared_kv(computed: Estimate, declared: int, context_length: int) -> int:
+    """The KV cache that a declared claim leaves, in whole blocks and never more than the load needs.
+
+    Raises InvalidInputError where not even one sequence of contextLength is left.
+    """
+    block = computed.kv_cache_bytes // computed.kv_blocks
+    others = computed.per_gpu - computed.kv_cache - computed.headroom
+    blocks = min((declared - others) // block, computed.kv_blocks)
+    tokens = block // computed.kv_bytes_per_token
+    least = -(-context_length // tokens) + 1
+    if blocks < least:
+        raise InvalidInputError(
+            field="spec.memory.perGPU",
+            value=str(Quantity.of(declared)),
+            allowed=f"weights and the rest take {human_bytes(others)}, and one sequence of contextLength "
+            f"{human_bytes(least * block)}: write at least {Quantity.of(others + least * block)}",
+        )
+    return blocks * block
+
+
+def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, settings: Settings) -> Sized | Blocked:
+    """An engine of the user's: its memory is what the user says."""
+    declared = spec.memory.per_gpu
+    if declared is None:
+        raise InvalidInputError(
+            field="spec.memory.perGPU", value=None, allowed="the memory of a custom engine can't be estimated: name it"
+        )
+    need = Need(gpus=spec.parallelism.tensor, bytes=declared.bytes, kv=0, context=0, comm=0)
+    source = parse_source(spec.model.source)
+    precision = "" if spec.precision.weights is WeightsPrecision.AUTO else spec.precision.weights.value
+    container = engine(spec.engine.name.value)(
+        EngineInput(
+            model=_weights_at(source, spec.model.revision),
+            served_name=model.name,
+            context_length=spec.serving.context_length,
+            concurrency=spec.serving.concurrency,
+            max_batched_tokens=spec.engine.max_batched_tokens,
+            weights_precision=precision,
+            checkpoint_precision=precision,
+            checkpoint_dtype="",
+            kv_cache_precision=spec.precision.kv_cache.value,
+            version=spec.engine.version,
+            image=spec.engine.image,
+            port=spec.service.port,
+            weight_bytes=declared.bytes,
+            host_memory=_CUSTOM_HOST_MEMORY,
+            shared_memory=GIB,
+            tensor=spec.parallelism.tensor,
+            args=spec.engine.args,
+            token=_secret(spec),
+            hub_endpoint=settings.hub_endpoint,
+        )
+    )
+    return Sized(
+        need=need,
+        template=_template(model, spec, pool, container, need, settings),
+        estimate=EstimateStatus(
+            per_gpu=declared,
+            gpus_per_replica=need.gpus,
+            method=EstimateMethod.DECLARED,
+            explanation=f"{human_bytes(need.bytes)} on each GPU, as spec.memory.perGPU says",
+        ),
+        facts=ModelFacts(revision=spec.model.revision, precision=precision),
+        commit=spec.model.revision,
+    )
+
+
+def _weights_at(source: ModelSource, commit: str) -> HubModel | ClaimModel:
+    if source.kind is SourceKind.CLAIM:
+        return ClaimModel(claim=source.name, path=source.path)
+    return HubModel(repository=source.name, commit=commit)
+
+
+def _secret(spec: ModelDeploymentSpec) -> SecretKey | None:
+    token = spec.model.token_secret_ref
+    return SecretKey(name=token.name, key=token.key) if token is not None else None
+
+
+def _template(
+    model: ModelView,
+    spec: ModelDeploymentSpec,
+    pool: PoolView,
+    container: EngineContainer,
+    need: Need,
+    settings: Settings,
+) -> Json:
+    return pod_template(
+        name=model.name,
+        engine=container,
+        need=need,
+        overlay=spec.pod_template,
+        runtime_class=pool.spec.runtime_class_name or None,
+        priority_class=spec.priority_class_name,
+        unreachable_seconds=settings.unreachable_seconds,
+    )
+
+
+def _status(computed: Estimate, *, per_gpu: int, declared: bool) -> EstimateStatus:
+    terms = {
+        "weights": computed.weights,
+        "KV cache": computed.kv_cache,
+        "activations": computed.activations,
+        "CUDA graphs": computed.cuda_graphs,
+        "communication": computed.communication,
+        "runtime context": computed.runtime_context,
+        "headroom": computed.headroom,
+    }
+    words = " + ".join(f"{human_bytes(value)} {name}" for name, value in terms.items() if value)
+    explanation = f"{words} = {human_bytes(computed.per_gpu)} on each of {computed.gpus} GPU(s)"
+    if declared:
+        explanation += f"; spec.memory.perGPU declares {human_bytes(per_gpu)} instead"
+    return EstimateStatus(
+        weights=Quantity.of(computed.weights),
+        kv_cache=Quantity.of(computed.kv_cache),
+        activations=Quantity.of(computed.activations),
+        cuda_graphs=Quantity.of(computed.cuda_graphs),
+        communication=Quantity.of(computed.communication),
+        runtime_context=Quantity.of(computed.runtime_context),
+        headroom=Quantity.of(computed.headroom),
+        per_gpu=Quantity.of(per_gpu),
+        gpus_per_replica=computed.gpus,
+        kv_bytes_per_token=computed.kv_bytes_per_token,
+        max_concurrency_at_context=computed.max_concurrency_at_context,
+        host_memory=Quantity.of(computed.host_memory),
+        shared_memory=Quantity.of(computed.shared_memory),
+        method=EstimateMethod.DECLARED if declared else EstimateMethod.COMPUTED,
+        explanation=explanation,
+    )
