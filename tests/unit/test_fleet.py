@@ -103,7 +103,7 @@ class TestExpansion:
 
 
 def test_the_example_is_a_fleet(repo_root: Path) -> None:
-    fleet = parse_fleet((repo_root / "examples/fleet.yaml").read_text(encoding="utf-8"))
+    fleet = parse_fleet((repo_root / "examples/fleet/fleet.yaml").read_text(encoding="utf-8"))
     assert len(list(fleet.expand())) >= 4
 
 

@@ -1,14 +1,13 @@
 """``vrampack agent``: what reports the GPUs of a node, or of a whole fleet that exists only on paper."""
 
 import asyncio
-import logging
 import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vrampack.agent.fleet import FleetFile
+from vrampack.cli.logs import LogFormat, LogLevel, configure
 from vrampack.errors import InvalidInputError
 
 Simulate = Annotated[
@@ -41,7 +40,9 @@ def agent(
             err=True,
         )
         raise typer.Exit(2)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(level=LogLevel.INFO, form=LogFormat.TEXT)
+    from vrampack.agent.fleet import FleetFile
+
     try:
         FleetFile(simulate).read()
     except (InvalidInputError, OSError) as error:

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from vrampack.api.schema import definitions
-
 HEADER = "# Generated from operator/vrampack/api by `make crds`; change it there.\n"
 
 
@@ -26,6 +24,8 @@ def crds(
     """Print the CustomResourceDefinitions, which `kubectl apply --server-side -f -` takes."""
     if output_dir is not None and check is not None:
         raise typer.BadParameter("--output-dir writes and --check only compares: give one of them")
+    from vrampack.api.schema import definitions
+
     files = {f"{name}.yaml": render(definition) for name, definition in definitions()}
     if check is not None:
         difference = compare(check, files)

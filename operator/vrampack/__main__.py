@@ -1,0 +1,5 @@
+"""``python -m vrampack``: as the command ``vrampack``."""
+
+from vrampack.cli.main import main
+
+main()
