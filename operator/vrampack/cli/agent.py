@@ -20,7 +20,6 @@ Simulate = Annotated[
 Kubeconfig = Annotated[
     Path | None, typer.Option(help="How to reach the cluster. Without it: in-cluster credentials, or as kubectl does.")
 ]
-Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
 Namespace = Annotated[str, typer.Option(help="Where the operator runs: the Leases of the agents are there.")]
 Poll = Annotated[float, typer.Option(help="Seconds between two looks at the pods and the file.", min=0.1, max=60)]
 
@@ -28,7 +27,6 @@ Poll = Annotated[float, typer.Option(help="Seconds between two looks at the pods
 def agent(
     simulate: Simulate = None,
     kubeconfig: Kubeconfig = None,
-    context: Context = None,
     namespace: Namespace = "vrampack-system",
     poll: Poll = 1.0,
 ) -> None:
@@ -47,10 +45,10 @@ def agent(
         FleetFile(simulate).read()
     except (InvalidInputError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="--simulate") from error
-    asyncio.run(_simulate(simulate, kubeconfig=kubeconfig, context=context, namespace=namespace, poll=poll))
+    asyncio.run(_simulate(simulate, kubeconfig=kubeconfig, namespace=namespace, poll=poll))
 
 
-async def _simulate(fleet: Path, *, kubeconfig: Path | None, context: str | None, namespace: str, poll: float) -> None:
+async def _simulate(fleet: Path, *, kubeconfig: Path | None, namespace: str, poll: float) -> None:
     from vrampack.agent.simulated import SimulationSettings, run_simulated
     from vrampack.kube.client import Kube
 
@@ -58,7 +56,7 @@ async def _simulate(fleet: Path, *, kubeconfig: Path | None, context: str | None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    kube = await Kube.connect(None if kubeconfig is None else str(kubeconfig), context=context)
+    kube = await Kube.connect(None if kubeconfig is None else str(kubeconfig))
     try:
         await run_simulated(
             kube=kube, fleet_path=fleet, namespace=namespace, settings=SimulationSettings(poll=poll), stop=stop
