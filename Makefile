@@ -39,7 +39,7 @@ crds: $(STAMP) ## Generate the CustomResourceDefinitions from operator/vrampack/
 	$(BIN)/vrampack crds --output-dir charts/vrampack/crds
 
 bench: $(STAMP) ## Placement rate and latency against kube-scheduler's own; ARGS='-o json' for scripts.
-	@$(BIN)/python benchmarks/control_loop.py $(ARGS)
+	@$(BIN)/python -m benchmarks.control_loop $(ARGS)
 
 clean: ## Remove .venv and all caches of this folder.
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
