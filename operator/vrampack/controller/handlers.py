@@ -1,0 +1,228 @@
+"""kopf watches, and its handlers poke: they decide nothing, write nothing and return nothing.
+
+kopf has an event loop and a thread of its own: when it ends, by itself or on request, it cancels every task of its
+loop that is younger than it is, and in the main thread it takes over the process's signals.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import kopf
+from kopf._cogs.structs.references import Insights  # the public operator() takes it; it says which kinds were found
+
+from vrampack.api import names
+from vrampack.controller.signin import sign_in
+
+_LOG: Final = logging.getLogger(__name__)
+_FIRST_WAIT: Final = 1.0
+_LONGEST_WAIT: Final = 15.0
+_HEALTHY_SECONDS: Final = 60.0
+_LONGEST_API_WAIT: Final = 5.0
+_CONNECT_SECONDS: Final = 10.0
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A kind by its full name, so that a broken API group of someone else stops nothing; what the server selects."""
+
+    group: str
+    version: str
+    plural: str
+    labels: str = ""
+
+
+_OURS: Final = ("modeldeployments", "modelprofiles", "gpunodes", "gpupools")
+NODES: Final = Watched(group="", version="v1", plural="nodes")
+POKING: Final = (
+    *(Watched(group=names.GROUP, version=names.VERSION, plural=plural) for plural in _OURS),
+    Watched(group="", version="v1", plural="pods", labels=names.MODEL_DEPLOYMENT),
+    Watched(group="apps", version="v1", plural="deployments", labels=f"{names.MANAGED_BY}={names.MANAGER}"),
+)
+"""Kinds of which every event pokes."""
+
+
+def register(registry: kopf.OperatorRegistry, poke: Callable[[], None]) -> None:
+    """Handlers for all kinds that a pass reads and that change by themselves."""
+    changes = NodeChanges()
+
+    async def changed(**_: Any) -> None:
+        poke()
+
+    async def node_changed(event: kopf.RawEvent, **_: Any) -> None:
+        if changes.matter(event):
+            poke()
+
+    for kind in POKING:
+        kopf.on.event(kind.group, kind.version, kind.plural, registry=registry)(changed)
+    kopf.on.event(NODES.group, NODES.version, NODES.plural, registry=registry)(node_changed)
+
+
+class NodeChanges:
+    """Tells a node's changes from its heartbeats, which come all the time."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[object, ...]] = {}
+
+    def matter(self, event: kopf.RawEvent) -> bool:
+        """Whether a pass could decide something else after this event."""
+        node: Any = event["object"]
+        name = node["metadata"]["name"]
+        if event["type"] == "DELETED":
+            self._seen.pop(name, None)
+            return True
+        read = _read_of(node)
+        if self._seen.get(name) == read:
+            return False
+        self._seen[name] = read
+        return True
+
+
+def _read_of(node: Any) -> tuple[object, ...]:
+    """What a pass reads of a node."""
+    metadata, spec, status = node["metadata"], node.get("spec", {}), node.get("status", {})
+    ready = [condition.get("status") for condition in status.get("conditions", ()) if condition.get("type") == "Ready"]
+    return (
+        metadata.get("uid"),
+        metadata.get("labels"),
+        spec.get("unschedulable"),
+        spec.get("taints"),
+        status.get("allocatable"),
+        ready,
+    )
+
+
+async def run_kopf(
+    *, kubeconfig: str | None, poke: Callable[[], None], stop: asyncio.Event, ready: asyncio.Event
+) -> None:
+    """Watches until ``stop`` is set. ``ready`` is set while all kinds are watched.
+
+    An API server that is away is waited out. Should kopf end by itself, it is started again, a little later each time.
+    ``poke`` and both events belong to the caller's loop.
+    """
+    home = asyncio.get_running_loop()
+    away = type(home)()
+    watches = _Watches(
+        kubeconfig=kubeconfig,
+        poke=lambda: _tell(home, poke),
+        set_ready=lambda value: _tell(home, ready.set if value else ready.clear),
+    )
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kopf") as threads:
+        ended: asyncio.Future[Any] = asyncio.wrap_future(threads.submit(_run, away, watches))
+        stopped: asyncio.Future[Any] = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            away.call_soon_threadsafe(watches.stop.set)
+            await asyncio.shield(ended)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+        loop.call_soon_threadsafe(call)
+
+
+def _run(loop: asyncio.AbstractEventLoop, watches: "_Watches") -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(watches.run())
+
+
+class _Watches:
+    """kopf, again and again. Lives in the loop of its thread."""
+
+    def __init__(self, *, kubeconfig: str | None, poke: Callable[[], None], set_ready: Callable[[bool], None]) -> None:
+        self.stop = asyncio.Event()
+        self._kubeconfig = kubeconfig
+        self._poke = poke
+        self._set_ready = set_ready
+
+    async def run(self) -> None:
+        """Until ``stop``."""
+        waits = iter(Backoff())
+        clock = asyncio.get_running_loop().time
+        while not self.stop.is_set():
+            began = clock()
+            try:
+                await self._watch()
+            except Exception:
+                _LOG.exception("kopf ended by itself")
+            if self.stop.is_set():
+                return
+            if clock() - began > _HEALTHY_SECONDS:
+                waits = iter(Backoff())
+            self._poke()  # whatever was missed meanwhile
+            wait = next(waits)
+            _LOG.warning("The watches start again in %.1f s", wait)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), wait)
+
+    async def _watch(self) -> None:
+        """One life of kopf."""
+        registry = kopf.OperatorRegistry()
+        register(registry, self._poke)
+        kopf.on.login(registry=registry, backoff=_FIRST_WAIT)(self._sign_in)
+        insights = Insights()
+        stopped = asyncio.create_task(self.stop.wait())
+        found = asyncio.create_task(insights.ready_resources.wait())
+        life = asyncio.create_task(
+            kopf.operator(registry=registry, settings=_settings(), insights=insights, standalone=True, clusterwide=True)
+        )
+        try:
+            await asyncio.wait({life, stopped, found}, return_when=asyncio.FIRST_COMPLETED)
+            if found.done():
+                if missing := _missing(insights):
+                    _LOG.error("The API server does not serve %s: apply the CRDs of this version", ", ".join(missing))
+                    return
+                self._set_ready(True)
+                await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if life.done():
+                life.result()
+        finally:
+            self._set_ready(False)
+            for task in (stopped, found, life):
+                task.cancel()
+            await asyncio.gather(stopped, found, life, return_exceptions=True)
+
+    async def _sign_in(self, **_: Any) -> kopf.ConnectionInfo:
+        return await sign_in(self._kubeconfig)
+
+
+def _missing(insights: Insights) -> list[str]:
+    """kopf only warns of them, and never looks again."""
+    found = {(resource.group, resource.version, resource.plural) for resource in insights.watched_resources}
+    return [kind.plural for kind in (*POKING, NODES) if (kind.group, kind.version, kind.plural) not in found]
+
+
+class Backoff:
+    """Seconds between tries, without an end: they grow to ``longest`` and differ from process to process."""
+
+    def __init__(self, *, first: float = _FIRST_WAIT, longest: float = _LONGEST_WAIT) -> None:
+        self._first = first
+        self._longest = longest
+
+    def __iter__(self) -> Iterator[float]:
+        wait = self._first
+        while True:
+            yield wait * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+            wait = min(2 * wait, self._longest)
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True  # needs no permission to read CRDs and namespaces
+    settings.posting.enabled = False
+    settings.process.ultimate_exiting_timeout = None  # it would kill this process
+    settings.networking.connect_timeout = _CONNECT_SECONDS
+    settings.networking.error_backoffs = Backoff(longest=_LONGEST_API_WAIT)
+    settings.watching.chunk_size = _CHUNK
+    for kind in POKING:
+        if kind.labels:
+            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.labels
+    return settings
