@@ -5,25 +5,31 @@ from typing import Final
 from vrampack.api import names
 
 _KINDS: Final = {
-    "Pod": ("/api/v1", "pods"),
-    "Node": ("/api/v1", "nodes"),
-    "Service": ("/api/v1", "services"),
-    "Deployment": ("/apis/apps/v1", "deployments"),
-    "ReplicaSet": ("/apis/apps/v1", "replicasets"),
-    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
-    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
-    "Event": ("/apis/events.k8s.io/v1", "events"),
-    "ModelDeployment": (f"/apis/{names.API_VERSION}", "modeldeployments"),
-    "ModelProfile": (f"/apis/{names.API_VERSION}", "modelprofiles"),
-    "GPUNode": (f"/apis/{names.API_VERSION}", "gpunodes"),
-    "GPUPool": (f"/apis/{names.API_VERSION}", "gpupools"),
+    "Pod": ("v1", "pods"),
+    "Node": ("v1", "nodes"),
+    "Service": ("v1", "services"),
+    "Deployment": ("apps/v1", "deployments"),
+    "ReplicaSet": ("apps/v1", "replicasets"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "Lease": ("coordination.k8s.io/v1", "leases"),
+    "Event": ("events.k8s.io/v1", "events"),
+    "ModelDeployment": (names.API_VERSION, "modeldeployments"),
+    "ModelProfile": (names.API_VERSION, "modelprofiles"),
+    "GPUNode": (names.API_VERSION, "gpunodes"),
+    "GPUPool": (names.API_VERSION, "gpupools"),
 }
+
+
+def api_version(kind: str) -> str:
+    """As a manifest of this kind names it."""
+    return _KINDS[kind][0]
 
 
 def collection(kind: str, *, namespace: str = "") -> str:
     """The path of all objects of a kind, in one namespace or, without one, in the whole cluster."""
-    api, plural = _KINDS[kind]
-    return f"{api}/namespaces/{namespace}/{plural}" if namespace else f"{api}/{plural}"
+    version, plural = _KINDS[kind]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
 
 
 def item(kind: str, *, namespace: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """The one patch that claims GPU memory for a pod: annotations, node and gate together, or nothing.
 
-A test on the uid keeps it from a pod of the same name that came later. Replacing the resourceVersion by the one that was
-read is the optimistic lock: a stale one gives 409 Conflict, where a failed test gives a 422 like any bad patch.
+A test on the uid keeps it from a pod of the same name that came later. Replacing the resourceVersion by the one that
+was read is the optimistic lock: a stale one gives 409 Conflict, where a failed test gives a 422 like any bad patch.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,268 @@
+"""From a Plan to the API server: conditional writes, in the plan's order, each safe on its own."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vrampack.api import names
+from vrampack.errors import ClusterError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from vrampack.kube import paths
+from vrampack.kube.client import Kube
+from vrampack.kube.events import Recorder
+from vrampack.planning.actions import (
+    ApplyChild,
+    CreateChild,
+    DeletePod,
+    PatchChild,
+    PlacePod,
+    Plan,
+    Tell,
+    WriteStatus,
+)
+from vrampack.planning.claimpatch import claim_patch
+
+_log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+ChildAction = CreateChild | ApplyChild | PatchChild
+
+_STALE: Final = (ConflictError, NotFoundError)
+_ALREADY_THERE: Final = "already exists"
+_VERSIONED: Final = "ModelDeployment"
+"""Its status has one writer and is decided by its spec; a GPUNode's changes whenever its agent reports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a plan."""
+
+    placed: tuple[PlacePod, ...] = ()
+    deleted: tuple[DeletePod, ...] = ()
+    dropped: int = 0
+    """Writes that were not sent: this process does not lead, or not yet for long enough to claim."""
+    conflicts: int = 0
+    """Writes that found another version or nothing: the next pass sees why."""
+    refused: tuple[PlacePod, ...] = ()
+    """Placements that the API server refuses."""
+    errors: int = 0
+    """Deletions, statuses and events that it refuses."""
+    name_conflicts: frozenset[tuple[str, str, str]] = frozenset()
+    """Model, kind and name of children that can't be created, because an object of that name is there."""
+    child_errors: Mapping[str, str] = field(default_factory=dict)
+    """By model, what the API server says to a child that it refuses."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """An Outcome while it grows."""
+
+    placed: list[PlacePod] = field(default_factory=list)
+    deleted: list[DeletePod] = field(default_factory=list)
+    dropped: int = 0
+    conflicts: int = 0
+    refused: list[PlacePod] = field(default_factory=list)
+    errors: int = 0
+    name_conflicts: set[tuple[str, str, str]] = field(default_factory=set)
+    child_errors: dict[str, str] = field(default_factory=dict)
+
+    def outcome(self) -> Outcome:
+        return Outcome(
+            placed=tuple(self.placed),
+            deleted=tuple(self.deleted),
+            dropped=self.dropped,
+            conflicts=self.conflicts,
+            refused=tuple(self.refused),
+            errors=self.errors,
+            name_conflicts=frozenset(self.name_conflicts),
+            child_errors=dict(self.child_errors),
+        )
+
+
+class InterruptedActError(UnavailableError):
+    """The API server went away in the middle. ``outcome``: what was done until then."""
+
+    def __init__(self, error: UnavailableError, *, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(str(error), status=error.status)
+
+
+class Actor:
+    """Carries out plans, one at a time.
+
+    ``epoch``: of the Lease, None while it is not held. ``settled``: whether the fence against older epochs is in force.
+    They are asked again right before each write. ``instance``: names this process in events. ``clock``: seconds of a
+    clock that never jumps. ``in_flight``: most writes at once.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        *,
+        epoch: Callable[[], int | None],
+        settled: Callable[[], bool],
+        in_flight: int = 32,
+        instance: str = names.MANAGER,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kube = kube
+        self._epoch = epoch
+        self._settled = settled
+        self._slots = asyncio.Semaphore(in_flight)
+        self._events = Recorder(kube, instance=instance, clock=clock)
+
+    async def act(self, plan: Plan) -> Outcome:
+        """One kind of write after the other, those of one kind together.
+
+        Raises InterruptedActError, an UnavailableError, where a write got no answer: the others of its kind are
+        ended first, the kinds behind it are not begun.
+        """
+        tally = _Tally()
+        children: dict[str, list[ChildAction]] = {}
+        for action in plan.children:
+            children.setdefault(action.model, []).append(action)
+        try:
+            await _together(self._place(action, tally) for action in plan.placements)
+            await _together(self._children(actions, tally) for actions in children.values())
+            await _together(self._delete(action, tally) for action in plan.deletions)
+            await _together(self._write(action, tally) for action in plan.statuses)
+            await _together(self._tell(event, tally) for event in plan.events)
+        except UnavailableError as error:
+            raise InterruptedActError(error, outcome=tally.outcome()) from error
+        return tally.outcome()
+
+    async def _place(self, action: PlacePod, tally: _Tally) -> None:
+        pod = action.pod
+        path = paths.item("Pod", namespace=pod.namespace, name=pod.name)
+        async with self._slots:
+            epoch = self._epoch()
+            if epoch is None or not self._settled():
+                tally.dropped += 1
+                return
+            try:
+                patch = claim_patch(pod=pod, node=action.node, annotations=action.annotations, epoch=epoch)
+                await self._kube.json_patch(path, patch, field_manager=names.PLACEMENT_MANAGER)
+            except _STALE:
+                tally.conflicts += 1
+            except UnavailableError:
+                raise
+            except (ClusterError, InvalidInputError) as error:
+                tally.refused.append(action)
+                _log.warning("claim for pod %s/%s on %s refused: %s", pod.namespace, pod.name, action.node, error)
+            else:
+                tally.placed.append(action)
+
+    async def _children(self, actions: Sequence[ChildAction], tally: _Tally) -> None:
+        """Those of one model one by one, in their order. One that is refused does not hold up the others."""
+        for action in actions:
+            async with self._slots:
+                if self._leads(tally):
+                    await self._child(action, tally)
+
+    async def _child(self, action: ChildAction, tally: _Tally) -> None:
+        kind, name = _identity(action)
+        try:
+            await self._send(action)
+        except ConflictError as error:
+            # A quota that is being counted gives a 409 too.
+            if isinstance(action, CreateChild) and _ALREADY_THERE in str(error):
+                tally.name_conflicts.add((action.model, kind, name))
+            else:
+                tally.conflicts += 1
+        except NotFoundError:
+            tally.conflicts += 1
+        except UnavailableError:
+            raise
+        except ClusterError as error:
+            _log.warning("%s %s of %s refused: %s", kind, name, action.model, error)
+            tally.child_errors.setdefault(action.model, f"{kind} {name} is refused: {_said(error)}")
+
+    async def _send(self, action: ChildAction) -> None:
+        match action:
+            case CreateChild(manifest=manifest):
+                path = paths.collection(manifest["kind"], namespace=manifest["metadata"]["namespace"])
+                await self._kube.create(path, manifest, field_manager=names.FIELD_MANAGER)
+            case ApplyChild(manifest=manifest, resource_version=version):
+                meta = manifest["metadata"]
+                path = paths.item(manifest["kind"], namespace=meta["namespace"], name=meta["name"])
+                body = {**manifest, "metadata": {**meta, "resourceVersion": version}}
+                await self._kube.apply(path, body, field_manager=names.FIELD_MANAGER, force=True)
+            case PatchChild(patch=patch, resource_version=version):
+                path = paths.item(action.kind, namespace=action.namespace, name=action.name)
+                body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": version}}
+                await self._kube.merge_patch(path, body, field_manager=names.FIELD_MANAGER)
+
+    async def _delete(self, action: DeletePod, tally: _Tally) -> None:
+        pod = action.pod
+        path = paths.item("Pod", namespace=pod.namespace, name=pod.name)
+        if await self._sent(
+            f"deletion of pod {pod.namespace}/{pod.name}",
+            lambda: self._kube.delete(path, uid=pod.uid, resource_version=pod.resource_version),
+            tally,
+        ):
+            tally.deleted.append(action)
+
+    async def _write(self, action: WriteStatus, tally: _Tally) -> None:
+        meta = {"name": action.name}
+        if action.namespace:
+            meta["namespace"] = action.namespace
+        if action.kind == _VERSIONED:
+            meta["resourceVersion"] = action.resource_version
+        body = {
+            "apiVersion": paths.api_version(action.kind),
+            "kind": action.kind,
+            "metadata": meta,
+            "status": action.status,
+        }
+        path = paths.item(action.kind, namespace=action.namespace, name=action.name) + "/status"
+        await self._sent(
+            f"status of {action.kind} {action.name}",
+            lambda: self._kube.apply(path, body, field_manager=names.STATUS_MANAGER, force=True),
+            tally,
+        )
+
+    async def _tell(self, event: Tell, tally: _Tally) -> None:
+        await self._sent(f"event on {event.kind} {event.name}", lambda: self._events.tell(event), tally)
+
+    async def _sent(self, what: str, write: Callable[[], Coroutine[Any, Any, object]], tally: _Tally) -> bool:
+        async with self._slots:
+            if not self._leads(tally):
+                return False
+            try:
+                await write()
+            except _STALE:
+                tally.conflicts += 1
+            except UnavailableError:
+                raise
+            except ClusterError as error:
+                tally.errors += 1
+                _log.warning("%s refused: %s", what, error)
+            else:
+                return True
+        return False
+
+    def _leads(self, tally: _Tally) -> bool:
+        if self._epoch() is None:
+            tally.dropped += 1
+            return False
+        return True
+
+
+async def _together(writes: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Ends all of them; then raises what the first that failed raised."""
+    for result in await asyncio.gather(*writes, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _identity(action: ChildAction) -> tuple[str, str]:
+    if isinstance(action, PatchChild):
+        return action.kind, action.name
+    return action.manifest["kind"], action.manifest["metadata"]["name"]
+
+
+def _said(error: ClusterError) -> str:
+    """The API server's own words, without the request before them."""
+    return str(error).partition(f": {error.status} ")[2] or str(error)
