@@ -1,0 +1,86 @@
+"""Fixtures of the integration tests: the chart in force, and a world for each test of the operator."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.auditor import Auditor
+from tests.integration.claims import RELEASE, install
+from tests.integration.harness import World
+from tests.integration.kubectl import Kubectl
+from tests.integration.machinery import TOKEN_NAMESPACE, Machinery
+from tests.integration.manifests import TINY, group, profile
+from vrampack.kube.client import Kube
+from vrampack.localcluster.cluster import LocalCluster
+from vrampack.localcluster.hubdouble import HubDouble
+from vrampack.localcluster.process import Guard
+
+
+@pytest.fixture(scope="session")
+async def installed(cluster: LocalCluster) -> LocalCluster:
+    """The cluster with the chart of the real helm in force, and no operator yet."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TOKEN_NAMESPACE}}
+    await Kubectl(cluster=cluster).apply(namespace)
+    await install(cluster, f"hubTokens.namespaces={{{TOKEN_NAMESPACE}}}")
+    return cluster
+
+
+@pytest.fixture(scope="session")
+async def machinery(installed: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machinery]:
+    """Hub, agent and operators: started once, ended with the session however it ends."""
+    folder = tmp_path_factory.mktemp("machinery")
+    kube = await Kube.connect(str(installed.kubeconfig))
+    with Guard() as guard:
+        async with HubDouble(open_terms=True) as hub:
+            machinery = Machinery(
+                cluster=installed,
+                kube=kube,
+                hub=hub,
+                folder=folder,
+                guard=guard,
+                operator_kubeconfig=await installed.token_for("vrampack", RELEASE),
+                agent_kubeconfig=await installed.token_for("vrampack-agent", RELEASE),
+            )
+            machinery.write_fleet({"nodes": [group("nowhere")]})
+            try:
+                yield machinery
+            finally:
+                await machinery.stop()
+                await kube.close()
+
+
+@pytest.fixture
+async def world(machinery: Machinery) -> AsyncIterator[World]:
+    """A namespace without nodes, an operator that leads, and an auditor of all that happens."""
+    machinery.worlds += 1
+    world = World(machinery=machinery, namespace=f"w{machinery.worlds}")
+    world.log_starts = {each.identity: each.log.stat().st_size for each in machinery.operators}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace}}
+    await world.kube.create("/api/v1/namespaces", namespace)
+    tiny = profile(TINY)
+    await world.kube.apply(world.path("ModelProfile", TINY), tiny, field_manager="kubectl")
+    try:
+        await machinery.start_agent()
+        await machinery.leader()
+        async with Auditor(machinery.cluster.kubeconfig) as auditor:
+            yield world
+            await auditor.settle()
+            auditor.check()
+        machinery.check_alive()
+    finally:
+        await world.clear()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+    """A test that fails shows what the operators said while it ran."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    world = getattr(item, "funcargs", {}).get("world")
+    if report.failed and isinstance(world, World):
+        report.sections.append(("log of the operators", world.operator_log()))
+        agent = world.machinery.agent
+        if agent is not None and isinstance(agent.log, Path):
+            report.sections.append(("log of the agent", agent.log.read_text(errors="replace")[-2000:]))

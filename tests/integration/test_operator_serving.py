@@ -1,0 +1,218 @@
+"""From apply to Ready and back: what an admin sees of a model that runs, is scaled and is deleted."""
+
+import json
+
+import aiohttp
+import pytest
+
+from tests.integration.harness import CHILDREN, World
+from tests.integration.looks import claim_of, condition, gpus_of, uids
+from tests.integration.manifests import Manifest, group, model, profile
+from vrampack.api import names
+from vrampack.units import parse_bytes
+
+pytestmark = pytest.mark.cluster
+
+TERMS = ("weights", "kvCache", "activations", "cudaGraphs", "communication", "runtimeContext", "headroom")
+
+
+async def test_a_model_of_the_hub_becomes_ready_and_says_how(world: World) -> None:
+    await world.fleet(group("a", product="H100-80"))
+    qwen = model("qwen", claim=None, source="hf://Qwen/Qwen3-0.6B", replicas=2)
+    await world.kubectl("apply", "-f", "-", stdin=json.dumps(qwen))
+    await world.kubectl("wait", "--for=condition=Ready", "mdep/qwen", "--timeout=60s")
+    (qwen,) = await world.ready("qwen")
+    status = qwen["status"]
+
+    counts = {key: status[key] for key in ("replicas", "readyReplicas", "placedReplicas")}
+    assert counts == dict.fromkeys(counts, 2)
+    assert status["summary"]["ready"] == "2/2"
+    assert status["summary"]["nodes"] == world.node("a")
+    assert len(status["model"]["revision"]) == 40
+    assert status["model"]["precision"] == "bf16"
+    estimate = status["estimate"]
+    assert sum(parse_bytes(estimate[term]) for term in TERMS) == parse_bytes(estimate["perGPU"])
+    assert estimate["method"] == "Computed"
+
+    for pod, placed in zip(await world.pods("qwen"), by_pod(status), strict=True):
+        assert placed["pod"] == pod["metadata"]["name"]
+        assert [gpu["uuid"] for gpu in placed["gpus"]] == gpus_of(pod) == [world.gpu("a")]
+        assert parse_bytes(placed["gpus"][0]["claim"]) == claim_of(pod) == parse_bytes(estimate["perGPU"])
+    (gpu,) = (await world.get("GPUNode", world.node("a")))["status"]["gpus"]
+    assert parse_bytes(gpu["claimed"]) == 2 * parse_bytes(estimate["perGPU"])
+
+    said = {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+    assert said["Ready"] == ("True", "AllReplicasReady")
+    assert said["Estimated"][0] == said["Scheduled"][0] == said["PrecisionVerified"][0] == "True"
+    assert said.get("Stalled", ("False",))[0] == said.get("Reconciling", ("False",))[0] == "False"
+    for kind in CHILDREN:
+        child = await world.get(kind, "qwen")
+        assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == [qwen["metadata"]["uid"]]
+    assert "annotations" not in qwen["metadata"] or all(
+        names.GROUP not in key for key in qwen["metadata"]["annotations"]
+    )
+    assert "finalizers" not in qwen["metadata"]
+    assert world.machinery.hub.weight_bytes == 0
+
+    header, line = (await world.kubectl("get", "mdep", "qwen")).splitlines()
+    assert header.split() == ["NAME", "READY", "MODEL", "PRECISION", "VRAM/GPU", "GPUS", "STATUS", "AGE"]
+    assert line.split()[:2] == ["qwen", "2/2"]
+    assert "AllReplicasReady" in line
+
+    async def told() -> None:
+        events = [each for each in await world.every("Event") if each["regarding"].get("kind") == "ModelDeployment"]
+        assert any(each["regarding"]["name"] == "qwen" for each in events)
+
+    await world.eventually(told)
+    assert "Events:" in await world.kubectl("describe", "mdep", "qwen")
+
+
+def by_pod(status: Manifest) -> list[Manifest]:
+    return sorted(status["placements"], key=lambda placed: placed["pod"])
+
+
+async def test_kubectl_scale_up_to_zero_and_back(world: World) -> None:
+    await world.fleet(group("a", gpus=2))
+    await world.apply(model("m"))
+    await world.ready("m")
+    first = uids(await world.pods("m"))
+
+    await world.kubectl("scale", "mdep/m", "--replicas=3")
+    (deployment,) = await world.ready("m")
+    assert deployment["status"]["readyReplicas"] == 3
+    assert first < uids(await world.pods("m"))
+
+    await world.kubectl("scale", "mdep/m", "--replicas=0")
+    await world.condition("ModelDeployment", "m", "Ready", "True", "ScaledToZero")
+
+    async def free() -> None:
+        assert not await world.pods("m", all_of_them=True)
+        gpus = (await world.get("GPUNode", world.node("a")))["status"]["gpus"]
+        assert all(parse_bytes(gpu.get("claimed", "0")) == 0 for gpu in gpus)
+
+    await world.eventually(free)
+    await world.kubectl("scale", "mdep/m", "--replicas=1")
+    await world.condition("ModelDeployment", "m", "Ready", "True", "AllReplicasReady")
+
+
+async def test_a_horizontal_pod_autoscaler_reads_and_writes_the_scale(world: World) -> None:
+    await world.fleet(group("a", gpus=2))
+    await world.apply(model("m"))
+    await world.ready("m")
+    await world.apply(
+        {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "m"},
+            "spec": {
+                "scaleTargetRef": {"apiVersion": names.API_VERSION, "kind": "ModelDeployment", "name": "m"},
+                "minReplicas": 2,
+                "maxReplicas": 3,
+                "metrics": [
+                    {
+                        "type": "Resource",
+                        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}},
+                    }
+                ],
+            },
+        }
+    )
+
+    async def read() -> None:
+        scaler = await world.get("HorizontalPodAutoscaler", "m")
+        assert condition(scaler, "AbleToScale").get("status") == "True", scaler
+        assert scaler["status"]["currentReplicas"] == 2, scaler
+        assert (await world.get("ModelDeployment", "m"))["spec"]["replicas"] == 2
+
+    await world.eventually(read)
+    (deployment,) = await world.ready("m")
+    assert deployment["status"]["readyReplicas"] == 2
+
+
+async def test_deleted_means_gone(world: World) -> None:
+    await world.fleet(group("a"))
+    await world.apply(model("m", replicas=2))
+    await world.ready("m")
+    await world.kubectl("delete", "mdep", "m")
+
+    async def gone() -> None:
+        for kind in (*CHILDREN, "ReplicaSet", "Pod"):
+            left = [each["metadata"]["name"] for each in await world.every(kind)]
+            assert not left, f"{kind}: {left}"
+        (gpu,) = (await world.get("GPUNode", world.node("a")))["status"]["gpus"]
+        assert parse_bytes(gpu.get("claimed", "0")) == 0
+
+    await world.eventually(gone)
+
+
+async def test_a_disruption_budget_counts_replicas_without_a_gpu(world: World) -> None:
+    await world.fleet(group("a"))
+    await world.apply(model("m", claim="30Gi", replicas=3))
+    await world.waiting("m", "InsufficientGPUMemory")
+
+    async def counted() -> None:
+        budget = (await world.get("PodDisruptionBudget", "m"))["spec"]
+        assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (3, "AlwaysAllow")
+
+    await world.eventually(counted)
+    await world.fleet(group("b", gpus=2))
+    await world.ready("m")
+
+    async def counted_again() -> None:
+        assert (await world.get("PodDisruptionBudget", "m"))["spec"]["maxUnavailable"] == 1
+
+    await world.eventually(counted_again)
+
+
+async def test_the_estimate_in_force_stays_until_the_user_asks(world: World) -> None:
+    facts = f"facts-{world.namespace}"
+    await world.fleet(group("a"))
+    await world.apply(profile(facts, weights="4Gi"), model("m", claim=None, source=f"profile://{facts}"))
+    (before,) = await world.ready("m")
+    pods = await world.pods("m")
+
+    await world.patch("ModelProfile", facts, {"spec": {"weightFiles": {"bytes": "6Gi"}}})
+    for operator in world.machinery.operators:
+        await operator.stop()
+    await world.machinery.leader()
+
+    async def pending() -> Manifest:
+        estimate = (await world.get("ModelDeployment", "m"))["status"]["estimate"]
+        assert "pending" in estimate, estimate
+        return estimate
+
+    estimate = await world.eventually(pending)
+    old = parse_bytes(before["status"]["estimate"]["perGPU"])
+    assert parse_bytes(estimate["perGPU"]) == old
+    assert parse_bytes(estimate["pending"]["perGPU"]) > old + parse_bytes("1900Mi")
+    (same,) = await world.ready("m")
+    assert same["metadata"]["generation"] == before["metadata"]["generation"]
+    assert uids(await world.pods("m")) == uids(pods)
+
+    await world.patch("ModelDeployment", "m", {"metadata": {"annotations": {names.REFRESH: "now"}}})
+
+    async def adopted() -> None:
+        (pod,) = await world.pods("m")
+        assert claim_of(pod) == parse_bytes(estimate["pending"]["perGPU"])
+
+    await world.eventually(adopted)
+    await world.ready("m")
+
+
+async def test_the_probes_answer(world: World) -> None:
+    leader = await world.machinery.leader()
+
+    async def answers() -> None:
+        async with aiohttp.ClientSession(leader.probes) as session:
+            for path in ("/healthz", "/readyz"):
+                async with session.get(path) as response:
+                    assert response.status == 200, await response.text()
+
+    await world.eventually(answers)
+    await world.cluster.stop_apiserver()
+    try:
+        async with aiohttp.ClientSession(leader.probes) as session, session.get("/healthz") as response:
+            assert response.status == 200, await response.text()
+    finally:
+        await world.cluster.start_apiserver()
+    await world.eventually(answers)
