@@ -101,7 +101,7 @@ async def test_a_gated_pod() -> None:
     assert (one.namespace, one.name, one.uid, one.resource_version) == ("serving", "llama-1", "uid-llama-1", "41")
     assert (one.model, one.owner_uid, one.created, one.phase) == ("llama", "uid-rs", NOW + 5, "Pending")
     assert (one.gated, one.gates, one.annotated, one.need) == (True, ("example.com/quota", names.GATE), True, "{}")
-    assert (one.priority, one.runtime_class, one.claim, one.refused_since) == (7, "nvidia", None, None)
+    assert (one.priority, one.runtime_class, one.claim) == (7, "nvidia", None)
 
 
 @pytest.mark.parametrize(
@@ -141,19 +141,11 @@ UNSCHEDULABLE = {
     "status": "False",
     "reason": "Unschedulable",
     "message": "0/3 nodes are available",
-    "lastTransitionTime": "2026-01-01T00:00:00Z",
 }
 
 
-async def test_a_refusal_counts_from_the_claim_on_and_not_from_the_time_behind_the_gate() -> None:
-    writers = [
-        {"manager": "kube-scheduler", "time": "2026-01-01T02:00:00Z"},
-        {"manager": names.PLACEMENT_MANAGER, "time": "2026-01-01T01:00:00Z"},
-    ]
-
-    one = await view(status={"conditions": [UNSCHEDULABLE]}, managedFields=writers)
-
-    assert (one.refused, one.refused_since) == ("0/3 nodes are available", NOW + 3600)
+async def test_a_pod_that_the_scheduler_refuses() -> None:
+    assert (await view(status={"conditions": [UNSCHEDULABLE]})).refused == "0/3 nodes are available"
 
 
 async def test_a_gated_pod_is_not_refused() -> None:

@@ -24,7 +24,6 @@ def pod_view(pod: wire.Pod) -> PodView:
     annotations = meta.annotations or {}
     gates = tuple(gate.name for gate in spec.scheduling_gates)
     statuses = status.init_container_statuses + status.container_statuses
-    refused, refused_since = _refusal(pod)
     return PodView(
         namespace=meta.namespace,
         name=meta.name,
@@ -39,8 +38,7 @@ def pod_view(pod: wire.Pod) -> PodView:
         gates=gates,
         ready=_holds("Ready", status.conditions),
         node=spec.node_name,
-        refused=refused,
-        refused_since=refused_since,
+        refused=_refusal(status.conditions),
         restarts=sum(container.restart_count for container in statuses),
         failure=next(
             (one.state.waiting.reason for one in statuses if one.state.waiting and _failing(one.state.waiting)), ""
@@ -123,18 +121,16 @@ def _problem(error: Mapping[str, Any], root: str) -> str:
     return f"{path}: {message}, got {shown}"
 
 
-def _refusal(pod: wire.Pod) -> tuple[str, float | None]:
-    """The scheduler's message, and since when it refuses the pod.
-
-    The condition is False ever since the pod stood behind the gate, and its time is still that of then. So the time of
-    the patch that removed the gate counts where it is later.
-    """
-    for condition in pod.status.conditions:
-        if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
-            placed = (one.time for one in pod.metadata.managed_fields if one.manager == names.PLACEMENT_MANAGER)
-            times = [time.timestamp() for time in (condition.last_transition_time, *placed) if time is not None]
-            return condition.message or condition.reason, max(times, default=None)
-    return "", None
+def _refusal(conditions: tuple[wire.Condition, ...]) -> str:
+    """The scheduler's message; empty where it does not refuse the pod."""
+    return next(
+        (
+            condition.message or condition.reason
+            for condition in conditions
+            if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable"
+        ),
+        "",
+    )
 
 
 def _failing(waiting: wire.Waiting) -> bool:

@@ -23,13 +23,6 @@ class OwnerReference(_Object, frozen=True):
     controller: bool = False
 
 
-class ManagedFields(_Object, frozen=True):
-    """Who last wrote, and when; what was written stays unread."""
-
-    manager: str = ""
-    time: datetime | None = None
-
-
 class Metadata(_Object, frozen=True):
     name: str
     uid: str
@@ -41,7 +34,6 @@ class Metadata(_Object, frozen=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerReference, ...] = ()
-    managed_fields: tuple[ManagedFields, ...] = ()
 
     @property
     def owner_uid(self) -> str:
@@ -68,7 +60,6 @@ class Condition(_Object, frozen=True):
     status: str
     reason: str = ""
     message: str = ""
-    last_transition_time: datetime | None = None
 
 
 class Named(_Object, frozen=True):
