@@ -198,6 +198,18 @@ async def test_a_gated_model_waits_for_its_secret_and_says_what_is_wrong_with_it
     assert (await world.answer(request, lambda found: found.commit is not None)).commit == world.hub.commit(GATED)
 
 
+async def test_secrets_of_other_namespaces_are_not_even_asked_for(world: World) -> None:
+    def poke() -> None:
+        world.pokes.put_nowait(None)
+
+    resolver = Resolver(world.kube, endpoint=world.hub.url, poke=poke, token_namespaces={"batch"}, pace=PACE)
+    outsider = World(hub=world.hub, kube=world.kube, resolver=resolver, pokes=world.pokes)
+    world.kube.objects[SECRET] = {"data": {"token": encoded(TOKEN)}}
+    resolver.request([ask(GATED, secret=True)])
+    assert (await outsider.answer(ask(GATED, secret=True))).reason == "SecretForbidden"
+    await resolver.close()
+
+
 async def test_an_api_server_that_is_away_is_no_fault_of_the_model(world: World) -> None:
     world.kube.refusals[world.profile(SMALL)] = UnavailableError("away")
     world.resolver.request([ask(), ask(GATED)])

@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,9 @@ _HEALTHY_SECONDS: Final = 60.0
 _LONGEST_API_WAIT: Final = 5.0
 _CONNECT_SECONDS: Final = 10.0
 _CHUNK: Final = 500
+_STARTING: Final = "kopf._core.reactor"
+_CHATTY: Final = ("kopf._cogs.clients.watching", "kopf._cogs.clients.fetching")
+_SELDOM_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,7 @@ async def run_kopf(
         poke=lambda: _tell(home, poke),
         set_ready=lambda value: _tell(home, ready.set if value else ready.clear),
     )
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="kopf") as threads:
+    with _less_said(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="kopf") as threads:
         ended: asyncio.Future[Any] = asyncio.wrap_future(threads.submit(_run, away, watches))
         stopped: asyncio.Future[Any] = asyncio.create_task(stop.wait())
         try:
@@ -122,6 +125,35 @@ async def run_kopf(
             stopped.cancel()
             away.call_soon_threadsafe(watches.stop.set)
             await asyncio.shield(ended)
+
+
+@contextmanager
+def _less_said() -> Iterator[None]:
+    """kopf tells of every try of every watch while the API server is away."""
+    seldom = _Seldom()
+    chatty = [logging.getLogger(name) for name in _CHATTY]
+    logging.getLogger(_STARTING).setLevel(logging.ERROR)  # warns of the thread, and of kinds that we name ourselves
+    for logger in chatty:
+        logger.addFilter(seldom)
+    try:
+        yield
+    finally:
+        for logger in chatty:
+            logger.removeFilter(seldom)
+
+
+class _Seldom(logging.Filter):
+    """One record a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created < self._next:
+            return False
+        self._next = record.created + _SELDOM_SECONDS
+        return True
 
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

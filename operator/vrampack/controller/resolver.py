@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -71,7 +71,8 @@ class _SecretError(ModelSourceError):
 class Resolver:
     """One background task for each request that is asked for; ``poke`` is called when an answer changes.
 
-    ``endpoint``: the model hub, None for ``HF_ENDPOINT``. Call from the event loop; nothing here raises for a model.
+    ``endpoint``: the model hub, None for ``HF_ENDPOINT``. ``token_namespaces``: where Secrets may be read, None:
+    wherever the API server lets us. Call from the event loop; nothing here raises for a model.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class Resolver:
         *,
         endpoint: str | None,
         poke: Callable[[], None],
+        token_namespaces: Container[str] | None = None,
         patience: Patience | None = None,
         pace: Pace | None = None,
     ) -> None:
         self._kube = kube
         self._endpoint = endpoint
         self._poke = poke
+        self._token_namespaces = token_namespaces
         self._patience = patience
         self._pace = pace or Pace()
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -189,6 +192,8 @@ class Resolver:
         if request.token_secret is None:
             return None
         namespace, name, key = request.token_secret
+        if self._token_namespaces is not None and namespace not in self._token_namespaces:
+            raise _forbidden(namespace, name)
         try:
             secret = await self._kube.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
         except NotFoundError as error:
@@ -197,11 +202,7 @@ class Resolver:
         except ClusterError as error:
             if error.status != _FORBIDDEN:
                 raise
-            message = (
-                f"vrampack may not read Secret {namespace}/{name}: add {namespace} to the chart value "
-                "hubTokens.namespaces."
-            )
-            raise _SecretError(message, reason="SecretForbidden") from error
+            raise _forbidden(namespace, name) from error
         data: Mapping[str, str] = secret.get("data") or {}
         if key not in data:
             keys = ", ".join(sorted(data)[:_NAMED_KEYS]) or "none"
@@ -234,6 +235,13 @@ class Resolver:
             "status": {"observedGeneration": status.observed_generation, "summary": status.wire()["summary"]},
         }
         await self._kube.apply(f"{_PROFILES}/{metadata['name']}/status", body, field_manager=names.STATUS_MANAGER)
+
+
+def _forbidden(namespace: str, name: str) -> _SecretError:
+    message = (
+        f"vrampack may not read Secret {namespace}/{name}: add {namespace} to the chart value hubTokens.namespaces."
+    )
+    return _SecretError(message, reason="SecretForbidden")
 
 
 def _cancel(followed: _Followed) -> None:
