@@ -40,6 +40,7 @@ HubEndpoint = Annotated[str | None, typer.Option(envvar="HF_ENDPOINT", help="The
 
 
 def run(
+    *,
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = "vrampack-system",
     identity: Identity = "",

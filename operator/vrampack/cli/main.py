@@ -1,0 +1,53 @@
+"""The command ``vrampack``."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vrampack import __version__
+from vrampack.cli.agent import agent
+from vrampack.cli.crds import crds
+from vrampack.cli.demo import demo
+from vrampack.cli.localcluster import app as cluster
+from vrampack.cli.map import fleet_map
+from vrampack.cli.run import run
+from vrampack.errors import VrampackError
+
+app = typer.Typer(
+    name="vrampack",
+    help="Packs language models onto fractions of GPUs, byte by byte.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback in a pod's log is for tools as well
+)
+app.command("run")(run)
+app.command("agent")(agent)
+app.command("demo")(demo)
+app.command("map")(fleet_map)
+app.command("crds")(crds)
+app.add_typer(cluster)
+
+
+@app.command("version")
+def print_version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Packs language models onto fractions of GPUs, byte by byte."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line. What vrampack refuses on purpose is one line on stderr and exit status 1."""
+    try:
+        app()
+    except VrampackError as error:
+        typer.echo(f"vrampack: {error}", err=True)
+        sys.exit(1)
