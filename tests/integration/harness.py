@@ -162,8 +162,7 @@ class World:
         async def so() -> Manifest:
             found = await self.get(kind, name)
             said = found.get("status", {})
-            seen = said.get("observedGeneration", 0 if kind == "GPUNode" else -1)
-            current = kind == "GPUNode" or seen == found["metadata"]["generation"]
+            current = kind == "GPUNode" or said.get("observedGeneration") == found["metadata"]["generation"]
             now = condition(found, type_)
             wanted = now.get("status", "False") == status and (reason is None or now.get("reason") == reason)
             as_awaited = current and wanted
@@ -188,7 +187,7 @@ class World:
 
         async def there() -> Manifest:
             status = (await self.get("ModelDeployment", model)).get("status", {})
-            found = [entry for entry in status.get("waiting", ()) if entry["reason"] == reason]
+            found: list[Manifest] = [entry for entry in status.get("waiting", ()) if entry["reason"] == reason]
             assert found, f"{model} does not wait for {reason}: {status}"
             return found[0]
 

@@ -177,7 +177,7 @@ async def test_the_estimate_in_force_stays_until_the_user_asks(world: World) -> 
     await world.machinery.leader()
 
     async def pending() -> Manifest:
-        estimate = (await world.get("ModelDeployment", "m"))["status"]["estimate"]
+        estimate: Manifest = (await world.get("ModelDeployment", "m"))["status"]["estimate"]
         assert "pending" in estimate, estimate
         return estimate
 
