@@ -43,6 +43,8 @@ class Inventory:
     """Pools that match a node of another pool, by pool."""
     tenants: Mapping[str, tuple[PodView, ...]]
     """Pods with a live claim, by GPU."""
+    observed: Mapping[tuple[str, str], int]
+    """Bytes in use, by GPU and pod UID, as the agents saw them."""
 
 
 def holders(pods: Iterable[PodView]) -> dict[str, tuple[PodView, ...]]:
@@ -73,15 +75,19 @@ def inventory(snapshot: Snapshot) -> Inventory:
         pool = by_name[pools[view.name]]
         account = [_gpu(view, gpu, pool, tenants.get(gpu.uuid, ())) for gpu in view.status.gpus or ()]
         gpus.update((gpu.uuid, gpu) for gpu in account)
-        hosts[pool.name].append(
-            _host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, models)
-        )
+        hosts[pool.name].append(_host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, models))
     return Inventory(
         gpus=gpus,
         hosts={name: tuple(each) for name, each in hosts.items()},
         pool_of=pools,
         overlaps=overlaps,
         tenants=tenants,
+        observed={
+            (gpu.uuid, process.pod_uid): process.bytes.bytes
+            for view in snapshot.gpu_nodes
+            for gpu in view.status.gpus or ()
+            for process in gpu.processes or ()
+        },
     )
 
 

@@ -1,7 +1,7 @@
 """From a ModelDeployment and the facts of its model to what a replica needs and the template that asks for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vrampack.api.common import Quantity
@@ -50,6 +50,8 @@ class Sized:
     facts: ModelFacts
     commit: str
     mismatch: str = ""
+    resolve: ResolveRequest | None = None
+    """What the commit was resolved by, while no template is in force that keeps it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,9 @@ def size(
         found = _profile(model, spec, profiles, resolutions, commit, settings)
         if isinstance(found, Blocked):
             return found
-        return _estimated(model, spec, pool, *found, settings)
+        profile, served, request = found
+        sized = _estimated(model, spec, pool, profile, served, settings)
+        return replace(sized, resolve=request) if isinstance(sized, Sized) else sized
     except InvalidInputError as error:
         return Blocked(stalled=True, reason="InvalidSpec", message=str(error))
     except UnsupportedModelError as error:
@@ -126,8 +130,8 @@ def _profile(
     resolutions: Mapping[ResolveRequest, Resolution],
     commit: str,
     settings: Settings,
-) -> tuple[ProfileView, str] | Blocked:
-    """The profile with the model's facts, and the commit that is served."""
+) -> tuple[ProfileView, str, ResolveRequest | None] | Blocked:
+    """The profile with the model's facts, the commit that is served, and what has to stay resolved for it."""
     source = parse_source(spec.model.source)
     if source.kind is SourceKind.PROFILE:
         if (found := profiles.get(source.name)) is None:
@@ -136,7 +140,7 @@ def _profile(
                 reason="ProfileNotFound",
                 message=f"spec.model.source: there is no ModelProfile {source.name!r}; apply it, or name another one",
             )
-        return found, found.spec.revision if found.spec else ""
+        return found, found.spec.revision if found.spec else "", None
     if source.kind is SourceKind.CLAIM:
         found = next((each for each in profiles.values() if each.spec and each.spec.source == spec.model.source), None)
         if found is None:
@@ -146,7 +150,7 @@ def _profile(
                 message=f"no ModelProfile has the source {spec.model.source}: the files of a volume are not read by "
                 "this version; write a ModelProfile with spec.source set to it",
             )
-        return found, found.spec.revision if found.spec else ""
+        return found, found.spec.revision if found.spec else "", None
     token = spec.model.token_secret_ref
     if token is not None and model.namespace not in settings.hub_token_namespaces:
         return Blocked(
@@ -160,13 +164,14 @@ def _profile(
         revision=spec.model.revision,
         token_secret=(model.namespace, token.name, token.key) if token is not None else None,
     )
+    kept = None
     if not commit:
         if _is_commit(spec.model.revision):
             commit = spec.model.revision
         elif (resolution := resolutions.get(request)) is not None and resolution.commit:
-            commit = resolution.commit
+            commit, kept = resolution.commit, request
     if commit and (known := profiles.get(profile_name(spec.model.source, commit))) is not None:
-        return known, commit
+        return known, commit, kept
     resolution = resolutions.get(request)
     if resolution is not None and resolution.reason is not None:
         return Blocked(
@@ -196,9 +201,7 @@ def _estimated(
     settings: Settings,
 ) -> Sized | Blocked:
     if profile.spec is None:
-        return Blocked(
-            stalled=True, reason="InvalidProfile", message=f"ModelProfile {profile.name}: {profile.problem}"
-        )
+        return Blocked(stalled=True, reason="InvalidProfile", message=f"ModelProfile {profile.name}: {profile.problem}")
     facts = profile.spec
     mismatch = _mismatch(spec, facts)
     if mismatch and spec.precision.on_mismatch is OnMismatch.STALL:
@@ -255,9 +258,7 @@ def _estimated(
             shared_memory=computed.shared_memory,
             tensor=spec.parallelism.tensor,
             cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
-            prefix_caching={PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}.get(
-                spec.engine.prefix_caching
-            ),
+            prefix_caching={PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}.get(spec.engine.prefix_caching),
             args=spec.engine.args,
             token=_secret(spec),
             hub_endpoint=settings.hub_endpoint,

@@ -48,7 +48,6 @@ class PodView:
     """Node that it is bound to; empty before."""
     refused: str = ""
     """The scheduler's message while it finds no node for the ungated pod."""
-    refused_since: float | None = None
     restarts: int = 0
     failure: str = ""
     """Why its engine does not run, such as CrashLoopBackOff."""
@@ -176,6 +175,8 @@ class Memory:
     started: float
     refusals: Mapping[tuple[str, str], float] = field(default_factory=dict)
     deletions: Mapping[str, float] = field(default_factory=dict)
+    refused_since: Mapping[str, float] = field(default_factory=dict)
+    """By pod UID: when its refusal was first seen. The pod itself does not say: its condition is False from its gate on."""
     conflicts: frozenset[tuple[str, str]] = frozenset()
     """Models (``namespace/name``) and kinds whose child could not be created: its name is taken."""
     child_errors: Mapping[str, str] = field(default_factory=dict)

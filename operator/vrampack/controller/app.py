@@ -1,0 +1,128 @@
+"""The operator process, put together."""
+
+import asyncio
+import logging
+import signal
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from vrampack.controller.handlers import run_kopf
+from vrampack.controller.lease import Leadership
+from vrampack.controller.loop import Loop
+from vrampack.controller.metrics import Metrics
+from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
+from vrampack.controller.resolver import Resolver
+from vrampack.controller.trigger import Trigger
+from vrampack.kube.act import Actor
+from vrampack.kube.client import Kube
+from vrampack.kube.observe import Observer
+from vrampack.planning import sizing
+
+_log = logging.getLogger(__name__)
+
+_STALL_RESYNCS = 4
+"""A leader without a pass for this many resyncs hangs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that an admin sets, as the flags of ``vrampack run`` have it. Times are seconds; port 0: none."""
+
+    kubeconfig: str | None
+    namespace: str
+    identity: str
+    lease_seconds: int
+    hub_token_namespaces: frozenset[str]
+    toleration_seconds: int
+    probes_port: int
+    metrics_port: int
+    resync_seconds: float
+    refusal_seconds: float
+    deletion_interval_seconds: float
+    hub_endpoint: str | None
+
+
+async def run(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT, then gives the Lease back."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    trigger = Trigger(resync=settings.resync_seconds)
+    heartbeat = Heartbeat(stall_seconds=max(120.0, _STALL_RESYNCS * settings.resync_seconds))
+    watching = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        kube = await Kube.connect(settings.kubeconfig)
+        stack.push_async_callback(kube.close)
+        leadership = Leadership(
+            kube,
+            namespace=settings.namespace,
+            identity=settings.identity,
+            lease_seconds=settings.lease_seconds,
+            on_change=trigger.poke,
+        )
+        resolver = Resolver(kube, endpoint=settings.hub_endpoint, poke=trigger.poke)
+        stack.push_async_callback(resolver.close)
+        loop = Loop(
+            observer=Observer(kube, namespace=settings.namespace, lease_clock=time.monotonic),
+            actor=Actor(
+                kube,
+                epoch=lambda: leadership.epoch,
+                settled=lambda: leadership.settled,
+                instance=settings.identity,
+            ),
+            resolver=resolver,
+            leadership=leadership,
+            trigger=trigger,
+            metrics=metrics,
+            heartbeat=heartbeat,
+            settings=sizing.Settings(
+                hub_endpoint=settings.hub_endpoint,
+                hub_token_namespaces=settings.hub_token_namespaces,
+                unreachable_seconds=settings.toleration_seconds,
+                refusal_seconds=settings.refusal_seconds,
+                deletion_interval_seconds=settings.deletion_interval_seconds,
+            ),
+        )
+        checks = {"watching": watching.is_set}
+        if settings.probes_port:
+            app = probes_app(heartbeat=heartbeat, checks=checks)
+            await stack.enter_async_context(listening(app, port=settings.probes_port))
+        if settings.metrics_port:
+            await stack.enter_async_context(listening(metrics_app(registry), port=settings.metrics_port))
+        _log.info("vrampack runs as %s in namespace %s", settings.identity, settings.namespace)
+        await _together(settings, stop, watching, trigger, leadership, loop)
+    _log.info("vrampack has stopped")
+
+
+async def _together(
+    settings: Settings,
+    stop: asyncio.Event,
+    watching: asyncio.Event,
+    trigger: Trigger,
+    leadership: Leadership,
+    loop: Loop,
+) -> None:
+    """The loop ends before the Lease is given back, so that nothing is written without it."""
+    leading = asyncio.Event()
+    lead = asyncio.create_task(leadership.run(leading), name="lease")
+    passes = asyncio.create_task(loop.run(), name="passes")
+    watches = asyncio.create_task(
+        run_kopf(kubeconfig=settings.kubeconfig, poke=trigger.poke, stop=stop, ready=watching), name="watches"
+    )
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        done, _ = await asyncio.wait({lead, passes, watches, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # none but stop ends by itself: what it raised ends the process
+    finally:
+        stop.set()
+        stopped.cancel()
+        passes.cancel()
+        await asyncio.gather(passes, return_exceptions=True)
+        leading.set()
+        await asyncio.gather(lead, watches, return_exceptions=True)

@@ -1,0 +1,213 @@
+"""The one loop that decides and writes: observe, plan, act, while this process holds the Lease."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from vrampack.controller.lease import Leadership
+from vrampack.controller.metrics import Memory as MemoryKind
+from vrampack.controller.metrics import Metrics, Pass, Phase, Placement
+from vrampack.controller.probes import Heartbeat
+from vrampack.controller.resolver import Resolver
+from vrampack.controller.trigger import Trigger
+from vrampack.errors import UnavailableError
+from vrampack.kube.act import Actor, InterruptedActError, Outcome
+from vrampack.kube.observe import Observer
+from vrampack.planning.actions import Plan
+from vrampack.planning.plan import plan
+from vrampack.planning.sizing import Settings
+from vrampack.planning.snapshot import Memory, Snapshot
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 10.0
+_SETTLING: Final = 0.5
+_LONGEST_REFUSAL: Final = 600.0
+
+
+class Recollection:
+    """What is remembered between passes: where the scheduler refused what, and when a pod was last deleted."""
+
+    def __init__(self, *, refusal_seconds: float, now: float) -> None:
+        self._refusal_seconds = refusal_seconds
+        self._started = now
+        self._refusals: dict[tuple[str, str], tuple[float, int]] = {}
+        self._deletions: dict[str, float] = {}
+        self._unbound: dict[str, float] = {}
+        self._conflicts: frozenset[tuple[str, str]] = frozenset()
+        self._child_errors: Mapping[str, str] = {}
+
+    def memory(self) -> Memory:
+        """An immutable copy, for a snapshot."""
+        return Memory(
+            started=self._started,
+            refusals={key: until for key, (until, _) in self._refusals.items()},
+            deletions=dict(self._deletions),
+            refused_since=dict(self._unbound),
+            conflicts=self._conflicts,
+            child_errors=dict(self._child_errors),
+        )
+
+    def saw(self, snapshot: Snapshot) -> bool:
+        """Notes which placed pods are not bound; True where one is new."""
+        unbound = {
+            pod.uid: self._unbound.get(pod.uid, snapshot.now)
+            for pod in snapshot.pods
+            if pod.claim is not None and not (pod.node or pod.deleting or pod.ended or pod.gated)
+        }
+        new = unbound.keys() > self._unbound.keys()
+        self._unbound = unbound
+        return new
+
+    def did(self, outcome: Outcome, *, now: float, complete: bool) -> bool:
+        """Notes what came of a plan; True where the next one will differ for it."""
+        for deletion in outcome.deleted:
+            key = (deletion.model, deletion.node)
+            _, count = self._refusals.get(key, (0.0, 0))
+            pause = min(self._refusal_seconds * 2 ** (count + 2), _LONGEST_REFUSAL)
+            self._refusals[key] = (now + pause, count + 1)
+            self._deletions[deletion.node] = now
+        self._refusals = {key: each for key, each in self._refusals.items() if each[0] + _LONGEST_REFUSAL > now}
+        if not complete:
+            return False
+        conflicts = frozenset((model, kind) for model, kind, _ in outcome.name_conflicts)
+        changed = conflicts != self._conflicts or dict(outcome.child_errors) != dict(self._child_errors)
+        self._conflicts, self._child_errors = conflicts, outcome.child_errors
+        return changed
+
+
+class Loop:
+    """Passes until cancelled. It ends for no object and no answer of the API server."""
+
+    def __init__(
+        self,
+        *,
+        observer: Observer,
+        actor: Actor,
+        resolver: Resolver,
+        leadership: Leadership,
+        trigger: Trigger,
+        metrics: Metrics,
+        heartbeat: Heartbeat,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._observer = observer
+        self._actor = actor
+        self._resolver = resolver
+        self._leadership = leadership
+        self._trigger = trigger
+        self._metrics = metrics
+        self._heartbeat = heartbeat
+        self._settings = settings
+        self._clock = clock
+        self._recollection: Recollection | None = None
+        self._pause = _FIRST_PAUSE
+        self._alarm: asyncio.TimerHandle | None = None
+        self.observed_once = False
+
+    async def run(self) -> None:
+        """Waits for the trigger, and passes."""
+        while True:
+            await self._trigger.wait()
+            if self._leadership.epoch is None:
+                self._recollection = None
+                self._metrics.set_leader(False)
+                self._heartbeat.standby(time.monotonic())
+                continue
+            self._metrics.set_leader(True)
+            self._heartbeat.pass_started(time.monotonic())
+            try:
+                await self._pass()
+            except UnavailableError as error:
+                _log.warning("the API server is away: %s", error)
+                self._metrics.count_pass(Pass.UNAVAILABLE)
+                self._heartbeat.unavailable(time.monotonic())
+                self._again_after_pause()
+            except Exception:
+                _log.exception("a pass failed; the next one starts afresh")
+                self._metrics.count_pass(Pass.ERROR)
+                self._heartbeat.pass_ended(time.monotonic())
+                self._again_after_pause()
+            else:
+                self._pause = _FIRST_PAUSE
+                self._metrics.count_pass(Pass.OK)
+                self._heartbeat.pass_ended(time.monotonic())
+
+    async def _pass(self) -> None:
+        if self._recollection is None:
+            self._recollection = Recollection(refusal_seconds=self._settings.refusal_seconds, now=self._clock())
+        recollection = self._recollection
+        began = time.monotonic()
+        snapshot = await self._observer.observe(
+            now=self._clock(), memory=recollection.memory(), resolutions=self._resolver.results()
+        )
+        self.observed_once = True
+        observed = time.monotonic()
+        decided = plan(snapshot, self._settings)
+        planned = time.monotonic()
+        self._resolver.request(decided.resolve)
+        try:
+            outcome = await self._actor.act(decided)
+        except InterruptedActError as error:
+            recollection.did(error.outcome, now=self._clock(), complete=False)
+            self._count(error.outcome)
+            raise
+        acted = time.monotonic()
+        for phase, seconds in (
+            (Phase.OBSERVE, observed - began),
+            (Phase.PLAN, planned - observed),
+            (Phase.ACT, acted - planned),
+        ):
+            self._metrics.time_phase(phase, seconds)
+        again = recollection.saw(snapshot)
+        again = recollection.did(outcome, now=self._clock(), complete=True) or again
+        self._count(outcome)
+        self._show(decided)
+        if outcome.placed or outcome.deleted or outcome.child_errors or outcome.name_conflicts:
+            _log.info(
+                "pass: %d placed, %d waiting, %d children, %d deleted, %d conflicts; observe %.3f s, plan %.3f s, act %.3f s",
+                len(outcome.placed),
+                sum((decided.waiting or {}).values()),
+                len(decided.children),
+                len(outcome.deleted),
+                outcome.conflicts,
+                observed - began,
+                planned - observed,
+                acted - planned,
+            )
+        if outcome.dropped:
+            self._wake(self._clock() + _SETTLING)
+        elif again or outcome.conflicts:
+            self._trigger.poke()
+        elif decided.wake_at is not None:
+            self._wake(decided.wake_at)
+
+    def _count(self, outcome: Outcome) -> None:
+        now = self._clock()
+        for placed in outcome.placed:
+            self._metrics.count_placement(Placement.PLACED, seconds_since_event=now - placed.pod.created)
+        for _ in outcome.refused:
+            self._metrics.count_placement(Placement.REFUSED)
+        for _ in range(outcome.conflicts):
+            self._metrics.count_conflict()
+
+    def _show(self, decided: Plan) -> None:
+        self._metrics.set_waiting(decided.waiting or {})
+        fleet: dict[str, dict[MemoryKind, int]] = {}
+        for (product, kind), amount in (decided.gpu_bytes or {}).items():
+            fleet.setdefault(product, {})[MemoryKind(kind)] = amount
+        self._metrics.set_gpu_memory(fleet)
+
+    def _again_after_pause(self) -> None:
+        self._wake(self._clock() + self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _wake(self, at: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        delay = max(0.05, at - self._clock())
+        self._alarm = asyncio.get_running_loop().call_later(delay, self._trigger.poke)

@@ -1,0 +1,116 @@
+"""What the operator says on GPUNodes and GPUPools."""
+
+from collections.abc import Mapping, Sequence
+
+from vrampack.api.common import Quantity
+from vrampack.planning.conditions import carried
+from vrampack.planning.inventory import GPU, Inventory
+from vrampack.planning.placing import Waits
+from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
+from vrampack.units import human_bytes
+
+
+def gpu_node_status(view: GPUNodeView, stock: Inventory, *, now: float) -> tuple[Json, bool]:
+    """The operator's fields of a GPUNode, and whether they differ from what is there."""
+    mine = [stock.gpus[gpu.uuid] for gpu in view.status.gpus or ()]
+    entries = [_entry(gpu, stock) for gpu in mine]
+    # A GPU that vanished from the agent's report keeps its entry only while a replica still claims it.
+    seen = {gpu.uuid for gpu in view.status.gpus or () if gpu.memory is not None}
+    entries = [each for each in entries if each["uuid"] in seen or each["claims"]]
+    over = [gpu for gpu in mine if gpu.usable and gpu.free < 0]
+    words = "; ".join(f"GPU {gpu.index} by {human_bytes(-gpu.free)}" for gpu in over)
+    condition = carried(
+        view.raw_status.get("conditions") or (),
+        type_="Overcommitted",
+        holds=bool(over),
+        reason="ClaimsExceedMemory" if over else "ClaimsFit",
+        message=f"claims, reserve and use exceed what is usable: {words}; these GPUs take no new replica"
+        if over
+        else "claims, reserve and use fit on every GPU",
+        generation=view.generation,
+        now=now,
+    )
+    status: Json = {
+        "observedGeneration": view.generation,
+        "summary": {"claimed": human_bytes(sum(gpu.claimed for gpu in mine))},
+        "gpus": entries,
+        "conditions": [condition],
+    }
+    return status, not _has(view.raw_status, status)
+
+
+def _entry(gpu: GPU, stock: Inventory) -> Json:
+    claims = [
+        {
+            "namespace": pod.namespace,
+            "pod": pod.name,
+            "uid": pod.uid,
+            "bytes": str(Quantity.of(pod.claim.bytes)),
+        }
+        for pod in stock.tenants.get(gpu.uuid, ())
+        if pod.claim is not None
+    ]
+    free = max(0, gpu.free) if gpu.closed is None else 0
+    return {
+        "uuid": gpu.uuid,
+        "claimed": str(Quantity.of(gpu.claimed)),
+        "free": str(Quantity.of(free)),
+        "claims": claims,
+    }
+
+
+def _has(raw: Json, mine: Json) -> bool:
+    """Whether the fields that are ours stand there already, beside the agent's."""
+    found = {each["uuid"]: each for each in raw.get("gpus") or ()}
+    conditions = {each["type"]: each for each in raw.get("conditions") or ()}
+    stale = any("claimed" in each for uuid, each in found.items() if uuid not in {m["uuid"] for m in mine["gpus"]})
+    return (
+        not stale
+        and raw.get("observedGeneration") == mine["observedGeneration"]
+        and (raw.get("summary") or {}).get("claimed") == mine["summary"]["claimed"]
+        and all(found.get(each["uuid"], {}) | each == found.get(each["uuid"], {}) for each in mine["gpus"])
+        and all(conditions.get(each["type"]) == each for each in mine["conditions"])
+    )
+
+
+def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[Waits]], *, now: float) -> Json:
+    """All of a GPUPool's status."""
+    nodes = sorted(name for name, of in stock.pool_of.items() if of == pool.name)
+    gpus = [gpu for gpu in stock.gpus.values() if gpu.node in set(nodes)]
+    needs = [each.need.bytes for group in waits.values() for each in group if each.need is not None]
+    least = min(needs, default=0)
+    stranded = sum(gpu.free for gpu in gpus if 0 < gpu.free < least and gpu.closed is None)
+    before = pool.status.get("conditions") or ()
+    conditions = [
+        carried(
+            before,
+            type_="Ready",
+            holds=True,
+            reason="PoolInUse" if nodes else "NoNodes",
+            message=f"{len(gpus)} GPUs on {len(nodes)} nodes",
+            generation=pool.generation,
+            now=now,
+        )
+    ]
+    if overlap := stock.overlaps.get(pool.name):
+        conditions.append(
+            carried(
+                before,
+                type_="Overlap",
+                holds=True,
+                reason="NodesInTwoPools",
+                message=f"another pool matches {', '.join(overlap[:8])} too; the first pool by name has them",
+                generation=pool.generation,
+                now=now,
+            )
+        )
+    return {
+        "observedGeneration": pool.generation,
+        "nodes": len(nodes),
+        "gpus": len(gpus),
+        "capacity": str(Quantity.of(sum(gpu.usable for gpu in gpus))),
+        "claimed": str(Quantity.of(sum(gpu.claimed for gpu in gpus))),
+        "stranded": str(Quantity.of(stranded)),
+        "suggestedMoves": [],
+        "conditions": conditions,
+    }

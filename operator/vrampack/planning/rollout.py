@@ -1,0 +1,188 @@
+"""How a change reaches the replicas: which children to write, and whether a new template may go out now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vrampack.api import names
+from vrampack.api.modeldeployment import Rollout
+from vrampack.packing.firstfit import pack
+from vrampack.packing.problem import Host, Item
+from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild
+from vrampack.planning.cases import Case
+from vrampack.planning.children import covers, deployment, disruption_budget, service, strategy
+from vrampack.planning.inventory import GPU, released
+from vrampack.planning.placing import Eligibility, item, occupied
+from vrampack.planning.podtemplate import template_hash
+from vrampack.planning.sizing import Sized
+from vrampack.planning.snapshot import Json, PodView, PoolView
+from vrampack.units import human_bytes, parse_bytes, parse_millicores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rolled:
+    """Writes to a model's children. ``waits``: why a new template is held back; ``hosts``: what is left after it."""
+
+    actions: tuple[CreateChild | ApplyChild | PatchChild, ...] = ()
+    waits: str = ""
+    hosts: tuple[Host, ...] = ()
+
+
+def roll(
+    case: Case, *, pool: PoolView | None, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility
+) -> Rolled:
+    """What to write for one model. ``hosts``: of its pool, as they are once this pass's placements are in place."""
+    actions: list[CreateChild | ApplyChild | PatchChild] = []
+    waits = ""
+    if isinstance(case.sized, Sized) and pool is not None:
+        change, waits, hosts = _deployment(case, case.sized, pool, hosts, gpus, eligible)
+        actions += change
+    elif (scaled := _scale(case, {})) is not None:
+        actions.append(scaled)
+    if case.deployment is not None or actions:
+        actions += _others(case)
+    return Rolled(actions=tuple(actions), waits=waits, hosts=hosts)
+
+
+def _deployment(
+    case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility
+) -> tuple[list[CreateChild | ApplyChild | PatchChild], str, tuple[Host, ...]]:
+    live = case.deployment
+    if live is None:
+        if "Deployment" in case.taken:
+            return [], "", hosts
+        manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.replicas, surge=True)
+        return [CreateChild(model=case.model.key, manifest=manifest)], "", hosts
+    if live.deleting:
+        return [], "", hosts
+    same = case.annotations.get(names.TEMPLATE_HASH) == template_hash(sized.template)
+    intact = covers(sized.template, live.object["spec"]["template"])
+    if case.in_force and (intact or not same):
+        # Settled; or the template would be another one only because the estimate or the operator is: that waits.
+        return _settled(case, hosts, gpus, eligible, pool), "", hosts
+    surge: bool | None = _surging(case)
+    if not (same and intact):
+        surge, hosts, waits = _room(case, sized, pool, hosts, gpus, eligible)
+        if surge is None:
+            scaled = _scale(case, {})
+            return ([scaled] if scaled is not None else []), waits, hosts
+    manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.replicas, surge=bool(surge))
+    return [ApplyChild(model=case.model.key, manifest=manifest, resource_version=live.resource_version)], "", hosts
+
+
+def _settled(
+    case: Case, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility, pool: PoolView
+) -> list[CreateChild | ApplyChild | PatchChild]:
+    """The template stays; replicas follow the spec, and a rollout under way may change how it goes on."""
+    assert case.deployment is not None
+    change: Json = {}
+    if case.rolling and case.gated and isinstance(case.sized, Sized):
+        surge, _, _ = _room(case, case.sized, pool, hosts, gpus, eligible)
+        if surge is not None and surge is not _surging(case):
+            change["strategy"] = strategy(surge=surge)
+    scaled = _scale(case, change)
+    return [scaled] if scaled is not None else []
+
+
+def _scale(case: Case, change: Json) -> PatchChild | None:
+    """A patch of replicas and ``change``; None where there is nothing to change."""
+    live = case.deployment
+    if live is None or live.deleting:
+        return None
+    if live.object["spec"].get("replicas") != case.replicas:
+        change = change | {"replicas": case.replicas}
+    if not change:
+        return None
+    return PatchChild(
+        model=case.model.key,
+        kind="Deployment",
+        namespace=live.namespace,
+        name=live.name,
+        resource_version=live.resource_version,
+        patch={"spec": change},
+    )
+
+
+def _others(case: Case) -> list[CreateChild | ApplyChild | PatchChild]:
+    """Service and PodDisruptionBudget."""
+    without_gpu = max(0, case.replicas - len(case.placed))
+    port = case.model.spec.service.port if case.model.spec is not None else None
+    wanted = [disruption_budget(case.model, without_gpu=without_gpu)]
+    if port is not None:
+        wanted.append(service(case.model, port=port))
+    actions: list[CreateChild | ApplyChild | PatchChild] = []
+    for manifest in wanted:
+        kind = manifest["kind"]
+        live = case.children.get(kind)
+        if live is None and kind not in case.taken:
+            actions.append(CreateChild(model=case.model.key, manifest=manifest))
+        elif live is not None and not live.deleting and not covers(manifest["spec"], live.object["spec"]):
+            actions.append(ApplyChild(model=case.model.key, manifest=manifest, resource_version=live.resource_version))
+    return actions
+
+
+def _surging(case: Case) -> bool:
+    assert case.deployment is not None
+    rolling = case.deployment.object["spec"].get("strategy", {}).get("rollingUpdate") or {}
+    return rolling.get("maxSurge") not in (0, "0", None)
+
+
+def _room(
+    case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility
+) -> tuple[bool | None, tuple[Host, ...], str]:
+    """Surge (True), in place (False) or wait (None); what is left if it goes ahead; and why it waits.
+
+    Auto never lets a model go to zero ready: a lone replica is replaced in place only where the user says so.
+    """
+    spec = case.model.spec
+    if spec is None:
+        return None, hosts, ""
+    serving = tuple(pod for pod in case.placed if pod.ready)
+    if not serving or case.replicas == 0:
+        return False, hosts, ""
+    wanted = _prospect(case, sized, pool, hosts, eligible)
+    fits = pack(hosts=hosts, items=[wanted])
+    if fits.placed and spec.rollout is not Rollout.IN_PLACE:
+        return True, occupied(hosts, fits.placed), ""
+    need = f"{human_bytes(sized.need.bytes)} on each of {sized.need.gpus} GPU(s)"
+    if spec.rollout is Rollout.SURGE:
+        return None, hosts, f"a replica of the new revision needs {need}, and no GPU has that free; the old one serves"
+    backed = all(pack(hosts=released(hosts, gpus, [pod]), items=[wanted]).placed for pod in serving)
+    if not backed and not fits.placed:
+        return (
+            None,
+            hosts,
+            f"a replica of the new revision needs {need}, which is more than is free and an old replica gives back; "
+            "the old revision keeps serving",
+        )
+    if spec.rollout is Rollout.AUTO and len(serving) < 2:
+        return (
+            None,
+            hosts,
+            f"a replica of the new revision needs {need} beside the only one that serves; free that much, or set "
+            "spec.rollout to InPlace to replace it with a pause",
+        )
+    return False, hosts, ""
+
+
+def _prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], eligible: Eligibility) -> Item:
+    """A replica of the new template, before there is one."""
+    spec = sized.template["spec"]
+    requests = [each.get("resources", {}).get("requests", {}) for each in spec["containers"]]
+    pod = PodView(
+        namespace=case.model.namespace,
+        name=f"{case.model.name} (next revision)",
+        uid="",
+        resource_version="",
+        model=case.model.name,
+        owner_uid=f"next:{case.model.uid}",
+        created=0,
+        phase="Pending",
+        cpu=sum(parse_millicores(each.get("cpu", 0)) for each in requests),
+        memory=sum(parse_bytes(each.get("memory", 0)) for each in requests),
+        node_selector=spec.get("nodeSelector") or {},
+        affinity=spec.get("affinity"),
+        tolerations=tuple(spec.get("tolerations") or ()),
+        runtime_class=spec.get("runtimeClassName") or "",
+    )
+    refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)
+    return item(pod, sized.need, case, refused=refused, rank=0)
