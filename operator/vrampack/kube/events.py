@@ -50,7 +50,7 @@ class Recorder:
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{event.name[:200]}.", "namespace": namespace},
+            "metadata": {"generateName": f"{event.name[:200]}-", "namespace": namespace},
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "type": event.type,
             "reason": event.reason,

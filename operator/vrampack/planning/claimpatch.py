@@ -24,6 +24,8 @@ def claim_patch(*, pod: PodView, node: str, annotations: Mapping[str, str], epoc
     if GATE not in pod.gates:
         raise InvalidInputError(field="spec.schedulingGates", value=pod.gates, allowed=f"{GATE} must be among them")
     claim = {**annotations, EPOCH: str(epoch)}
+    # Written as a whole: the removal of a gate that is gone by now would be a bad patch instead of a stale one.
+    others = [{"name": gate} for gate in pod.gates if gate != GATE]
     return [
         {"op": "test", "path": "/metadata/uid", "value": pod.uid},
         {"op": "replace", "path": "/metadata/resourceVersion", "value": pod.resource_version},
@@ -33,7 +35,7 @@ def claim_patch(*, pod: PodView, node: str, annotations: Mapping[str, str], epoc
             for key, value in claim.items()
         ),
         {"op": "add", "path": "/spec/affinity", "value": pinned(pod.affinity, node=node)},
-        {"op": "remove", "path": f"/spec/schedulingGates/{pod.gates.index(GATE)}"},
+        {"op": "add", "path": "/spec/schedulingGates", "value": others},
     ]
 
 

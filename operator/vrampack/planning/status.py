@@ -28,7 +28,7 @@ from vrampack.planning.podtemplate import selector
 from vrampack.planning.rollout import Rolled
 from vrampack.planning.sizing import Blocked, Sized
 from vrampack.planning.snapshot import Json, ModelView, PodView
-from vrampack.units import human_bytes
+from vrampack.units import MIB, human_bytes, round_up
 
 _OBSERVED_STEP = 0.01  # a share of the claim: smaller changes of the observed use are not worth a write
 _MAX_WAITING = 16
@@ -302,7 +302,7 @@ def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
                     uuid=uuid,
                     index=gpu.index if gpu is not None else None,
                     claim=Quantity.of(pod.claim.bytes),
-                    observed=None if observed is None else Quantity.of(observed),
+                    observed=None if observed is None else Quantity.of(round_up(observed, MIB)),
                 )
             )
         first = stock.gpus.get(pod.claim.gpus[0])
