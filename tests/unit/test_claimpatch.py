@@ -49,7 +49,7 @@ def test_claim_node_and_gate_are_one_conditional_patch() -> None:
         {"op": "add", "path": "/metadata/annotations/vrampack.dev~1gpus", "value": "GPU-1"},
         {"op": "add", "path": "/metadata/annotations/vrampack.dev~1epoch", "value": "7"},
         {"op": "add", "path": "/spec/affinity", "value": required({"matchFields": [NODE]})},
-        {"op": "remove", "path": "/spec/schedulingGates/0"},
+        {"op": "add", "path": "/spec/schedulingGates", "value": []},
     ]
 
 
@@ -60,7 +60,7 @@ def test_a_pod_without_annotations_gets_the_map_first() -> None:
 
 
 def test_only_our_gate_goes() -> None:
-    assert patch(pod(gates=("example.com/quota", names.GATE)))[-1]["path"] == "/spec/schedulingGates/1"
+    assert patch(pod(gates=("example.com/quota", names.GATE)))[-1]["value"] == [{"name": "example.com/quota"}]
 
 
 def test_a_pod_without_our_gate_is_refused() -> None:
