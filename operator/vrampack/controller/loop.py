@@ -169,7 +169,8 @@ class Loop:
         self._show(decided)
         if outcome.placed or outcome.deleted or outcome.child_errors or outcome.name_conflicts:
             _log.info(
-                "pass: %d placed, %d waiting, %d children, %d deleted, %d conflicts; observe %.3f s, plan %.3f s, act %.3f s",
+                "pass: %d placed, %d waiting, %d children, %d deleted, %d conflicts; "
+                "observe %.3f s, plan %.3f s, act %.3f s",
                 len(outcome.placed),
                 sum((decided.waiting or {}).values()),
                 len(decided.children),

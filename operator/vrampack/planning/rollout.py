@@ -151,15 +151,19 @@ def _room(
         return (
             None,
             hosts,
-            f"a replica of the new revision needs {need}, which is more than is free and an old replica gives back; "
-            "the old revision keeps serving",
+            (
+                f"a replica of the new revision needs {need}, which is more than is free and an old replica gives back; "
+                "the old revision keeps serving"
+            ),
         )
     if spec.rollout is Rollout.AUTO and len(serving) < 2:
         return (
             None,
             hosts,
-            f"a replica of the new revision needs {need} beside the only one that serves; free that much, or set "
-            "spec.rollout to InPlace to replace it with a pause",
+            (
+                f"a replica of the new revision needs {need} beside the only one that serves; free that much, or set "
+                "spec.rollout to InPlace to replace it with a pause"
+            ),
         )
     return False, hosts, ""
 

@@ -286,8 +286,8 @@ def _mismatch(spec: ModelDeploymentSpec, facts: ModelProfileSpec) -> str:
     if wanted in (WeightsPrecision.AUTO, facts.precision):
         return ""
     return (
-        f"spec.precision.weights asks for {wanted.value}, and the checkpoint {facts.source} is {facts.precision.value}; "
-        f"name a checkpoint in {wanted.value}, or ask for {facts.precision.value}"
+        f"spec.precision.weights asks for {wanted.value}, and the checkpoint {facts.source} is "
+        f"{facts.precision.value}; name a checkpoint in {wanted.value}, or ask for {facts.precision.value}"
     )
 
 

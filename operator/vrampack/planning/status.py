@@ -137,8 +137,10 @@ def _stalled(case: Case, stock: Inventory, waiting: Sequence[WaitingStatus]) -> 
         kinds = " and ".join(case.taken)
         return (
             "NameConflict",
-            f"{kinds} {case.model.namespace}/{case.model.name} is not vrampack's and stays as it is; delete or rename "
-            "it, or rename this ModelDeployment",
+            (
+                f"{kinds} {case.model.namespace}/{case.model.name} is not vrampack's and stays as it is; delete or rename "
+                "it, or rename this ModelDeployment"
+            ),
         )
     if not waiting and case.placed:
         return None
@@ -161,9 +163,11 @@ def _too_large(case: Case, sized: Sized, stock: Inventory) -> tuple[str, str] | 
     if sized.need.bytes > room:
         return (
             "LargerThanAnyGPU",
-            f"needs {human_bytes(sized.need.bytes)} on each GPU, and the largest of the pool that is allowed "
-            f"({largest.product}) has {human_bytes(room)}, {human_bytes(sized.need.bytes - room)} too little; lower "
-            "serving.concurrency or serving.contextLength, or raise parallelism.tensor",
+            (
+                f"needs {human_bytes(sized.need.bytes)} on each GPU, and the largest of the pool that is allowed "
+                f"({largest.product}) has {human_bytes(room)}, {human_bytes(sized.need.bytes - room)} too little; lower "
+                "serving.concurrency or serving.contextLength, or raise parallelism.tensor"
+            ),
         )
     fitting: dict[tuple[str, str], int] = defaultdict(int)
     for gpu in gpus:
@@ -173,8 +177,10 @@ def _too_large(case: Case, sized: Sized, stock: Inventory) -> tuple[str, str] | 
     if most < sized.need.gpus:
         return (
             "LargerThanAnyNode",
-            f"needs {sized.need.gpus} GPUs of one product on one node, and no node has more than {most} that are large "
-            "enough; lower parallelism.tensor",
+            (
+                f"needs {sized.need.gpus} GPUs of one product on one node, and no node has more than {most} that are "
+                "large enough; lower parallelism.tensor"
+            ),
         )
     return None
 
@@ -330,7 +336,10 @@ def _group(reason: str, members: Sequence[Waits], stock: Inventory) -> WaitingSt
     message = first.message
     if unplaced is not None and need is not None:
         counts = ", ".join(f"{count} {why}" for why, count in sorted(unplaced.rejected.items()))
-        message = f"needs {human_bytes(need.bytes)} on each of {need.gpus} GPU(s); GPUs ruled out: {counts or 'none is there'}"
+        message = (
+            f"needs {human_bytes(need.bytes)} on each of {need.gpus} GPU(s); "
+            f"GPUs ruled out: {counts or 'none is there'}"
+        )
         if closest is not None:
             index = stock.gpus[closest.device].index
             message += (
