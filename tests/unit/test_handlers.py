@@ -1,12 +1,19 @@
 """Which events poke, and how the watches wait for an API server."""
 
+import asyncio
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import kopf
 import pytest
+import yaml
+from aiohttp import web
 
-from vrampack.controller.handlers import NODES, POKING, Backoff, NodeChanges, register
+from vrampack.controller.handlers import NODES, POKING, Backoff, NodeChanges, register, run_kopf
+from vrampack.controller.probes import listening
 
 
 def node(**changes: Any) -> dict[str, Any]:
@@ -67,3 +74,52 @@ def test_waits_grow_to_a_bound_without_an_end() -> None:
     assert 0.5 <= waits[0] <= 1
     assert all(2.5 <= wait <= 5 for wait in waits[3:])
     assert len(set(waits)) > 900
+
+
+@asynccontextmanager
+async def watching(kubeconfig: Path) -> AsyncIterator[None]:
+    """Ends at once when it is told to, whatever the API server does."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(
+        run_kopf(kubeconfig=str(kubeconfig), poke=lambda: None, stop=stop, ready=asyncio.Event())
+    )
+    yield
+    stop.set()
+    async with asyncio.timeout(5):
+        await task
+
+
+async def test_kopf_that_ends_by_itself_starts_again_with_the_credentials_of_now(tmp_path: Path) -> None:
+    tokens: asyncio.Queue[str] = asyncio.Queue()
+
+    async def refuse(request: web.Request) -> web.Response:
+        tokens.put_nowait(request.headers["Authorization"])
+        return web.json_response({"kind": "Status", "code": 401}, status=401)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", refuse)
+    async with listening(app, port=0, host="127.0.0.1") as port:
+        kubeconfig = write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}", token="old")
+        async with watching(kubeconfig), asyncio.timeout(20):
+            assert await tokens.get() == "Bearer old"
+            write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}", token="new")
+            while await tokens.get() != "Bearer new":
+                pass
+
+
+async def test_without_credentials_kopf_waits_and_still_stops(tmp_path: Path) -> None:
+    async with watching(tmp_path / "absent"):
+        pass
+
+
+def write_kubeconfig(folder: Path, server: str, *, token: str) -> Path:
+    path = folder / "kubeconfig"
+    named = {"name": "it"}
+    content = {
+        "current-context": "it",
+        "contexts": [named | {"context": {"cluster": "it", "user": "it"}}],
+        "clusters": [named | {"cluster": {"server": server}}],
+        "users": [named | {"user": {"token": token}}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
