@@ -102,7 +102,7 @@ class PodSpec(_Object, frozen=True):
         """Init containers run one by one before the others, sidecars beside all that follow."""
 
         def of(requests: Mapping[str, str]) -> int:
-            return parse(requests.get(resource, "0"))
+            return parse(requests[resource]) if resource in requests else 0
 
         sidecars = peak = 0
         for container in self.init_containers:
