@@ -152,8 +152,8 @@ def _room(
             None,
             hosts,
             (
-                f"a replica of the new revision needs {need}, which is more than is free and an old replica gives back; "
-                "the old revision keeps serving"
+                f"a replica of the new revision needs {need}, which is more than is free and an old replica gives "
+                "back; the old revision keeps serving"
             ),
         )
     if spec.rollout is Rollout.AUTO and len(serving) < 2:

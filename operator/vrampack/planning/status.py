@@ -138,8 +138,8 @@ def _stalled(case: Case, stock: Inventory, waiting: Sequence[WaitingStatus]) -> 
         return (
             "NameConflict",
             (
-                f"{kinds} {case.model.namespace}/{case.model.name} is not vrampack's and stays as it is; delete or rename "
-                "it, or rename this ModelDeployment"
+                f"{kinds} {case.model.namespace}/{case.model.name} is not vrampack's and stays as it is; delete or "
+                "rename it, or rename this ModelDeployment"
             ),
         )
     if not waiting and case.placed:
@@ -165,8 +165,8 @@ def _too_large(case: Case, sized: Sized, stock: Inventory) -> tuple[str, str] | 
             "LargerThanAnyGPU",
             (
                 f"needs {human_bytes(sized.need.bytes)} on each GPU, and the largest of the pool that is allowed "
-                f"({largest.product}) has {human_bytes(room)}, {human_bytes(sized.need.bytes - room)} too little; lower "
-                "serving.concurrency or serving.contextLength, or raise parallelism.tensor"
+                f"({largest.product}) has {human_bytes(room)}, {human_bytes(sized.need.bytes - room)} too little; "
+                "lower serving.concurrency or serving.contextLength, or raise parallelism.tensor"
             ),
         )
     fitting: dict[tuple[str, str], int] = defaultdict(int)
