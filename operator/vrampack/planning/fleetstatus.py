@@ -92,6 +92,18 @@ def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[W
             now=now,
         )
     ]
+    if pool.spec.limits:
+        conditions.append(
+            carried(
+                before,
+                type_="LimitsEnforced",
+                holds=False,
+                reason="NotInThisVersion",
+                message="spec.limits is kept, and not enforced by this version; use a ResourceQuota on pods meanwhile",
+                generation=pool.generation,
+                now=now,
+            )
+        )
     if overlap := stock.overlaps.get(pool.name):
         conditions.append(
             carried(

@@ -25,7 +25,12 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     rolled: dict[str, Rolled] = {}
     for case in given:
         change = roll(
-            case, pool=pools.get(case.pool), hosts=hosts.get(case.pool, ()), gpus=stock.gpus, eligible=eligible
+            case,
+            pool=pools.get(case.pool),
+            hosts=hosts.get(case.pool, ()),
+            gpus=stock.gpus,
+            eligible=eligible,
+            stuck=any(each.unplaced is not None for each in placed.waits.get(case.model.key, ())),
         )
         rolled[case.model.key] = change
         if case.pool in hosts and change.hosts:

@@ -28,13 +28,22 @@ class Rolled:
 
 
 def roll(
-    case: Case, *, pool: PoolView | None, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility
+    case: Case,
+    *,
+    pool: PoolView | None,
+    hosts: tuple[Host, ...],
+    gpus: Mapping[str, GPU],
+    eligible: Eligibility,
+    stuck: bool,
 ) -> Rolled:
-    """What to write for one model. ``hosts``: of its pool, as they are once this pass's placements are in place."""
+    """What to write for one model. ``hosts``: of its pool, as they are once this pass's placements are in place.
+
+    ``stuck``: whether a replica of it fits nowhere.
+    """
     actions: list[CreateChild | ApplyChild | PatchChild] = []
     waits = ""
     if isinstance(case.sized, Sized) and pool is not None:
-        change, waits, hosts = _deployment(case, case.sized, pool, hosts, gpus, eligible)
+        change, waits, hosts = _deployment(case, case.sized, pool, hosts, gpus, eligible, stuck)
         actions += change
     elif (scaled := _scale(case, {})) is not None:
         actions.append(scaled)
@@ -44,7 +53,13 @@ def roll(
 
 
 def _deployment(
-    case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility
+    case: Case,
+    sized: Sized,
+    pool: PoolView,
+    hosts: tuple[Host, ...],
+    gpus: Mapping[str, GPU],
+    eligible: Eligibility,
+    stuck: bool,
 ) -> tuple[list[CreateChild | ApplyChild | PatchChild], str, tuple[Host, ...]]:
     live = case.deployment
     if live is None:
@@ -58,7 +73,7 @@ def _deployment(
     intact = covers(sized.template, live.object["spec"]["template"])
     if case.in_force and (intact or not same):
         # Settled; or the template would be another one only because the estimate or the operator is: that waits.
-        return _settled(case, hosts, gpus, eligible, pool), "", hosts
+        return _settled(case, hosts, gpus, eligible, pool, stuck), "", hosts
     surge: bool | None = _surging(case)
     if not (same and intact):
         surge, hosts, waits = _room(case, sized, pool, hosts, gpus, eligible)
@@ -70,12 +85,13 @@ def _deployment(
 
 
 def _settled(
-    case: Case, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility, pool: PoolView
+    case: Case, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility, pool: PoolView, stuck: bool
 ) -> list[CreateChild | ApplyChild | PatchChild]:
     """The template stays; replicas follow the spec, and a rollout under way may change how it goes on."""
     assert case.deployment is not None
     change: Json = {}
-    if case.rolling and case.gated and isinstance(case.sized, Sized):
+    # A new replica that fits nowhere beside the old ones may yet fit instead of one; and the other way round.
+    if case.rolling and stuck is _surging(case) and isinstance(case.sized, Sized):
         surge, _, _ = _room(case, case.sized, pool, hosts, gpus, eligible)
         if surge is not None and surge is not _surging(case):
             change["strategy"] = strategy(surge=surge)

@@ -176,7 +176,7 @@ class Memory:
     refusals: Mapping[tuple[str, str], float] = field(default_factory=dict)
     deletions: Mapping[str, float] = field(default_factory=dict)
     refused_since: Mapping[str, float] = field(default_factory=dict)
-    """By pod UID: when it was first seen placed and not bound. Its condition is False from the gate on, and can't say."""
+    """By pod UID: when it was first seen placed and not bound. Its condition is False from its gate on."""
     conflicts: frozenset[tuple[str, str]] = frozenset()
     """Models (``namespace/name``) and kinds whose child could not be created: its name is taken."""
     child_errors: Mapping[str, str] = field(default_factory=dict)
