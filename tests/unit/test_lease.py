@@ -260,8 +260,8 @@ TROUBLE = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(troubles=st.lists(TROUBLE, max_size=12))
+@settings(max_examples=30, deadline=None)
+@given(troubles=st.lists(TROUBLE, max_size=8))
 def test_never_two_leaders_and_epochs_only_rise(troubles: list[tuple[str, str, float]]) -> None:
     async def play(server: Server) -> None:
         contenders = {name: Contender(server, name) for name in "ab"}
@@ -270,7 +270,7 @@ def test_never_two_leaders_and_epochs_only_rise(troubles: list[tuple[str, str, f
             end = asyncio.get_running_loop().time() + seconds
             while asyncio.get_running_loop().time() < end:
                 assert sum(one.epoch is not None for one in contenders.values()) <= 1
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
 
         for name, what, seconds in troubles:
             if what == "sleeps":
