@@ -65,7 +65,12 @@ async def run(settings: Settings) -> None:
             lease_seconds=settings.lease_seconds,
             on_change=trigger.poke,
         )
-        resolver = Resolver(kube, endpoint=settings.hub_endpoint, poke=trigger.poke)
+        resolver = Resolver(
+            kube,
+            endpoint=settings.hub_endpoint,
+            poke=trigger.poke,
+            token_namespaces=settings.hub_token_namespaces,
+        )
         stack.push_async_callback(resolver.close)
         loop = Loop(
             observer=Observer(kube, namespace=settings.namespace, lease_clock=time.monotonic),
@@ -88,7 +93,7 @@ async def run(settings: Settings) -> None:
                 deletion_interval_seconds=settings.deletion_interval_seconds,
             ),
         )
-        checks = {"watching": watching.is_set}
+        checks = {"watching": watching.is_set, "lease": lambda: leadership.epoch is None or loop.observed_once}
         if settings.probes_port:
             app = probes_app(heartbeat=heartbeat, checks=checks)
             await stack.enter_async_context(listening(app, port=settings.probes_port))

@@ -115,6 +115,7 @@ class Loop:
             await self._trigger.wait()
             if self._leadership.epoch is None:
                 self._recollection = None
+                self._resolver.request(())
                 self._metrics.set_leader(False)
                 self._heartbeat.standby(time.monotonic())
                 continue
