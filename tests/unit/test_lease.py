@@ -74,7 +74,7 @@ class Line:
 
     async def _comes(self, answer: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(3600 if self.state == "mute" else ANSWER_SECONDS / 2)
-        while self.state == "late":
+        while self.state == "late":  # noqa: ASYNC110 - a state of the test, in virtual time
             await asyncio.sleep(0.1)
         return answer
 
