@@ -124,13 +124,6 @@ def _reasons(model: Object) -> Iterator[str]:
     status = model.get("status", {})
     for entry in status.get("waiting", ()):
         yield entry.get("message") or entry["reason"]
-        if closest := entry.get("closest"):
-            yield (
-                f"closest: GPU {closest['gpu']} of {closest['node']}, {_amount(closest['free'])} free, "
-                f"{_amount(closest['short'])} short"
-            )
-        if rejected := entry.get("rejected"):
-            yield "GPUs by reason: " + ", ".join(f"{reason} {count}" for reason, count in rejected.items())
         if changes := entry.get("wouldFitIf"):
             yield "it would fit with: " + "; or ".join(changes)
     if not status.get("waiting"):
