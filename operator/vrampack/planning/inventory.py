@@ -1,7 +1,7 @@
 """What the GPUs have left: usable memory less reserve, foreign use and claims, as hosts for the packer."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vrampack.api.gpunode import GPUHealth, GPUSpec, GPUStatus
@@ -91,34 +91,48 @@ def inventory(snapshot: Snapshot) -> Inventory:
     )
 
 
-def released(hosts: Iterable[Host], gpus: Mapping[str, GPU], pods: Iterable[PodView]) -> tuple[Host, ...]:
-    """The hosts as they would be without these pods' claims."""
-    back: dict[str, int] = defaultdict(int)
-    cpu: dict[str, int] = defaultdict(int)
-    memory: dict[str, int] = defaultdict(int)
-    slots: dict[str, int] = defaultdict(int)
+def released(stock: Inventory, hosts: Iterable[Host], pods: Iterable[PodView]) -> tuple[Host, ...]:
+    """These hosts as they would be without these pods' claims."""
+    leaving: dict[str, list[PodView]] = defaultdict(list)
     for pod in pods:
-        if pod.claim is None or pod.ended:
-            continue
-        for uuid in pod.claim.gpus:
-            if uuid in gpus:
-                back[uuid] += gpus[uuid].held.get(pod.uid, 0)
-        if (first := gpus.get(pod.claim.gpus[0])) is not None:
-            cpu[first.node] += pod.cpu
-            memory[first.node] += pod.memory
-            slots[first.node] += 1
-    return tuple(
-        replace(
-            host,
-            devices=tuple(replace(each, free=each.free + back.get(each.id, 0)) for each in host.devices),
-            cpu=None if host.cpu is None else host.cpu + cpu[host.name],
-            memory=None if host.memory is None else host.memory + memory[host.name],
-            slots=None if host.slots is None else host.slots + slots[host.name],
+        if pod.claim is not None and not pod.ended and (first := stock.gpus.get(pod.claim.gpus[0])) is not None:
+            leaving[first.node].append(pod)
+    return tuple(_without(stock, host, leaving[host.name]) if host.name in leaving else host for host in hosts)
+
+
+def _without(stock: Inventory, host: Host, leaving: Sequence[PodView]) -> Host:
+    gone = {pod.uid for pod in leaving}
+    devices = []
+    stay: set[str] = set()
+    for device in host.devices:
+        tenants = stock.tenants.get(device.id, ())
+        staying = {group_of(pod) for pod in tenants if pod.uid not in gone}
+        stay |= staying
+        left = device.tenants - ({group_of(pod) for pod in tenants} - staying)
+        back = sum(stock.gpus[device.id].held.get(pod.uid, 0) for pod in tenants if pod.uid in gone)
+        devices.append(
+            replace(
+                device,
+                free=device.free + back,
+                tenants=left,
+                # What the last tenant kept away may come again.
+                exclusive=device.exclusive and bool(left),
+                avoided_by=device.avoided_by if left else frozenset(),
+            )
         )
-        if host.name in slots
-        else host
-        for host in hosts
+    return replace(
+        host,
+        devices=tuple(devices),
+        tenants=host.tenants - ({group_of(pod) for pod in leaving} - stay),
+        cpu=None if host.cpu is None else host.cpu + sum(pod.cpu for pod in leaving),
+        memory=None if host.memory is None else host.memory + sum(pod.memory for pod in leaving),
+        slots=None if host.slots is None else host.slots + len(leaving),
     )
+
+
+def group_of(pod: PodView) -> str:
+    """The packer's word for the model of a pod."""
+    return f"{pod.namespace}/{pod.model}"
 
 
 def _pools(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
@@ -201,13 +215,13 @@ def _host(
         cpu=None if cpu is None else cpu - sum(pod.cpu for pod in pods),
         memory=None if memory is None else memory - sum(pod.memory for pod in pods),
         slots=None if slots is None else slots - len(pods),
-        tenants=frozenset(f"{pod.namespace}/{pod.model}" for pod in pods),
+        tenants=frozenset(map(group_of, pods)),
         closed=closed,
     )
 
 
 def _device(gpu: GPU, tenants: tuple[PodView, ...], models: Mapping[str, ModelView]) -> Device:
-    keys = {f"{pod.namespace}/{pod.model}" for pod in tenants}
+    keys = set(map(group_of, tenants))
     specs = {key: model.spec for key in keys if (model := models.get(key)) is not None and model.spec is not None}
     return Device(
         id=gpu.uuid,

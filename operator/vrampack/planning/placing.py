@@ -129,7 +129,7 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
             if own and leaving and case.rolling:
                 # The room that this model's leaving replicas give back is for their successors.
                 nominated = pack(
-                    hosts=released(hosts, stock.gpus, leaving), items=own[: len(leaving)], objective=objective_of(pool)
+                    hosts=released(stock, hosts, leaving), items=own[: len(leaving)], objective=objective_of(pool)
                 ).placed
                 returning += nominated
                 chosen = {placement.item.key for placement in nominated}
@@ -142,7 +142,9 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
         free = {device.id: device.free for host in stock.hosts[name] for device in host.devices}
         for placement in (*returning, *packing.placed):
             pod, need, case = pods[placement.item.key]
-            if placement in returning and any(free[each] < need.bytes for each in placement.devices):
+            if placement in returning and (
+                placement.item.exclusive or any(free[each] < need.bytes for each in placement.devices)
+            ):
                 message = f"waits for the room on {placement.host} that a leaving replica gives back"
                 waits[case.model.key].append(Waits(pod=pod, need=need, reason="RoomBeingFreed", message=message))
             elif busy is not None and (shared := busy & set(placement.devices)):
@@ -152,6 +154,8 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
                 )
                 waits[case.model.key].append(Waits(pod=pod, need=need, reason="GPUBusyStarting", message=message))
             else:
+                for device in placement.devices:
+                    free[device] -= need.bytes
                 placements.append(_action(pod, need, placement, stock, pool, gpu_nodes[placement.host]))
                 if busy is not None:
                     busy |= set(placement.devices)

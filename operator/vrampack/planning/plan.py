@@ -28,7 +28,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             case,
             pool=pools.get(case.pool),
             hosts=hosts.get(case.pool, ()),
-            gpus=stock.gpus,
+            stock=stock,
             eligible=eligible,
             stuck=any(each.unplaced is not None for each in placed.waits.get(case.model.key, ())),
         )

@@ -1,6 +1,5 @@
 """How a change reaches the replicas: which children to write, and whether a new template may go out now."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vrampack.api import names
@@ -10,7 +9,7 @@ from vrampack.packing.problem import Host, Item
 from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild
 from vrampack.planning.cases import Case
 from vrampack.planning.children import covers, deployment, disruption_budget, service, strategy
-from vrampack.planning.inventory import GPU, released
+from vrampack.planning.inventory import Inventory, released
 from vrampack.planning.placing import Eligibility, item, occupied
 from vrampack.planning.podtemplate import template_hash
 from vrampack.planning.sizing import Sized
@@ -32,7 +31,7 @@ def roll(
     *,
     pool: PoolView | None,
     hosts: tuple[Host, ...],
-    gpus: Mapping[str, GPU],
+    stock: Inventory,
     eligible: Eligibility,
     stuck: bool,
 ) -> Rolled:
@@ -43,7 +42,7 @@ def roll(
     actions: list[CreateChild | ApplyChild | PatchChild] = []
     waits = ""
     if isinstance(case.sized, Sized) and pool is not None:
-        change, waits, hosts = _deployment(case, case.sized, pool, hosts, gpus, eligible, stuck)
+        change, waits, hosts = _deployment(case, case.sized, pool, hosts, stock, eligible, stuck)
         actions += change
     elif (scaled := _scale(case, {})) is not None:
         actions.append(scaled)
@@ -57,7 +56,7 @@ def _deployment(
     sized: Sized,
     pool: PoolView,
     hosts: tuple[Host, ...],
-    gpus: Mapping[str, GPU],
+    stock: Inventory,
     eligible: Eligibility,
     stuck: bool,
 ) -> tuple[list[CreateChild | ApplyChild | PatchChild], str, tuple[Host, ...]]:
@@ -73,10 +72,10 @@ def _deployment(
     intact = covers(sized.template, live.object["spec"]["template"])
     if case.in_force and (intact or not same):
         # Settled; or the template would be another one only because the estimate or the operator is: that waits.
-        return _settled(case, hosts, gpus, eligible, pool, stuck), "", hosts
+        return _settled(case, hosts, stock, eligible, pool, stuck), "", hosts
     surge: bool | None = _surging(case)
     if not (same and intact):
-        surge, hosts, waits = _room(case, sized, pool, hosts, gpus, eligible)
+        surge, hosts, waits = _room(case, sized, pool, hosts, stock, eligible)
         if surge is None:
             scaled = _scale(case, {})
             return ([scaled] if scaled is not None else []), waits, hosts
@@ -85,14 +84,14 @@ def _deployment(
 
 
 def _settled(
-    case: Case, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility, pool: PoolView, stuck: bool
+    case: Case, hosts: tuple[Host, ...], stock: Inventory, eligible: Eligibility, pool: PoolView, stuck: bool
 ) -> list[CreateChild | ApplyChild | PatchChild]:
     """The template stays; replicas follow the spec, and a rollout under way may change how it goes on."""
     assert case.deployment is not None
     change: Json = {}
     # A new replica that fits nowhere beside the old ones may yet fit instead of one; and the other way round.
     if case.rolling and stuck is _surging(case) and isinstance(case.sized, Sized):
-        surge, _, _ = _room(case, case.sized, pool, hosts, gpus, eligible)
+        surge, _, _ = _room(case, case.sized, pool, hosts, stock, eligible)
         if surge is not None and surge is not _surging(case):
             change["strategy"] = strategy(surge=surge)
     scaled = _scale(case, change)
@@ -143,7 +142,7 @@ def _surging(case: Case) -> bool:
 
 
 def _room(
-    case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], gpus: Mapping[str, GPU], eligible: Eligibility
+    case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], stock: Inventory, eligible: Eligibility
 ) -> tuple[bool | None, tuple[Host, ...], str]:
     """Surge (True), in place (False) or wait (None); what is left if it goes ahead; and why it waits.
 
@@ -162,7 +161,7 @@ def _room(
     need = f"{human_bytes(sized.need.bytes)} on each of {sized.need.gpus} GPU(s)"
     if spec.rollout is Rollout.SURGE:
         return None, hosts, f"a replica of the new revision needs {need}, and no GPU has that free; the old one serves"
-    backed = all(pack(hosts=released(hosts, gpus, [pod]), items=[wanted]).placed for pod in serving)
+    backed = all(pack(hosts=released(stock, hosts, [pod]), items=[wanted]).placed for pod in serving)
     if not backed and not fits.placed:
         return (
             None,
