@@ -86,7 +86,7 @@ def events_of(model: ModelView, status: Json) -> list[Tell]:
 def _conditions(
     case: Case, stock: Inventory, rolled: Rolled, waiting: Sequence[WaitingStatus], error: str, now: float
 ) -> list[Json]:
-    stalled = _stalled(case, stock, waiting)
+    stalled = _stalled(case, stock, rolled, waiting)
     reconciling = None if stalled else _reconciling(case, rolled, waiting, error)
     found: list[tuple[str, bool | None, str, str]] = []
     gpus = len({uuid for pod in case.placed if pod.claim is not None for uuid in pod.claim.gpus})
@@ -128,7 +128,7 @@ def _conditions(
     ]
 
 
-def _stalled(case: Case, stock: Inventory, waiting: Sequence[WaitingStatus]) -> tuple[str, str] | None:
+def _stalled(case: Case, stock: Inventory, rolled: Rolled, waiting: Sequence[WaitingStatus]) -> tuple[str, str] | None:
     """A dead end: reason and message, where only a person's change helps."""
     serving = f" The former revision keeps serving with {case.ready} replicas." if case.ready else ""
     if isinstance(case.sized, Blocked):
@@ -142,9 +142,11 @@ def _stalled(case: Case, stock: Inventory, waiting: Sequence[WaitingStatus]) -> 
                 "rename it, or rename this ModelDeployment"
             ),
         )
-    if not waiting and case.placed:
+    waits = case.replicas > len(case.placed) and (waiting or not case.placed)
+    if not waits and not rolled.waits:
         return None
-    return _too_large(case, case.sized, stock) if case.replicas > len(case.placed) else None
+    found = _too_large(case, case.sized, stock)
+    return (found[0], found[1] + serving) if found is not None else None
 
 
 def _too_large(case: Case, sized: Sized, stock: Inventory) -> tuple[str, str] | None:
