@@ -26,6 +26,12 @@ def ended(pod: Manifest) -> bool:
     return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
+def lone(objects: Sequence[Manifest]) -> Manifest:
+    """The one object that there is."""
+    assert len(objects) == 1, f"{len(objects)} objects, not one"
+    return objects[0]
+
+
 def uids(objects: Sequence[Manifest]) -> set[str]:
     return {each["metadata"]["uid"] for each in objects}
 

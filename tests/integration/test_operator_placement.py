@@ -3,8 +3,8 @@
 import pytest
 
 from tests.integration.harness import World
-from tests.integration.looks import claim_of, condition, gpus_of
-from tests.integration.manifests import group, model
+from tests.integration.looks import claim_of, condition, gpus_of, lone
+from tests.integration.manifests import Manifest, group, model
 from vrampack.units import GIB, MIB, parse_bytes
 
 pytestmark = pytest.mark.cluster
@@ -13,8 +13,14 @@ pytestmark = pytest.mark.cluster
 async def test_replicas_share_a_gpu_and_the_one_that_does_not_fit_is_told_why(world: World) -> None:
     await world.fleet(group("a", gpus=2), group("b", product="L4"))
     await world.apply(model("m", claim="20Gi", replicas=6, placement={"gpuProducts": ["NVIDIA-L40S"]}))
-    entry = await world.waiting("m", "InsufficientGPUMemory")
-    assert entry["count"] == 2
+
+    async def settled() -> Manifest:
+        status = (await world.get("ModelDeployment", "m"))["status"]
+        assert status["placedReplicas"] == 4
+        return lone(status["waiting"])
+
+    entry = await world.eventually(settled)
+    assert (entry["reason"], entry["count"]) == ("InsufficientGPUMemory", 2)
     assert parse_bytes(entry["needed"]) == 20 * GIB
     closest = entry["closest"]
     assert closest["node"] == world.node("a")
@@ -23,7 +29,6 @@ async def test_replicas_share_a_gpu_and_the_one_that_does_not_fit_is_told_why(wo
     assert entry["rejected"] == {"InsufficientGPUMemory": 2, "ProductMismatch": 1}
 
     found = await world.condition("ModelDeployment", "m", "Scheduled", "False", "InsufficientGPUMemory")
-    assert found["status"]["placedReplicas"] == 4
     assert condition(found, "Ready")["status"] == "False"
     assert condition(found, "Stalled").get("status", "False") == "False"
     placed = [pod for pod in await world.pods("m") if gpus_of(pod)]

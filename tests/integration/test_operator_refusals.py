@@ -132,7 +132,8 @@ async def test_the_hub_is_down_and_comes_back(world: World) -> None:
 
 STALLED = {
     "UnsupportedArchitecture": model("m", claim=None, source="hf://google/gemma-2-9b-it"),
-    "ModelNotFound": model("m", claim=None, source="hf://Qwen/Qwen-none"),
+    "HubUnauthorized": model("m", claim=None, source="hf://Qwen/Qwen-none"),  # as the hub answers who has no token
+    "RevisionNotFound": model("m", model={"source": "hf://Qwen/Qwen3-0.6B", "revision": "none"}),
     "PrecisionMismatch": model("m", source="hf://Qwen/Qwen3-0.6B", precision={"weights": "fp8"}),
     "PoolNotFound": model("m", placement={"pool": "none"}),
     "InvalidSpec": model("m", serving={"contextLength": 8192, "concurrency": 4}),  # it is made for 4096

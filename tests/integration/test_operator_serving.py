@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from tests.integration.harness import CHILDREN, World
-from tests.integration.looks import claim_of, condition, gpus_of, uids
+from tests.integration.looks import claim_of, condition, gpus_of, lone, uids
 from tests.integration.manifests import Manifest, group, model, profile
 from vrampack.api import names
 from vrampack.units import parse_bytes
@@ -192,7 +192,7 @@ async def test_the_estimate_in_force_stays_until_the_user_asks(world: World) -> 
     await world.patch("ModelDeployment", "m", {"metadata": {"annotations": {names.REFRESH: "now"}}})
 
     async def adopted() -> None:
-        (pod,) = await world.pods("m")
+        pod = lone(await world.pods("m"))
         assert claim_of(pod) == parse_bytes(estimate["pending"]["perGPU"])
 
     await world.eventually(adopted)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.integration.harness import World
-from tests.integration.looks import condition, ended, gpus_of, pod_ready, uids
+from tests.integration.looks import condition, ended, gpus_of, lone, pod_ready, uids
 from tests.integration.manifests import Manifest, group, model, overlay
 from vrampack.api import names
 from vrampack.units import GIB, parse_bytes
@@ -74,9 +74,14 @@ async def test_a_node_is_lost_and_comes_back(world: World) -> None:
     before = await world.pods("m")
     await world.fleet(group("b"))
     await world.cluster.lose_node(world.node("a"))
-    await world.ready("m", within=90)
-    (pod,) = await world.pods("m")
-    assert gpus_of(pod) == [world.gpu("b")]
+
+    async def elsewhere() -> None:
+        pod = lone(await world.pods("m"))
+        assert gpus_of(pod) == [world.gpu("b")]
+        assert pod_ready(pod)
+
+    await world.eventually(elsewhere, within=90)
+    await world.ready("m")
     assert parse_bytes((await gpu_status(world))["claimed"]) == 30 * GIB  # nobody has seen its end
     await world.apply(model("late", claim="5Gi"))
     await world.ready("late")
@@ -130,7 +135,7 @@ async def test_a_failed_pod_that_stays_as_an_object_holds_no_gpu(world: World) -
 
 async def replaced(world: World, old: Manifest) -> None:
     async def by_another() -> None:
-        (pod,) = await world.pods("m")
+        pod = lone(await world.pods("m"))
         assert uids([pod]) != uids([old])
         assert pod_ready(pod)
         assert gpus_of(pod) == gpus_of(old)
@@ -176,9 +181,12 @@ async def test_what_is_taken_out_of_service_keeps_what_it_has_and_takes_no_more(
     before = await world.pods("m")
     await take_out(world, True)
     await world.apply(model("late"))
-    found = await world.condition("ModelDeployment", "late", "Scheduled", "False")
-    (entry,) = found["status"]["waiting"]
-    assert sum(entry["rejected"].values()) == 1
+
+    async def told() -> None:
+        entry = lone((await world.get("ModelDeployment", "late"))["status"]["waiting"])
+        assert sum(entry["rejected"].values()) == 1
+
+    await world.eventually(told)
     await world.ready("m")
     assert uids(await world.pods("m")) == uids(before)
     await take_out(world, False)
@@ -204,7 +212,7 @@ async def test_a_pod_that_the_scheduler_refuses_is_packed_elsewhere(world: World
     await world.apply(model("m", podTemplate=overlay(affinity=avoid)))
 
     async def refused() -> Manifest:
-        (pod,) = await world.pods("m")
+        pod = lone(await world.pods("m"))
         assert gpus_of(pod) == [world.gpu("a")]
         assert condition(pod, "PodScheduled").get("reason") == "Unschedulable"
         return pod
