@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import shutil
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -67,14 +69,21 @@ async def _demo(patience: float | None) -> int:
         for model in (model for model in others if not demoscreen.is_ready(model)):
             console.print("", demoscreen.waiting(model), sep="\n")
         if patience is None:
-            kubectl = "kubectl" if shutil.which("kubectl") else str(assets.kubectl)
             lines = demoscreen.what_to_try(
-                kubeconfig=world.cluster.kubeconfig, kubectl=kubectl, fleet=world.fleet, metrics_port=world.metrics_port
+                kubeconfig=world.cluster.kubeconfig,
+                tools=_off_path(assets.kubectl, Path(sys.executable).with_name("vrampack")),
+                fleet=world.fleet,
+                metrics_port=world.metrics_port,
             )
             console.print("", *lines, "", sep="\n", soft_wrap=True, markup=False)
             console.print("Ctrl-C ends it all.")
             await world.unless_dead(asyncio.Event().wait())
         return 0
+
+
+def _off_path(*tools: Path) -> list[Path]:
+    """The folders of the commands that a shell would not find, each once."""
+    return list(dict.fromkeys(tool.parent for tool in tools if shutil.which(tool.name) is None))
 
 
 async def _settle(world: "World", console: "Console", patience: float | None) -> list[dict[str, Any]]:

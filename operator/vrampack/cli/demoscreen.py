@@ -92,7 +92,13 @@ def has_answer(model: Object) -> bool:
 def estimate(model: Object) -> RenderableType:
     """The terms of the model's estimate as a sum."""
     figures = model["status"]["estimate"]
-    table = Table(title=f"{name_of(model)}: memory on each GPU", title_justify="left", title_style="bold", box=None)
+    table = Table(
+        title=f"{name_of(model)}: memory on each GPU",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+    )
     table.add_column("")
     table.add_column("", justify="right")
     table.add_column("", style="dim")
@@ -144,16 +150,22 @@ def not_ready(models: Iterable[Object]) -> Iterator[str]:
         yield f"{name_of(model)} is not Ready: {reasons or 'the operator has not looked at it yet'}"
 
 
-def what_to_try(*, kubeconfig: Path, kubectl: str, fleet: Path, metrics_port: int) -> Sequence[str]:
-    """The lines that the demo leaves on the screen."""
-    return (
-        f"export KUBECONFIG={kubeconfig}",
-        f"{kubectl} get mdep -A -o wide                                 # all models",
-        f"{kubectl} describe mdep -n research qwen3-32b                 # why it waits",
-        f"{kubectl} scale mdep -n edge qwen3-8b-fp8 --replicas=2        # no room for a second one, and it says so",
-        f"{kubectl} scale mdep -n chat mistral-7b --replicas=0          # gives its share of the H100 back",
-        f"{kubectl} explain modeldeployment.spec.serving                # what every field means",
-        "vrampack map --watch                                     # the fleet, as it changes",
-        f"$EDITOR {fleet}   # delete the `foreign` lines: qwen3-32b starts",
-        f"curl http://127.0.0.1:{metrics_port}/metrics",
+def what_to_try(*, kubeconfig: Path, tools: Sequence[Path], fleet: Path, metrics_port: int) -> Iterator[str]:
+    """The lines that the demo leaves on the screen. ``tools``: folders of commands that are not on the PATH."""
+    commands = (
+        ("all models", "kubectl get mdep -A -o wide"),
+        ("why it waits", "kubectl describe mdep -n research qwen3-32b"),
+        ("no room for a second one, and it says so", "kubectl scale mdep -n edge qwen3-8b-fp8 --replicas=2"),
+        ("gives its share of the H100 back", "kubectl scale mdep -n chat mistral-7b --replicas=0"),
+        ("what every field means", "kubectl explain modeldeployment.spec.serving"),
+        ("the fleet, as it changes", "vrampack map --watch"),
+        ("delete its `foreign` lines, and qwen3-32b starts", f"$EDITOR {fleet}"),
+        ("what Prometheus reads", f"curl http://127.0.0.1:{metrics_port}/metrics"),
     )
+    yield "Try it, in another terminal:"
+    yield f"  export KUBECONFIG={kubeconfig}"
+    if tools:
+        yield f"  export PATH={':'.join(map(str, tools))}:$PATH"
+    width = max(len(command) for _, command in commands)
+    for words, command in commands:
+        yield f"  {command:<{width}}  # {words}"

@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-_QUIET: Final = ("aiohttp", "asyncio", "httpcore", "httpx", "huggingface_hub", "kopf", "kubernetes", "urllib3")
+_QUIET: Final = (
+    "aiohttp",
+    "asyncio",
+    "httpcore",
+    "httpx",
+    "httpx2",
+    "huggingface_hub",
+    "kopf",
+    "kubernetes",
+    "urllib3",
+)
 """Libraries that say at INFO what the operator does all the time."""
 
 
