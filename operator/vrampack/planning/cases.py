@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vrampack.api import names
+from vrampack.errors import InvalidInputError
 from vrampack.planning.need import Need
 from vrampack.planning.sizing import Blocked, Settings, Sized, size
 from vrampack.planning.snapshot import ChildView, Json, ModelView, PodView, PoolView, Snapshot
@@ -77,11 +78,14 @@ class Case:
 
     @property
     def live_need(self) -> Need | None:
-        """What the template in force asks for."""
-        if self.deployment is None:
+        """What the template in force asks for; None where there is none that can be read."""
+        if self.deployment is None or not self.in_force:
             return None
-        template = self.deployment.object["spec"]["template"]["metadata"].get("annotations") or {}
-        return Need.from_json(template.get(names.NEED, ""))
+        template = self.deployment.object["spec"]["template"].get("metadata") or {}
+        try:
+            return Need.from_json((template.get("annotations") or {}).get(names.NEED, ""))
+        except InvalidInputError:
+            return None
 
 
 def cases(snapshot: Snapshot, settings: Settings) -> tuple[Case, ...]:

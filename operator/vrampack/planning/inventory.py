@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vrampack.api.gpunode import GPUHealth, GPUSpec, GPUStatus
+from vrampack.api.gpunode import GPUHealth, GPUStatus
 from vrampack.api.modeldeployment import Sharing
 from vrampack.packing.problem import Device, Host
 from vrampack.planning.snapshot import GPUNodeView, ModelView, NodeView, PodView, PoolView, Snapshot
@@ -157,7 +157,7 @@ def _pools(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, ...
 
 
 def _gpu(view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...]) -> GPU:
-    spec = next((each for each in view.spec.gpus if each.uuid == gpu.uuid), GPUSpec(uuid=gpu.uuid))
+    spec = next((each for each in view.spec.gpus if each.uuid == gpu.uuid), None)
     seen = gpu.memory is not None and gpu.index is not None
     observed: dict[str, int] = {}
     for process in gpu.processes or ():
@@ -169,7 +169,7 @@ def _gpu(view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodVi
         closed = "GPUVanished"
     elif gpu.health is GPUHealth.UNHEALTHY:
         closed = "GPUUnhealthy"
-    elif spec.cordoned:
+    elif spec is not None and spec.cordoned:
         closed = "GPUCordoned"
     elif gpu.mig:
         closed = "GPUInMIGMode"
@@ -179,7 +179,7 @@ def _gpu(view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodVi
         index=gpu.index if gpu.index is not None else 0,
         product=gpu.product or "",
         usable=gpu.memory.bytes if gpu.memory is not None else 0,
-        reserve=pool.spec.reserve_per_gpu.bytes + spec.reserve.bytes,
+        reserve=pool.spec.reserve_per_gpu.bytes + (spec.reserve.bytes if spec is not None else 0),
         foreign=sum(each.bytes.bytes for each in gpu.foreign or ()),
         held=held,
         claimed=sum(claims.values()),

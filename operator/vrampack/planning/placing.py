@@ -105,11 +105,16 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
     pools = {pool.name: pool for pool in snapshot.pools}
     gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
     by_pool: dict[str, list[Case]] = defaultdict(list)
+    waits: dict[str, list[Waits]] = defaultdict(list)
     for case in given:
         if case.pool in pools:
             by_pool[case.pool].append(case)
+            continue
+        message = f"waits for the GPUPool {case.pool!r}, which is not there"
+        waits[case.model.key] += [
+            Waits(pod=pod, need=None, reason="PoolNotFound", message=message) for pod in case.gated
+        ]
     placements: list[PlacePod] = []
-    waits: dict[str, list[Waits]] = defaultdict(list)
     left = dict(stock.hosts)
     for name, members in sorted(by_pool.items()):
         pool, hosts = pools[name], stock.hosts[name]

@@ -23,6 +23,7 @@ from vrampack.planning.actions import Tell
 from vrampack.planning.cases import Case
 from vrampack.planning.conditions import carried
 from vrampack.planning.inventory import Inventory
+from vrampack.planning.need import Need
 from vrampack.planning.placing import Waits
 from vrampack.planning.podtemplate import selector
 from vrampack.planning.rollout import Rolled
@@ -145,11 +146,11 @@ def _stalled(case: Case, stock: Inventory, rolled: Rolled, waiting: Sequence[Wai
     waits = case.replicas > len(case.placed) and (waiting or not case.placed)
     if not waits and not rolled.waits:
         return None
-    found = _too_large(case, case.sized, stock)
+    found = _too_large(case, case.live_need or case.sized.need, stock)
     return (found[0], found[1] + serving) if found is not None else None
 
 
-def _too_large(case: Case, sized: Sized, stock: Inventory) -> tuple[str, str] | None:
+def _too_large(case: Case, need: Need, stock: Inventory) -> tuple[str, str] | None:
     """Whether no GPU of the pool would do even if it were empty."""
     spec = case.model.spec
     products = set(spec.placement.gpu_products) if spec is not None else set()
@@ -162,25 +163,25 @@ def _too_large(case: Case, sized: Sized, stock: Inventory) -> tuple[str, str] | 
         return None
     largest = max(gpus, key=lambda gpu: gpu.usable - gpu.reserve)
     room = largest.usable - largest.reserve
-    if sized.need.bytes > room:
+    if need.bytes > room:
         return (
             "LargerThanAnyGPU",
             (
-                f"needs {human_bytes(sized.need.bytes)} on each GPU, and the largest of the pool that is allowed "
-                f"({largest.product}) has {human_bytes(room)}, {human_bytes(sized.need.bytes - room)} too little; "
+                f"needs {human_bytes(need.bytes)} on each GPU, and the largest of the pool that is allowed "
+                f"({largest.product}) has {human_bytes(room)}, {human_bytes(need.bytes - room)} too little; "
                 "lower serving.concurrency or serving.contextLength, or raise parallelism.tensor"
             ),
         )
     fitting: dict[tuple[str, str], int] = defaultdict(int)
     for gpu in gpus:
-        if gpu.usable - gpu.reserve >= sized.need.bytes:
+        if gpu.usable - gpu.reserve >= need.bytes:
             fitting[gpu.node, gpu.product] += 1
     most = max(fitting.values())
-    if most < sized.need.gpus:
+    if most < need.gpus:
         return (
             "LargerThanAnyNode",
             (
-                f"needs {sized.need.gpus} GPUs of one product on one node, and no node has more than {most} that are "
+                f"needs {need.gpus} GPUs of one product on one node, and no node has more than {most} that are "
                 "large enough; lower parallelism.tensor"
             ),
         )
