@@ -205,7 +205,9 @@ def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], e
         if first.reason == "PodsRefused":
             reason = "PodsRefused"
         return reason, f"{case.ready} of {case.replicas} replicas are ready; {first.count} wait: {first.message}"
-    if case.ready != case.replicas or case.rolling or any(pod.deleting for pod in case.pods):
+    # A replica that leaves, maybe for ever from a lost node, is no concern of those that serve; but zero means none.
+    leaving = case.replicas == 0 and any(pod.deleting for pod in case.pods)
+    if case.ready != case.replicas or case.rolling or leaving:
         words = f"{case.ready} of {case.replicas} replicas are ready"
         failing = next((pod for pod in starting if pod.failure), None)
         if failing is not None:
