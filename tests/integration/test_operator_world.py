@@ -183,7 +183,7 @@ async def test_what_is_taken_out_of_service_keeps_what_it_has_and_takes_no_more(
     await world.apply(model("late"))
 
     async def told() -> None:
-        entry = lone((await world.get("ModelDeployment", "late"))["status"]["waiting"])
+        entry = lone((await world.get("ModelDeployment", "late"))["status"].get("waiting", ()))
         assert sum(entry["rejected"].values()) == 1
 
     await world.eventually(told)
