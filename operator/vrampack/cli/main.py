@@ -16,7 +16,6 @@ from vrampack.errors import VrampackError
 
 app = typer.Typer(
     name="vrampack",
-    help="Packs language models onto fractions of GPUs, byte by byte.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a traceback in a pod's log is for tools as well
 )
@@ -34,14 +33,20 @@ def print_version() -> None:
     typer.echo(__version__)
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """Packs language models onto fractions of GPUs, byte by byte."""
-    if version:
-        typer.echo(__version__)
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_version()
         raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+]
+
+
+@app.callback()
+def root(*, version: Version = False) -> None:
+    """Packs language models onto fractions of GPUs, byte by byte."""
 
 
 def main() -> None:

@@ -1,0 +1,94 @@
+"""The command line as a whole: what it lists, how it refuses, what its flags become."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import vrampack
+from vrampack.cli import main as command_line
+from vrampack.cli.logs import LogFormat, LogLevel, configure
+from vrampack.controller import app as controller
+
+
+def invoke(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", **(env or {})}).invoke(command_line.app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_help_lists_every_command_and_reads_no_kubernetes() -> None:
+    script = "import sys, vrampack.cli.main; print({'kopf', 'kubernetes', 'pydantic', 'rich.live'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    code, output = invoke("--help")
+    assert code == 0
+    assert {"run", "agent", "demo", "map", "crds", "cluster", "version"} <= set(output.split())
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert invoke("version") == invoke("--version") == (0, f"{vrampack.__version__}\n")
+
+
+def test_what_is_refused_on_purpose_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("clusters: []", encoding="utf-8")
+    command = [sys.executable, "-m", "vrampack", "map", "--kubeconfig", str(tmp_path / "config")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("vrampack: kubeconfig: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+class TestRun:
+    @pytest.fixture
+    def taken(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[controller.Settings]]:
+        taken: list[controller.Settings] = []
+
+        async def run(settings: controller.Settings) -> None:
+            taken.append(settings)
+
+        monkeypatch.setattr(controller, "run", run)
+        level = logging.getLogger().level
+        yield taken
+        logging.basicConfig(level=level, handlers=[], force=True)
+
+    def test_the_flags_of_the_chart(self, taken: list[controller.Settings]) -> None:
+        flags = "--namespace=system --identity=pod-1 --lease-seconds=20 --hub-token-namespaces=team-a,team-b "
+        flags += "--toleration-seconds=90 --probes-port=8081 --metrics-port=8080 --log-level=info --log-format=json"
+        assert invoke("run", *flags.split(), env={"HF_ENDPOINT": "http://mirror"})[0] == 0
+        (settings,) = taken
+        assert settings.hub_token_namespaces == {"team-a", "team-b"}
+        assert (settings.namespace, settings.identity, settings.lease_seconds) == ("system", "pod-1", 20)
+        assert (settings.toleration_seconds, settings.hub_endpoint) == (90, "http://mirror")
+
+    def test_without_flags(self, taken: list[controller.Settings]) -> None:
+        assert invoke("run", env={"HF_ENDPOINT": ""})[0] == 0
+        (settings,) = taken
+        assert settings.identity
+        assert settings.hub_endpoint is None
+        assert settings.hub_token_namespaces == frozenset()
+
+    def test_a_port_that_is_none(self, taken: list[controller.Settings]) -> None:
+        code, output = invoke("run", "--metrics-port=70000")
+        assert code == 2
+        assert "--metrics-port" in output
+        assert not taken
+
+
+def test_a_json_log_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(level=LogLevel.INFO, form=LogFormat.JSON)
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logging.getLogger("vrampack.test").exception("it %s", "failed")
+    logging.basicConfig(handlers=[], force=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert (entry["level"], entry["logger"], entry["message"]) == ("error", "vrampack.test", "it failed")
+    assert "two\nlines" in entry["exception"]
