@@ -39,7 +39,6 @@ NAMESPACE = "serving"
 NOW = 1_800_000_000.0
 STARTED = NOW - 3600
 H100 = "NVIDIA-H100-80GB-HBM3"
-HOURS_AGO = "2026-11-23T00:00:00Z"
 
 
 def model(
@@ -220,6 +219,12 @@ def annotated(found: Iterable[ChildView], **annotations: str) -> tuple[ChildView
             each = replace(each, object=each.object | {"metadata": meta})  # noqa: PLW2901
         result.append(each)
     return tuple(result)
+
+
+def spec_hash(of: ModelView) -> str:
+    """What the operator writes on the Deployment of a model with this spec."""
+    found: str = deployment(children(of)).object["metadata"]["annotations"][names.SPEC_HASH]
+    return found
 
 
 def world(

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.planning_world import (
     H100,
     PARALLEL,
-    changed,
+    annotated,
     children,
     condition,
     decide,
@@ -19,11 +19,13 @@ from tests.unit.planning_world import (
     placed,
     pod,
     pool,
+    spec_hash,
     status_of,
     waiting,
     where,
     world,
 )
+from vrampack.planning.snapshot import ModelView
 
 
 def test_too_little_free_memory_names_need_closest_gpu_and_shortfall() -> None:
@@ -95,8 +97,7 @@ def test_gpus_of_another_pool_do_not_count() -> None:
         pytest.param(model(gpus=4), "LargerThanAnyNode", "no node has more than 2", id="count"),
     ],
 )
-def test_what_would_not_fit_an_empty_fleet_is_stalled(wanted: object, reason: str, words: str) -> None:
-    assert isinstance(wanted, type(model()))
+def test_what_would_not_fit_an_empty_fleet_is_stalled(wanted: ModelView, reason: str, words: str) -> None:
     assert wanted.spec is not None
     bytes_ = wanted.spec.memory.per_gpu or ""
     fleet = [gpu_node("n1", *gpus(2)), gpu_node("n2", gpu("L4", product="NVIDIA-L4", memory="22Gi"))]
@@ -116,14 +117,10 @@ def test_a_reserve_makes_a_gpu_smaller_for_all() -> None:
 
 
 def test_a_larger_estimate_of_today_does_not_stall_what_waits_with_the_one_in_force() -> None:
-    old = children(model(per_gpu="50Gi"))
-    spec_hash = next(each for each in old if each.kind == "Deployment").object["metadata"]["annotations"]
-    new = model(per_gpu="81Gi")
-    made = children(new)
-    today = next(each for each in made if each.kind == "Deployment").object["metadata"]["annotations"]
-    spec_hash["vrampack.dev/spec-hash"] = today["vrampack.dev/spec-hash"]
+    today = model(per_gpu="81Gi")
+    made = annotated(children(model(per_gpu="50Gi")), spec_hash=spec_hash(today))
     pods = [placed("other-0", of="other", claim="40Gi"), pod(need="50Gi")]
-    status = status_of(decide(world(new, model("other"), pods=pods, made=old)))
+    status = status_of(decide(world(today, model("other"), pods=pods, made=made)))
     assert not condition(status, "Stalled")
     assert condition(status, "Ready")["reason"] == "WaitingForRoom"
 
@@ -176,7 +173,7 @@ def test_gated_pods_of_a_pool_that_was_deleted_are_explained() -> None:
 
 def test_the_room_of_a_leaving_replica_is_for_its_successor() -> None:
     """Without that, another model's replica of the right size would take it and the rollout would never end."""
-    made = changed(children(model(per_gpu="50Gi"), rolling=True), "Nothing")
+    made = children(model(per_gpu="50Gi"), rolling=True)
     pods = [placed(claim="50Gi", deleting=True), pod("llama-1", need="50Gi"), pod("other-0", of="other", need="50Gi")]
     made += children(model("other", per_gpu="50Gi"))
     found = decide(world(model(per_gpu="50Gi"), model("other", per_gpu="50Gi"), pods=pods, made=made))
