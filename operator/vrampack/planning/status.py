@@ -287,7 +287,10 @@ def _facts(case: Case) -> ModelFacts | None:
     if isinstance(case.sized, Sized):
         return case.sized.facts
     former = case.model.status.get("model")
-    return ModelFacts.model_validate(former) if former else None
+    try:
+        return ModelFacts.model_validate(former) if former else None
+    except ValidationError:  # what another version wrote; it comes back with the next estimate
+        return None
 
 
 def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
