@@ -34,8 +34,12 @@ def test_however_it_ends_nothing_is_left(assets: Assets, tmp_path: Path, number:
     demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     assert demo.stdout is not None
     try:
-        assert any("signed in as the chart's ServiceAccounts" in line for line in demo.stdout)
-        assert len(running_with(tmp_path)) >= 7
+        said = []
+        for line in demo.stdout:
+            said.append(line)
+            if "signed in as the chart's ServiceAccounts" in line:
+                break
+        assert len(running_with(tmp_path)) >= 7, "".join(said)
         demo.send_signal(number)
         output, _ = demo.communicate(timeout=60)
     finally:
@@ -48,5 +52,5 @@ def test_however_it_ends_nothing_is_left(assets: Assets, tmp_path: Path, number:
 
 
 def running_with(folder: Path) -> list[str]:
-    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     return [line for line in lines if str(folder) in line]
