@@ -92,7 +92,7 @@ class World:
 
     def edit(self, name: str, **faults: Any) -> None:
         """Changes what is wrong with a node; without faults it is well again."""
-        kept = ("name", "count", "product", "gpus", "cpu", "memory")
+        kept = ("name", "count", "product", "gpus", "cpu", "memory", "labels")
         for number, entry in enumerate(self.groups):
             if entry["name"] == self.node(name):
                 self.groups[number] = {**{key: entry[key] for key in kept if key in entry}, **faults}
@@ -197,8 +197,7 @@ class World:
 
     async def clear(self) -> None:
         """Removes all of it, whatever state it is in."""
-        for operator in self.machinery.operators:
-            operator.resume()  # and a stopped one that is gone takes no signal
+        await self.machinery.keep_one_operator()
         for name in self._node_names():
             await self._quietly(self.patch("Node", name, {"metadata": {"labels": {LOST: None}}}))
         await eventually(self._swept)
