@@ -246,8 +246,17 @@ class Backoff:
             wait = min(2 * wait, self._longest)
 
 
+class _NoEssence(kopf.AnnotationsDiffBaseStorage):
+    """kopf copies and compares every object of every event, for handlers of changes. There are none here, and while
+    many pods arrive at once, that would be most of what this process does."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    settings.persistence.diffbase_storage = _NoEssence()
     settings.scanning.disabled = True  # needs no permission to read CRDs and namespaces
     settings.posting.enabled = False
     settings.process.ultimate_exiting_timeout = None  # it would kill this process
