@@ -105,7 +105,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     )
 
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 @FEW
