@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import replace
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.planning_world import (
@@ -105,7 +105,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     )
 
 
-FEW = settings(max_examples=25, deadline=None)
+# A busy machine is no failure.
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @FEW

@@ -191,6 +191,14 @@ def test_room_that_is_free_is_given_to_one_successor_only() -> None:
     assert waiting(found)["reason"] == "RoomBeingFreed"
 
 
+def test_who_succeeds_does_not_depend_on_the_order_of_the_pods() -> None:
+    made = children(model(per_gpu="50Gi", replicas=2), rolling=True)
+    pods = [placed(claim="60Gi", deleting=True), pod("llama-1", need="70Gi"), pod("llama-2", need="10Gi")]
+    given = world(model(per_gpu="50Gi", replicas=2), pods=pods, made=made)
+    turned = replace(given, pods=tuple(reversed(given.pods)))
+    assert decide(given).waiting == decide(turned).waiting == {"InsufficientGPUMemory": 1, "RoomBeingFreed": 1}
+
+
 def test_the_successor_of_an_exclusive_replica_waits_until_it_is_gone() -> None:
     own = model("own", placement={"sharing": "Exclusive"})
     made = children(own, rolling=True)

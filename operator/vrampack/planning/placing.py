@@ -123,7 +123,7 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
         returning: list[Placement] = []
         for case in members:
             own: list[Item] = []
-            for pod in case.gated:
+            for pod in sorted(case.gated, key=lambda each: each.name):
                 need = _need(pod, case, waits)
                 if need is not None:
                     refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)
