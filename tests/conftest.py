@@ -3,11 +3,15 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from vrampack.localcluster.assets import Assets, ensure_assets
 from vrampack.localcluster.cluster import LocalCluster
 from vrampack.localcluster.progress import PlainProgress
+
+hypothesis.settings.register_profile("vrampack", deadline=None)  # a slow moment of the machine is no failure
+hypothesis.settings.load_profile("vrampack")
 
 ASSETS = pytest.StashKey[Assets | Exception]()
 
