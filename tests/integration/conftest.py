@@ -27,14 +27,18 @@ async def installed(cluster: LocalCluster) -> LocalCluster:
     return cluster
 
 
-@pytest.fixture(scope="session")
-async def machinery(installed: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machinery]:
-    """Hub, agent and operators: started once, ended with the session however it ends."""
-    folder = tmp_path_factory.mktemp("machinery")
+@pytest.fixture(scope="module")
+async def machinery(
+    installed: LocalCluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Machinery]:
+    """Hub, agent and operators of one module, ended with it however it ends: other modules play the operator."""
+    name = request.module.__name__.rpartition("_")[2]
+    folder = tmp_path_factory.mktemp(name)
     kube = await Kube.connect(str(installed.kubeconfig))
     with Guard() as guard:
         async with HubDouble(open_terms=True) as hub:
             machinery = Machinery(
+                name=name,
                 cluster=installed,
                 kube=kube,
                 hub=hub,
@@ -55,7 +59,7 @@ async def machinery(installed: LocalCluster, tmp_path_factory: pytest.TempPathFa
 async def world(machinery: Machinery) -> AsyncIterator[World]:
     """A namespace without nodes, an operator that leads, and an auditor of all that happens."""
     machinery.worlds += 1
-    world = World(machinery=machinery, namespace=f"w{machinery.worlds}")
+    world = World(machinery=machinery, namespace=f"{machinery.name}-{machinery.worlds}")
     world.log_starts = {each.identity: each.log.stat().st_size for each in machinery.operators}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace}}
     await world.kube.create("/api/v1/namespaces", namespace)

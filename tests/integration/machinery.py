@@ -88,6 +88,7 @@ class Process:
 class Machinery:
     """What outlives a test: the cluster with the chart, the hub, the agent, and an operator."""
 
+    name: str
     cluster: LocalCluster
     kube: Kube
     hub: HubDouble
@@ -116,7 +117,7 @@ class Machinery:
     def start_operator(self, *flags: str) -> Process:
         """One more operator; it leads once nobody else does."""
         (port,) = free_ports(1)
-        identity = f"operator-{len(self.operators)}"
+        identity = f"{self.name}-{len(self.operators)}"
         process = self._start(
             identity,
             "run",
