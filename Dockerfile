@@ -10,7 +10,7 @@ COPY crds crds
 COPY charts charts
 COPY examples examples
 COPY operator operator
-RUN --mount=type=cache,target=/root/.cache/pip /opt/vrampack/bin/pip install '.[agent]'
+RUN --mount=type=cache,target=/var/cache/pip PIP_CACHE_DIR=/var/cache/pip /opt/vrampack/bin/pip install '.[agent]'
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="vrampack" \

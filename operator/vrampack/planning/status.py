@@ -209,6 +209,8 @@ def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], e
     leaving = case.replicas == 0 and any(pod.deleting for pod in case.pods)
     if case.ready != case.replicas or case.rolling or leaving:
         words = f"{case.ready} of {case.replicas} replicas are ready"
+        if case.replicas == 0:
+            return "Progressing", f"{len(case.pods)} replicas are going away"
         failing = next((pod for pod in starting if pod.failure), None)
         if failing is not None:
             return "EngineFailing", f"{words}; the engine of pod {failing.name} says {failing.failure}"
