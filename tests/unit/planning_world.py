@@ -17,7 +17,6 @@ from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild, Plan
 from vrampack.planning.need import Need
 from vrampack.planning.plan import plan
-from vrampack.planning.sizing import Settings
 from vrampack.planning.snapshot import (
     ChildView,
     Claim,
@@ -31,6 +30,7 @@ from vrampack.planning.snapshot import (
     ReplicaSetView,
     Snapshot,
 )
+from vrampack.planning.verdict import Settings
 from vrampack.units import GIB, parse_bytes
 
 Json = dict[str, Any]

@@ -24,8 +24,8 @@ from tests.unit.planning_world import (
 from vrampack.api.source import profile_name
 from vrampack.planning.plan import plan
 from vrampack.planning.resolution import Resolution, ResolveRequest
-from vrampack.planning.sizing import Settings
 from vrampack.planning.snapshot import ModelView, ProfileView
+from vrampack.planning.verdict import Settings
 
 HUB = "hf://org/model"
 COMMIT = "b" * 40

@@ -26,8 +26,8 @@ from tests.unit.planning_world import (
 from vrampack.planning.inventory import inventory
 from vrampack.planning.need import Need
 from vrampack.planning.plan import plan
-from vrampack.planning.sizing import Settings
 from vrampack.planning.snapshot import ModelView, PodView, Snapshot
+from vrampack.planning.verdict import Settings
 from vrampack.units import GIB
 
 # Few names and round sizes, so that things collide. Children are made once: they are the slow part.

@@ -19,7 +19,7 @@ from vrampack.controller.trigger import Trigger
 from vrampack.kube.act import Actor
 from vrampack.kube.client import Kube
 from vrampack.kube.observe import Observer
-from vrampack.planning import sizing
+from vrampack.planning import verdict
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ async def run(settings: Settings) -> None:
             trigger=trigger,
             metrics=metrics,
             heartbeat=heartbeat,
-            settings=sizing.Settings(
+            settings=verdict.Settings(
                 hub_endpoint=settings.hub_endpoint,
                 hub_token_namespaces=settings.hub_token_namespaces,
                 unreachable_seconds=settings.toleration_seconds,

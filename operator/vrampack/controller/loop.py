@@ -17,8 +17,8 @@ from vrampack.kube.act import Actor, InterruptedActError, Outcome
 from vrampack.kube.observe import Observer
 from vrampack.planning.actions import Plan
 from vrampack.planning.plan import plan
-from vrampack.planning.sizing import Settings
 from vrampack.planning.snapshot import Memory, Snapshot
+from vrampack.planning.verdict import Settings
 
 _log = logging.getLogger(__name__)
 

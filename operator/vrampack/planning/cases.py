@@ -10,8 +10,9 @@ from functools import cached_property
 from vrampack.api import names
 from vrampack.errors import InvalidInputError
 from vrampack.planning.need import Need
-from vrampack.planning.sizing import Blocked, Settings, Sized, size
+from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import ChildView, Json, ModelView, PodView, PoolView, Snapshot
+from vrampack.planning.verdict import Blocked, Settings, Sized
 
 
 @dataclass(frozen=True, kw_only=True)

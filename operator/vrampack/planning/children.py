@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from vrampack.api import names
 from vrampack.planning.podtemplate import selector, template_hash
-from vrampack.planning.sizing import Sized
 from vrampack.planning.snapshot import Json, ModelView
+from vrampack.planning.verdict import Sized
 from vrampack.units import parse_quantity
 
 NO_DEADLINE: Final = 2_147_483_647

@@ -9,9 +9,9 @@ from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
 from vrampack.planning.placing import Eligibility, Placed, place
 from vrampack.planning.rollout import Rolled, roll
-from vrampack.planning.sizing import Blocked, Settings
 from vrampack.planning.snapshot import Snapshot
 from vrampack.planning.status import events_of, model_status
+from vrampack.planning.verdict import Blocked, Settings
 
 
 def plan(snapshot: Snapshot, settings: Settings) -> Plan:

@@ -12,8 +12,8 @@ from vrampack.planning.children import covers, deployment, disruption_budget, se
 from vrampack.planning.inventory import Inventory, released
 from vrampack.planning.placing import Eligibility, item, occupied
 from vrampack.planning.podtemplate import template_hash
-from vrampack.planning.sizing import Sized
 from vrampack.planning.snapshot import Json, PodView, PoolView
+from vrampack.planning.verdict import Sized
 from vrampack.units import human_bytes, parse_bytes, parse_millicores
 
 

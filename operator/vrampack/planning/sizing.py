@@ -1,7 +1,7 @@
 """From a ModelDeployment and the facts of its model to what a replica needs and the template that asks for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from vrampack.api.common import Quantity
@@ -9,59 +9,24 @@ from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching
 from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, WeightsPrecision
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
 from vrampack.api.modelprofile import ModelProfileSpec
-from vrampack.api.source import ModelSource, SourceKind, parse_source, profile_name
+from vrampack.api.source import ModelSource, SourceKind, parse_source
 from vrampack.engines.base import ClaimModel, EngineContainer, EngineInput, HubModel, SecretKey
 from vrampack.engines.registry import engine
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.estimate import Estimate, Workload, estimate
 from vrampack.planning.facts import architecture_and_weights
 from vrampack.planning.need import Need
-from vrampack.planning.podtemplate import UNREACHABLE_SECONDS, pod_template
+from vrampack.planning.podtemplate import pod_template
+from vrampack.planning.profiles import find_profile
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import Json, ModelView, PoolView, ProfileView
+from vrampack.planning.verdict import Blocked, Settings, Sized
 from vrampack.sharing.registry import mechanism
 from vrampack.units import GIB, human_bytes
 
-_COMMIT_LENGTHS: Final = (40, 64)
 _DTYPE_PRECISION: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _CUSTOM_HOST_MEMORY: Final = 4 * GIB
 """RAM request of a custom engine, of which nothing is known; an overlay that names another one wins."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What the admin set for the whole operator."""
-
-    hub_endpoint: str | None = None
-    hub_token_namespaces: frozenset[str] = frozenset()
-    unreachable_seconds: int = UNREACHABLE_SECONDS
-    refusal_seconds: float = 30
-    deletion_interval_seconds: float = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sized:
-    """A model whose need is known. ``mismatch``: the checkpoint's precision is not the one asked for, and it is served
-    all the same, because onMismatch says Warn."""
-
-    need: Need
-    template: Json
-    estimate: EstimateStatus
-    facts: ModelFacts
-    commit: str
-    mismatch: str = ""
-    resolve: ResolveRequest | None = None
-    """What the commit was resolved by, while no template is in force that keeps it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocked:
-    """A model whose need is not known. ``stalled``: only a change by a person helps; else it is under way."""
-
-    stalled: bool
-    reason: str
-    message: str
-    resolve: ResolveRequest | None = None
 
 
 def size(
@@ -88,7 +53,7 @@ def size(
         mechanism(pool.spec.mechanism.value)
         if spec.engine.name is EngineName.CUSTOM:
             return _custom(model, spec, pool, settings)
-        found = _profile(model, spec, profiles, resolutions, commit, settings)
+        found = find_profile(model, spec, profiles, resolutions, commit, settings)
         if isinstance(found, Blocked):
             return found
         profile, served, request = found
@@ -121,75 +86,6 @@ def _check_supported(spec: ModelDeploymentSpec) -> None:
             raise InvalidInputError(
                 field=field, value=value, allowed=f"this version does not estimate its memory: {allowed}"
             )
-
-
-def _profile(
-    model: ModelView,
-    spec: ModelDeploymentSpec,
-    profiles: Mapping[str, ProfileView],
-    resolutions: Mapping[ResolveRequest, Resolution],
-    commit: str,
-    settings: Settings,
-) -> tuple[ProfileView, str, ResolveRequest | None] | Blocked:
-    """The profile with the model's facts, the commit that is served, and what has to stay resolved for it."""
-    source = parse_source(spec.model.source)
-    if source.kind is SourceKind.PROFILE:
-        if (found := profiles.get(source.name)) is None:
-            return Blocked(
-                stalled=True,
-                reason="ProfileNotFound",
-                message=f"spec.model.source: there is no ModelProfile {source.name!r}; apply it, or name another one",
-            )
-        return found, found.spec.revision if found.spec else "", None
-    if source.kind is SourceKind.CLAIM:
-        found = next((each for each in profiles.values() if each.spec and each.spec.source == spec.model.source), None)
-        if found is None:
-            return Blocked(
-                stalled=True,
-                reason="ProfileNotFound",
-                message=f"no ModelProfile has the source {spec.model.source}: the files of a volume are not read by "
-                "this version; write a ModelProfile with spec.source set to it",
-            )
-        return found, found.spec.revision if found.spec else "", None
-    token = spec.model.token_secret_ref
-    if token is not None and model.namespace not in settings.hub_token_namespaces:
-        return Blocked(
-            stalled=True,
-            reason="SecretForbidden",
-            message=f"spec.model.tokenSecretRef: Secrets of namespace {model.namespace} are not read; add it to the "
-            "chart's value hubTokens.namespaces",
-        )
-    request = ResolveRequest(
-        source=spec.model.source,
-        revision=spec.model.revision,
-        token_secret=(model.namespace, token.name, token.key) if token is not None else None,
-    )
-    kept = None
-    if not commit:
-        if _is_commit(spec.model.revision):
-            commit = spec.model.revision
-        elif (resolution := resolutions.get(request)) is not None and resolution.commit:
-            commit, kept = resolution.commit, request
-    if commit and (known := profiles.get(profile_name(spec.model.source, commit))) is not None:
-        return known, commit, kept
-    resolution = resolutions.get(request)
-    if resolution is not None and resolution.reason is not None:
-        return Blocked(
-            stalled=not resolution.retriable,
-            reason=resolution.reason,
-            message=resolution.message or "",
-            resolve=request,
-        )
-    return Blocked(
-        stalled=False,
-        reason="ResolvingModel",
-        message=f"reading the facts of {spec.model.source} from the model hub",
-        resolve=request,
-    )
-
-
-def _is_commit(revision: str) -> bool:
-    return len(revision) in _COMMIT_LENGTHS and all(digit in "0123456789abcdef" for digit in revision)
 
 
 def _estimated(

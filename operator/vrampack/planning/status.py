@@ -27,8 +27,8 @@ from vrampack.planning.need import Need
 from vrampack.planning.placing import Waits
 from vrampack.planning.podtemplate import selector
 from vrampack.planning.rollout import Rolled
-from vrampack.planning.sizing import Blocked, Sized
 from vrampack.planning.snapshot import Json, ModelView, PodView
+from vrampack.planning.verdict import Blocked, Sized
 from vrampack.units import MIB, human_bytes, round_up
 
 _OBSERVED_STEP = 0.01  # a share of the claim: smaller changes of the observed use are not worth a write

@@ -1,0 +1,81 @@
+"""Which ModelProfile has the facts of a ModelDeployment's model, and at which commit."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from vrampack.api.modeldeployment import ModelDeploymentSpec
+from vrampack.api.source import SourceKind, parse_source, profile_name
+from vrampack.planning.resolution import Resolution, ResolveRequest
+from vrampack.planning.snapshot import ModelView, ProfileView
+from vrampack.planning.verdict import Blocked, Settings
+
+_COMMIT_LENGTHS: Final = (40, 64)
+
+
+def find_profile(
+    model: ModelView,
+    spec: ModelDeploymentSpec,
+    profiles: Mapping[str, ProfileView],
+    resolutions: Mapping[ResolveRequest, Resolution],
+    commit: str,
+    settings: Settings,
+) -> tuple[ProfileView, str, ResolveRequest | None] | Blocked:
+    """The profile with the model's facts, the commit that is served, and what has to stay resolved for it."""
+    source = parse_source(spec.model.source)
+    if source.kind is SourceKind.PROFILE:
+        if (found := profiles.get(source.name)) is None:
+            return Blocked(
+                stalled=True,
+                reason="ProfileNotFound",
+                message=f"spec.model.source: there is no ModelProfile {source.name!r}; apply it, or name another one",
+            )
+        return found, found.spec.revision if found.spec else "", None
+    if source.kind is SourceKind.CLAIM:
+        found = next((each for each in profiles.values() if each.spec and each.spec.source == spec.model.source), None)
+        if found is None:
+            return Blocked(
+                stalled=True,
+                reason="ProfileNotFound",
+                message=f"no ModelProfile has the source {spec.model.source}: the files of a volume are not read by "
+                "this version; write a ModelProfile with spec.source set to it",
+            )
+        return found, found.spec.revision if found.spec else "", None
+    token = spec.model.token_secret_ref
+    if token is not None and model.namespace not in settings.hub_token_namespaces:
+        return Blocked(
+            stalled=True,
+            reason="SecretForbidden",
+            message=f"spec.model.tokenSecretRef: Secrets of namespace {model.namespace} are not read; add it to the "
+            "chart's value hubTokens.namespaces",
+        )
+    request = ResolveRequest(
+        source=spec.model.source,
+        revision=spec.model.revision,
+        token_secret=(model.namespace, token.name, token.key) if token is not None else None,
+    )
+    kept = None
+    if not commit:
+        if _is_commit(spec.model.revision):
+            commit = spec.model.revision
+        elif (resolution := resolutions.get(request)) is not None and resolution.commit:
+            commit, kept = resolution.commit, request
+    if commit and (known := profiles.get(profile_name(spec.model.source, commit))) is not None:
+        return known, commit, kept
+    resolution = resolutions.get(request)
+    if resolution is not None and resolution.reason is not None:
+        return Blocked(
+            stalled=not resolution.retriable,
+            reason=resolution.reason,
+            message=resolution.message or "",
+            resolve=request,
+        )
+    return Blocked(
+        stalled=False,
+        reason="ResolvingModel",
+        message=f"reading the facts of {spec.model.source} from the model hub",
+        resolve=request,
+    )
+
+
+def _is_commit(revision: str) -> bool:
+    return len(revision) in _COMMIT_LENGTHS and all(digit in "0123456789abcdef" for digit in revision)

@@ -1,0 +1,45 @@
+"""What sizing a ModelDeployment comes to: a need with a template, or why there is none."""
+
+from dataclasses import dataclass
+
+from vrampack.api.modeldeploymentstatus import EstimateStatus, ModelFacts
+from vrampack.planning.need import Need
+from vrampack.planning.podtemplate import UNREACHABLE_SECONDS
+from vrampack.planning.resolution import ResolveRequest
+from vrampack.planning.snapshot import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the admin set for the whole operator."""
+
+    hub_endpoint: str | None = None
+    hub_token_namespaces: frozenset[str] = frozenset()
+    unreachable_seconds: int = UNREACHABLE_SECONDS
+    refusal_seconds: float = 30
+    deletion_interval_seconds: float = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """A model whose need is known. ``mismatch``: the checkpoint's precision is not the one asked for, and it is served
+    all the same, because onMismatch says Warn."""
+
+    need: Need
+    template: Json
+    estimate: EstimateStatus
+    facts: ModelFacts
+    commit: str
+    mismatch: str = ""
+    resolve: ResolveRequest | None = None
+    """What the commit was resolved by, while no template is in force that keeps it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """A model whose need is not known. ``stalled``: only a change by a person helps; else it is under way."""
+
+    stalled: bool
+    reason: str
+    message: str
+    resolve: ResolveRequest | None = None
