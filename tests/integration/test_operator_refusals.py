@@ -77,7 +77,7 @@ async def test_a_forged_claim_and_a_removed_gate_are_refused(world: World) -> No
 
     claim = annotations({**CLAIM, names.GPUS: world.gpu("a"), names.CLAIM: "1"})
     for operations in ([GATE_GONE], claim, [*claim, GATE_GONE]):
-        assert "vrampack-claims" in await refused(names_of[1], operations)
+        assert "ValidatingAdmissionPolicy 'vrampack-" in await refused(names_of[1], operations)
     assert "vrampack-claims" in await refused(names_of[0], annotations({names.CLAIM: "1"}))
     assert "vrampack-claims" in await alice.refused("label", "pod", names_of[0], f"{names.MODEL_DEPLOYMENT}-")
     assert uids(await world.pods("m")) == uids([placed, gated])
