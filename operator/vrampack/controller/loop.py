@@ -58,7 +58,7 @@ class Recollection:
             for pod in snapshot.pods
             if pod.claim is not None and not (pod.node or pod.deleting or pod.ended or pod.gated)
         }
-        new = unbound.keys() > self._unbound.keys()
+        new = bool(unbound.keys() - self._unbound.keys())
         self._unbound = unbound
         return new
 

@@ -74,7 +74,9 @@ def inventory(snapshot: Snapshot) -> Inventory:
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
         account = [_gpu(view, gpu, pool, tenants.get(gpu.uuid, ())) for gpu in view.status.gpus or ()]
-        gpus.update((gpu.uuid, gpu) for gpu in account)
+        # Two nodes can't have one GPU: the first by name keeps it, or its memory would be given away twice.
+        account = [replace(gpu, closed="GPUReportedTwice") if gpu.uuid in gpus else gpu for gpu in account]
+        gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(_host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, models))
     return Inventory(
         gpus=gpus,

@@ -148,7 +148,8 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
         for placement in (*returning, *packing.placed):
             pod, need, case = pods[placement.item.key]
             if placement in returning and (
-                placement.item.exclusive or any(free[each] < need.bytes for each in placement.devices)
+                (placement.item.exclusive and any(stock.tenants.get(each) for each in placement.devices))
+                or any(free[each] < need.bytes for each in placement.devices)
             ):
                 message = f"waits for the room on {placement.host} that a leaving replica gives back"
                 waits[case.model.key].append(Waits(pod=pod, need=need, reason="RoomBeingFreed", message=message))

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
+from vrampack.errors import VrampackError
 from vrampack.planning.actions import DeletePod, Plan, Tell, WriteStatus
 from vrampack.planning.cases import Case, cases
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
@@ -24,14 +25,18 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     hosts = dict(placed.hosts)
     rolled: dict[str, Rolled] = {}
     for case in given:
-        change = roll(
-            case,
-            pool=pools.get(case.pool),
-            hosts=hosts.get(case.pool, ()),
-            stock=stock,
-            eligible=eligible,
-            stuck=any(each.unplaced is not None for each in placed.waits.get(case.model.key, ())),
-        )
+        try:
+            change = roll(
+                case,
+                pool=pools.get(case.pool),
+                hosts=hosts.get(case.pool, ()),
+                stock=stock,
+                eligible=eligible,
+                stuck=any(each.unplaced is not None for each in placed.waits.get(case.model.key, ())),
+            )
+        except (AttributeError, TypeError, ValueError, VrampackError) as error:
+            # An overlay keeps unknown fields, so parts of a pod may have any shape: that is one model's trouble only.
+            change = Rolled(waits=f"spec.podTemplate.spec can't be read, the old revision stays: {error}")
         rolled[case.model.key] = change
         if case.pool in hosts and change.hosts:
             hosts[case.pool] = change.hosts

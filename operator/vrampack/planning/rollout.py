@@ -94,6 +94,10 @@ def _settled(
         surge, _, _ = _room(case, case.sized, pool, hosts, stock, eligible)
         if surge is not None and surge is not _surging(case):
             change["strategy"] = strategy(surge=surge)
+    spec = case.model.spec
+    lone = spec is not None and spec.rollout is Rollout.AUTO and case.replicas == 1 and case.ready > 0
+    if lone and case.rolling and not _surging(case):
+        change["strategy"] = strategy(surge=True)  # in place would take the last one
     scaled = _scale(case, change)
     return [scaled] if scaled is not None else []
 
@@ -171,7 +175,7 @@ def _room(
                 "back; the old revision keeps serving"
             ),
         )
-    if spec.rollout is Rollout.AUTO and len(serving) < 2:
+    if spec.rollout is Rollout.AUTO and min(len(serving), case.replicas) < 2:
         return (
             None,
             hosts,
