@@ -30,6 +30,25 @@ def deposed(heartbeat: Heartbeat) -> None:
     heartbeat.standby(0)
 
 
+def failing(heartbeat: Heartbeat) -> None:
+    heartbeat.pass_failed(0)
+    heartbeat.pass_started(50)
+    heartbeat.pass_failed(55)
+
+
+def failed_once(heartbeat: Heartbeat) -> None:
+    heartbeat.pass_failed(0)
+    heartbeat.pass_started(50)
+    heartbeat.pass_ended(55)
+
+
+def failed_and_away(heartbeat: Heartbeat) -> None:
+    heartbeat.pass_failed(0)
+    heartbeat.pass_started(50)
+    heartbeat.unavailable(55)
+    heartbeat.pass_started(58)
+
+
 def nothing(heartbeat: Heartbeat) -> None: ...
 
 
@@ -42,6 +61,10 @@ def nothing(heartbeat: Heartbeat) -> None: ...
         (ended, 60, 200, "Leading", None),
         (ended, 61, 500, "Leading", "no pass began for 61 s"),
         (away, 1000, 200, "Unavailable", None),
+        (failing, 60, 200, "Leading", None),
+        (failing, 61, 500, "Leading", "every pass has failed for 61 s; the log says why"),
+        (failed_once, 61, 200, "Leading", None),
+        (failed_and_away, 61, 200, "Passing", None),
         (deposed, 1000, 200, "Standby", None),
     ],
 )

@@ -94,6 +94,7 @@ class Loop:
         heartbeat: Heartbeat,
         settings: Settings,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._observer = observer
         self._actor = actor
@@ -104,6 +105,7 @@ class Loop:
         self._heartbeat = heartbeat
         self._settings = settings
         self._clock = clock
+        self._monotonic = monotonic
         self._recollection: Recollection | None = None
         self._pause = _FIRST_PAUSE
         self._alarm: asyncio.TimerHandle | None = None
@@ -117,39 +119,39 @@ class Loop:
                 self._recollection = None
                 self._resolver.request(())
                 self._metrics.set_leader(False)
-                self._heartbeat.standby(time.monotonic())
+                self._heartbeat.standby(self._monotonic())
                 continue
             self._metrics.set_leader(True)
-            self._heartbeat.pass_started(time.monotonic())
+            self._heartbeat.pass_started(self._monotonic())
             try:
                 await self._pass()
             except UnavailableError as error:
                 _log.warning("the API server is away: %s", error)
                 self._metrics.count_pass(Pass.UNAVAILABLE)
-                self._heartbeat.unavailable(time.monotonic())
+                self._heartbeat.unavailable(self._monotonic())
                 self._again_after_pause()
             except Exception:
                 _log.exception("a pass failed; the next one starts afresh")
                 self._metrics.count_pass(Pass.ERROR)
-                self._heartbeat.pass_ended(time.monotonic())
+                self._heartbeat.pass_failed(self._monotonic())
                 self._again_after_pause()
             else:
                 self._pause = _FIRST_PAUSE
                 self._metrics.count_pass(Pass.OK)
-                self._heartbeat.pass_ended(time.monotonic())
+                self._heartbeat.pass_ended(self._monotonic())
 
     async def _pass(self) -> None:
         if self._recollection is None:
             self._recollection = Recollection(refusal_seconds=self._settings.refusal_seconds, now=self._clock())
         recollection = self._recollection
-        began = time.monotonic()
+        began = self._monotonic()
         snapshot = await self._observer.observe(
             now=self._clock(), memory=recollection.memory(), resolutions=self._resolver.results()
         )
         self.observed_once = True
-        observed = time.monotonic()
+        observed = self._monotonic()
         decided = plan(snapshot, self._settings)
-        planned = time.monotonic()
+        planned = self._monotonic()
         self._resolver.request(decided.resolve)
         try:
             outcome = await self._actor.act(decided)
@@ -157,7 +159,7 @@ class Loop:
             recollection.did(error.outcome, now=self._clock(), complete=False)
             self._count(error.outcome)
             raise
-        acted = time.monotonic()
+        acted = self._monotonic()
         for phase, seconds in (
             (Phase.OBSERVE, observed - began),
             (Phase.PLAN, planned - observed),

@@ -24,30 +24,41 @@ class _State(StrEnum):
 
 
 class Heartbeat:
-    """Whether passes come and end. ``now`` is always of one monotonic clock, in seconds.
+    """Whether passes come, end and succeed. ``now`` is always of one monotonic clock, in seconds.
 
     Passes come at least every resync, so a leader without one for ``stall_seconds`` (more than the resync) hangs,
-    whatever pokes wait. Who stands by makes none; with the API server away a restart would help nobody.
+    whatever pokes wait; so does one whose passes all fail for as long. Who stands by makes none; with the API server
+    away a restart would help nobody.
     """
 
     def __init__(self, *, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
         self._state = _State.STANDBY
         self._since = 0.0
+        self._failing_since: float | None = None
 
     def pass_started(self, now: float) -> None:
         self._set(_State.PASSING, now)
 
     def pass_ended(self, now: float) -> None:
-        """Or became leader: the next pass is due."""
+        """Well; or became leader: the next pass is due."""
+        self._failing_since = None
+        self._set(_State.LEADING, now)
+
+    def pass_failed(self, now: float) -> None:
+        """It raised, and not because the API server is away."""
+        if self._failing_since is None:
+            self._failing_since = now
         self._set(_State.LEADING, now)
 
     def unavailable(self, now: float) -> None:
         """The API server gives no answer. Until the next pass."""
+        self._failing_since = None
         self._set(_State.UNAVAILABLE, now)
 
     def standby(self, now: float) -> None:
         """Another process leads."""
+        self._failing_since = None
         self._set(_State.STANDBY, now)
 
     @property
@@ -57,6 +68,8 @@ class Heartbeat:
 
     def stall(self, now: float) -> str | None:
         """What hangs, in words; None: nothing does."""
+        if self._failing_since is not None and now - self._failing_since > self._stall_seconds:
+            return f"every pass has failed for {now - self._failing_since:.0f} s; the log says why"
         seconds = now - self._since
         if seconds <= self._stall_seconds:
             return None
@@ -77,7 +90,7 @@ def probes_app(
     checks: Mapping[str, Callable[[], bool]],
     clock: Callable[[], float] = time.monotonic,
 ) -> web.Application:
-    """``/healthz``: 500 when passes stall. ``/readyz``: 503 until all ``checks`` are true, each by its name."""
+    """``/healthz``: 500 when passes stall or fail. ``/readyz``: 503 until all ``checks`` are true, each by its name."""
 
     async def healthz(_: web.Request) -> web.Response:
         stall = heartbeat.stall(clock())

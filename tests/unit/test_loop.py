@@ -1,0 +1,70 @@
+"""What the loop tells the probes, in hours of passes that take no time."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from tests.unit.virtualtime import in_virtual_time
+from vrampack.controller.loop import Loop
+from vrampack.controller.metrics import Metrics
+from vrampack.controller.probes import Heartbeat
+from vrampack.controller.trigger import Trigger
+from vrampack.errors import ClusterError, UnavailableError
+from vrampack.planning.verdict import Settings
+
+HOUR = 3600.0
+
+
+class Observer:
+    """Never gets as far as a snapshot."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def observe(self, **_: Any) -> Any:
+        raise self._error
+
+
+class Resolver:
+    def request(self, _: Any) -> None: ...
+
+    def results(self) -> dict[Any, Any]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("error", "epoch", "healthy"),
+    [
+        (AssertionError("a plan that no one foresaw"), 1, False),
+        (ClusterError("pods is forbidden", status=403), 1, False),
+        (UnavailableError("no answer"), 1, True),
+        (AssertionError("stands by, and makes no pass"), None, True),
+    ],
+    ids=["broken", "forbidden", "API server away", "standby"],
+)
+def test_passes_that_all_fail_are_no_good_health(error: Exception, epoch: int | None, healthy: bool) -> None:
+    async def scenario() -> None:
+        time = asyncio.get_running_loop().time
+        heartbeat = Heartbeat(stall_seconds=120)
+        parts: Any = {"observer": Observer(error), "actor": None, "resolver": Resolver()}
+        parts["leadership"] = SimpleNamespace(epoch=epoch)
+        loop = Loop(
+            **parts,
+            trigger=Trigger(clock=time),
+            metrics=Metrics(CollectorRegistry()),
+            heartbeat=heartbeat,
+            settings=Settings(),
+            clock=time,
+            monotonic=time,
+        )
+        passes = asyncio.create_task(loop.run())
+        await asyncio.sleep(100)
+        assert heartbeat.stall(time()) is None
+        await asyncio.sleep(HOUR)
+        assert (heartbeat.stall(time()) is None) == healthy
+        passes.cancel()
+
+    in_virtual_time(scenario())
