@@ -515,6 +515,18 @@ OVERLAY = (
         path="spec.podTemplate.metadata.annotations",
     ),
     BadObject(
+        name="a GPU by an annotation for NRI",
+        patch=spec(podTemplate={"metadata": {"annotations": {"nvidia.cdi.k8s.io/container.sidecar": UUID}}}),
+        path="spec.podTemplate.metadata.annotations",
+        says="GPUs that vrampack did not hand out",
+    ),
+    BadObject(
+        name="a GPU by an annotation for CDI",
+        patch=spec(podTemplate={"metadata": {"annotations": {"cdi.k8s.io/sidecar": f"nvidia.com/gpu={UUID}"}}}),
+        path="spec.podTemplate.metadata.annotations",
+        says="GPUs that vrampack did not hand out",
+    ),
+    BadObject(
         name="a label with a space",
         patch=spec(podTemplate={"metadata": {"labels": {"team": "a b"}}}),
         path="spec.podTemplate.metadata.labels",

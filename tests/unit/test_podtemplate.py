@@ -178,6 +178,10 @@ REFUSED = {
         {"metadata": {"annotations": {"vrampack.dev/claim": "1"}}},
         "metadata.annotations[vrampack.dev/claim]",
     ),
+    "devices by annotation": (
+        {"metadata": {"annotations": {"nvidia.cdi.k8s.io/pod": "GPU-1"}}},
+        "metadata.annotations[nvidia.cdi.k8s.io/pod]",
+    ),
     "a name for the pods": ({"metadata": {"name": "x"}}, "metadata.name"),
     "a label that is no text": ({"metadata": {"labels": {"tier": 1}}}, "metadata.labels[tier]"),
     "another part of the template": ({"status": {}}, "status"),

@@ -7,13 +7,17 @@ from typing import Any, Final
 
 from vrampack.api.common import Rule, rules
 from vrampack.api.names import ENGINE_CONTAINER, GATE, GROUP, MANAGED_BY
-from vrampack.api.reserved import ENVIRONMENT, ENVIRONMENT_PREFIX, text_list
+from vrampack.api.reserved import DEVICE_ANNOTATIONS, ENVIRONMENT, ENVIRONMENT_PREFIX, text_list
 from vrampack.api.texts import ANNOTATIONS_ARE_VALID, LABELS_ARE_VALID
 
 Schema = dict[str, Any]
 
 _MAX_CONTAINERS: Final = 16
 _MAX_VARIABLES: Final = 128
+_NO_DEVICES: Final = Rule(
+    rule=f"self.all(k, !{text_list(DEVICE_ANNOTATIONS)}.exists(p, k.startsWith(p)))",
+    message=f"a container would get GPUs that vrampack did not hand out: leave {'* and '.join(DEVICE_ANNOTATIONS)}* out",
+)
 
 
 def overlay_schema() -> Schema:
@@ -26,7 +30,9 @@ def overlay_schema() -> Schema:
                 "description": "Labels and annotations of the pods.",
                 "properties": {
                     "labels": _names("Labels of the pods.", LABELS_ARE_VALID, max_length=63),
-                    "annotations": _names("Annotations of the pods.", ANNOTATIONS_ARE_VALID, max_length=16_384),
+                    "annotations": _names(
+                        "Annotations of the pods.", _NO_DEVICES, ANNOTATIONS_ARE_VALID, max_length=16_384
+                    ),
                 },
             },
             "spec": _pod_spec(),
@@ -34,7 +40,7 @@ def overlay_schema() -> Schema:
     }
 
 
-def _names(description: str, valid: Rule, *, max_length: int) -> Schema:
+def _names(description: str, *valid: Rule, max_length: int) -> Schema:
     return {
         "type": "object",
         "description": description,
@@ -45,7 +51,7 @@ def _names(description: str, valid: Rule, *, max_length: int) -> Schema:
             rule=f"self.all(k, !k.startsWith('{GROUP}/') && k != '{MANAGED_BY}')",
             message=f"vrampack sets {GROUP}/* and {MANAGED_BY} itself: leave them out",
         ),
-        valid,
+        *valid,
     )
 
 

@@ -1,4 +1,4 @@
-"""What vrampack sets itself on a replica, so that a user can't set it too: engine flags and environment variables.
+"""What vrampack sets itself on a replica, so that a user can't set it too: flags, variables, annotations.
 
 The estimate holds only while these are what vrampack says. The API server refuses them when an object is applied, with
 the field to use instead; the engine modules refuse whatever else may change GPU memory.
@@ -116,6 +116,9 @@ ENVIRONMENT: Final = (
     "CUDA_DEVICE_ORDER",
 )
 ENVIRONMENT_PREFIX: Final = "VRAMPACK_"
+
+DEVICE_ANNOTATIONS: Final = ("nvidia.cdi.k8s.io/", "cdi.k8s.io/")
+"""Beginnings of annotations by which a container gets devices on its own: NVIDIA's NRI plugin, and CDI's first form."""
 
 # As argparse of vLLM reads an argument: the name ends at '=' or '.', '_' is '-', and --no-x and --disable-x are --x.
 _NAMES_OF_ARGS: Final = (

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from vrampack.api import names
+from vrampack.api.reserved import DEVICE_ANNOTATIONS
 from vrampack.engines.base import is_reserved
 from vrampack.errors import InvalidInputError
 from vrampack.planning.overlay import Fragment
@@ -64,6 +65,10 @@ def _check_metadata(metadata: Fragment) -> None:
         for name in value:
             if name == names.MANAGED_BY or name.startswith(f"{names.GROUP}/"):
                 raise InvalidInputError(field=f"{path}[{name}]", value=value[name], allowed="vrampack sets it itself")
+            if key == "annotations" and name.startswith(DEVICE_ANNOTATIONS):
+                raise InvalidInputError(
+                    field=f"{path}[{name}]", value=value[name], allowed="vrampack hands out the GPUs: leave it out"
+                )
             if not isinstance(value[name], str | None):
                 raise InvalidInputError(field=f"{path}[{name}]", value=value[name], allowed="write a text, in quotes")
 
