@@ -27,7 +27,7 @@ from tests.unit.planning_world import (
 )
 from vrampack.api import names
 from vrampack.planning.need import Need
-from vrampack.planning.snapshot import GPUNodeView, Memory, NodeView
+from vrampack.planning.snapshot import GPUNodeView, Memory, ModelView, NodeView, PodView
 from vrampack.units import GIB, MIB
 
 
@@ -122,6 +122,35 @@ def test_models_that_avoid_each_other_share_no_gpu() -> None:
     shy = model("shy", placement={"avoidModels": ["llama"]})
     for pods in ([placed(), pod("shy-0", of="shy")], [placed("shy-0", of="shy"), pod()]):
         assert where(decide(world(shy, model(), pods=pods))) == {}
+
+
+def promised(view: PodView, **company: Any) -> PodView:
+    """The pod with a need that says whom it has beside it."""
+    return replace(view, need=replace(Need.from_json(view.need), **company).to_json())
+
+
+@pytest.mark.parametrize("company", [{"exclusive": True, "avoid": ()}, {"exclusive": False, "avoid": ("llama",)}])
+@pytest.mark.parametrize(
+    "models",
+    [
+        pytest.param([model()], id="its model is gone"),
+        pytest.param([model(), model("own")], id="its model was edited, which is not rolled out yet"),
+        pytest.param([model(), unreadable(model("own"), "no")], id="its model can't be read"),
+    ],
+)
+def test_what_a_replica_was_promised_holds_until_it_is_gone(company: Json, models: list[ModelView]) -> None:
+    leaves = promised(placed("own-0", of="own", deleting=True), **company)
+    assert where(decide(world(*models, pods=[leaves, pod()]))) == {}
+    assert where(decide(world(*models, pods=[replace(leaves, phase="Succeeded"), pod()]))) == {"llama-0": ("GPU-1",)}
+
+
+def test_an_edit_that_is_not_rolled_out_changes_no_company() -> None:
+    """The new spec is for pods of the new template; what waits and what runs is of the old one."""
+    shared = {"exclusive": False, "avoid": ()}
+    pods = [promised(placed("own-0", of="own"), **shared), pod()]
+    assert where(decide(world(model(), model("own", **EXCLUSIVE), pods=pods))) == {"llama-0": ("GPU-1",)}
+    alone = promised(pod("own-0", of="own"), exclusive=True, avoid=())
+    assert where(decide(world(model(), model("own"), pods=[placed(), alone]))) == {}
 
 
 def test_only_the_products_that_are_allowed() -> None:

@@ -1,5 +1,6 @@
 """Change without surprise: what reaches the replicas, when, and what never does."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,8 @@ from tests.unit.planning_world import (
 )
 from vrampack.api import names
 from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild, Plan
+from vrampack.planning.need import Need
+from vrampack.planning.podtemplate import template_hash
 from vrampack.planning.snapshot import Memory, Snapshot
 
 SURGE = {"maxSurge": 1, "maxUnavailable": 0}
@@ -121,6 +124,17 @@ def test_another_rendering_of_a_new_operator_restarts_nothing() -> None:
     template = live.object["spec"]["template"]
     older = template | {"spec": template["spec"] | {"terminationGracePeriodSeconds": 7}}
     made = changed(made, "Deployment", template=older)
+    assert not applied(decide(replace(snapshot, children=made)))
+
+
+def test_a_template_whose_need_says_nothing_of_neighbours_restarts_nothing() -> None:
+    """An older version wrote it."""
+    snapshot = world(model(placement={"sharing": "Exclusive"}), pods=[placed()])
+    template = copy.deepcopy(deployment(snapshot.children).object["spec"]["template"])
+    notes = template["metadata"]["annotations"]
+    notes[names.NEED] = replace(Need.from_json(notes[names.NEED]), exclusive=None, avoid=None).to_json()
+    made = changed(snapshot.children, "Deployment", template=template)
+    made = annotated(made, template_hash=template_hash(template))
     assert not applied(decide(replace(snapshot, children=made)))
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vrampack.api.gpunode import GPUHealth, GPUStatus
-from vrampack.api.modeldeployment import Sharing
+from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
-from vrampack.planning.snapshot import GPUNodeView, ModelView, NodeView, PodView, PoolView, Snapshot
+from vrampack.planning.need import Company, Need, company
+from vrampack.planning.snapshot import GPUNodeView, NodeView, PodView, PoolView, Snapshot
 from vrampack.units import parse_millicores
 
 
@@ -62,7 +63,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
     pools, overlaps = _pools(snapshot)
     by_name = {pool.name: pool for pool in snapshot.pools}
     nodes = {node.name: node for node in snapshot.nodes}
-    models = {model.key: model for model in snapshot.models}
+    companies = _companies(snapshot)
     tenants = holders(snapshot.pods)
     on_node: dict[str, list[PodView]] = defaultdict(list)
     gpu_node = {gpu.uuid: view.name for view in snapshot.gpu_nodes for gpu in view.status.gpus or ()}
@@ -77,7 +78,9 @@ def inventory(snapshot: Snapshot) -> Inventory:
         # Two nodes can't have one GPU: the first by name keeps it, or its memory would be given away twice.
         account = [replace(gpu, closed="GPUReportedTwice") if gpu.uuid in gpus else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
-        hosts[pool.name].append(_host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, models))
+        hosts[pool.name].append(
+            _host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, companies)
+        )
     return Inventory(
         gpus=gpus,
         hosts={name: tuple(each) for name, each in hosts.items()},
@@ -195,7 +198,7 @@ def _host(
     account: list[GPU],
     pods: list[PodView],
     tenants: Mapping[str, tuple[PodView, ...]],
-    models: Mapping[str, ModelView],
+    companies: Mapping[str, Company],
 ) -> Host:
     closed = None
     if node is None:
@@ -213,7 +216,7 @@ def _host(
     slots = free.pods if free is not None and free.pods is not None else (node.pods if node else None)
     return Host(
         name=view.name,
-        devices=tuple(_device(gpu, tenants.get(gpu.uuid, ()), models) for gpu in account),
+        devices=tuple(_device(gpu, tenants.get(gpu.uuid, ()), companies) for gpu in account),
         cpu=None if cpu is None else cpu - sum(pod.cpu for pod in pods),
         memory=None if memory is None else memory - sum(pod.memory for pod in pods),
         slots=None if slots is None else slots - len(pods),
@@ -222,18 +225,38 @@ def _host(
     )
 
 
-def _device(gpu: GPU, tenants: tuple[PodView, ...], models: Mapping[str, ModelView]) -> Device:
-    keys = set(map(group_of, tenants))
-    specs = {key: model.spec for key in keys if (model := models.get(key)) is not None and model.spec is not None}
+def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Company]) -> Device:
     return Device(
         id=gpu.uuid,
         product=gpu.product,
         capacity=gpu.usable - gpu.reserve,
         free=gpu.free,
-        tenants=frozenset(keys),
-        exclusive=any(spec.placement.sharing is Sharing.EXCLUSIVE for spec in specs.values()),
-        avoided_by=frozenset(
-            f"{key.partition('/')[0]}/{name}" for key, spec in specs.items() for name in spec.placement.avoid_models
-        ),
+        tenants=frozenset(map(group_of, tenants)),
+        exclusive=any(companies[pod.uid].exclusive for pod in tenants),
+        avoided_by=frozenset(f"{pod.namespace}/{name}" for pod in tenants for name in companies[pod.uid].avoid),
         closed=gpu.closed,
     )
+
+
+def _companies(snapshot: Snapshot) -> Mapping[str, Company]:
+    """What each pod with a claim has beside it, by UID. Replicas of one template say the same, and are read once."""
+    models = {model.key: model for model in snapshot.models}
+    known: dict[tuple[str, str], Company] = {}
+    found = {}
+    for pod in snapshot.pods:
+        if pod.claim is None or pod.ended:
+            continue
+        key = (group_of(pod), pod.need)
+        if key not in known:
+            model = models.get(key[0])
+            spec = model.spec if model is not None else None
+            known[key] = company(_said(pod), spec.placement if spec is not None else None)
+        found[pod.uid] = known[key]
+    return found
+
+
+def _said(pod: PodView) -> Need | None:
+    try:
+        return Need.from_json(pod.need)
+    except InvalidInputError:
+        return None

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from vrampack.api import names
 from vrampack.api.gpupool import PoolObjective, Startup
-from vrampack.api.modeldeployment import Sharing
 from vrampack.errors import InvalidInputError
 from vrampack.packing.firstfit import pack
 from vrampack.packing.problem import Host, Item, Objective, Placement, Spread, Unplaced
@@ -14,7 +13,7 @@ from vrampack.planning.actions import PlacePod
 from vrampack.planning.cases import Case
 from vrampack.planning.eligibility import refusal
 from vrampack.planning.inventory import GPU, Inventory, released
-from vrampack.planning.need import Need
+from vrampack.planning.need import Need, company
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.sharing.base import Share
 from vrampack.sharing.registry import mechanism
@@ -78,6 +77,7 @@ def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], ra
     """A replica as the packer sees it."""
     spec = case.model.spec
     placement = spec.placement if spec is not None else None
+    beside = company(need, placement)
     return Item(
         key=f"{pod.namespace}/{pod.name}",
         group=case.model.key,
@@ -85,9 +85,9 @@ def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], ra
         memory=need.bytes,
         cpu=pod.cpu,
         host_memory=pod.memory,
-        exclusive=placement is not None and placement.sharing is Sharing.EXCLUSIVE,
+        exclusive=beside.exclusive,
         products=frozenset(placement.gpu_products) if placement is not None and placement.gpu_products else None,
-        avoid=frozenset(f"{pod.namespace}/{name}" for name in placement.avoid_models) if placement else frozenset(),
+        avoid=frozenset(f"{pod.namespace}/{name}" for name in beside.avoid),
         spread=Spread(placement.spread.value) if placement is not None else Spread.PREFER,
         priority=pod.priority,
         rank=rank,

@@ -6,7 +6,7 @@ from typing import Final
 
 from vrampack.api.common import Quantity
 from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching
-from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, WeightsPrecision
+from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, Sharing, WeightsPrecision
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.api.source import ModelSource, SourceKind, parse_source
@@ -133,6 +133,8 @@ def _estimated(
         kv=kv_bytes,
         context=computed.runtime_context,
         comm=computed.communication,
+        exclusive=spec.placement.sharing is Sharing.EXCLUSIVE,
+        avoid=spec.placement.avoid_models,
     )
     where = parse_source(facts.source)
     container = engine(spec.engine.name.value)(
@@ -214,7 +216,15 @@ def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, setting
         raise InvalidInputError(
             field="spec.memory.perGPU", value=None, allowed="the memory of a custom engine can't be estimated: name it"
         )
-    need = Need(gpus=spec.parallelism.tensor, bytes=declared.bytes, kv=0, context=0, comm=0)
+    need = Need(
+        gpus=spec.parallelism.tensor,
+        bytes=declared.bytes,
+        kv=0,
+        context=0,
+        comm=0,
+        exclusive=spec.placement.sharing is Sharing.EXCLUSIVE,
+        avoid=spec.placement.avoid_models,
+    )
     source = parse_source(spec.model.source)
     precision = "" if spec.precision.weights is WeightsPrecision.AUTO else spec.precision.weights.value
     container = engine(spec.engine.name.value)(
