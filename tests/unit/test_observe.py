@@ -161,6 +161,29 @@ async def test_a_crashing_engine() -> None:
     assert (one.failure, one.restarts, one.ready) == ("CrashLoopBackOff", 4, False)
 
 
+PROBED = {"name": names.ENGINE_CONTAINER, "startupProbe": {"httpGet": {"path": "/health", "port": "http"}}}
+SIDECAR = {"name": "metrics", "startupProbe": {}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "running", "started"),
+    [
+        pytest.param([SIDECAR, PROBED], {"metrics": True, "engine": False}, False, id="its startup probe fails yet"),
+        pytest.param([SIDECAR, PROBED], {"metrics": False, "engine": True}, True, id="its startup probe has passed"),
+        pytest.param([{"name": "engine"}], {"engine": True}, False, id="without the probe nobody knows"),
+        pytest.param([PROBED], {}, False, id="it does not run yet"),
+    ],
+)
+async def test_an_engine_that_got_through_its_start(
+    containers: list[dict[str, Any]], running: dict[str, bool], started: bool
+) -> None:
+    statuses = [{"name": name, "started": passed} for name, passed in running.items()]
+
+    one = await view(spec={"containers": containers}, status={"containerStatuses": statuses})
+
+    assert (one.started, one.ready) == (started, False)
+
+
 async def test_a_pod_that_can_not_be_read_in_whole_keeps_its_claim() -> None:
     one = await view(annotations={names.GPUS: "GPU-1", names.CLAIM: "5", names.EPOCH: "1"}, spec={"containers": "none"})
 

@@ -86,6 +86,7 @@ def test_engines_of_one_gpu_start_one_after_the_other() -> None:
         pytest.param({"ready": False}, True, id="it starts"),
         pytest.param({"ready": False, "node": ""}, True, id="it is not bound yet"),
         pytest.param({"ready": True}, False, id="it is ready"),
+        pytest.param({"ready": False, "started": True}, False, id="it has started, and is not ready for a moment"),
         pytest.param({"ready": False, "restarts": 1}, False, id="it crashed: it may never be ready"),
         pytest.param({"ready": False, "failure": "ImagePullBackOff"}, False, id="its image can't be pulled"),
         pytest.param({"ready": False, "deleting": True}, False, id="it leaves"),

@@ -37,6 +37,7 @@ def pod_view(pod: wire.Pod) -> PodView:
         gated=names.GATE in gates,
         gates=gates,
         ready=_holds("Ready", status.conditions),
+        started=_started(pod),
         node=spec.node_name,
         refused=_refusal(status.conditions),
         restarts=sum(container.restart_count for container in statuses),
@@ -130,6 +131,15 @@ def _refusal(conditions: tuple[wire.Condition, ...]) -> str:
             if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable"
         ),
         "",
+    )
+
+
+def _started(pod: wire.Pod) -> bool:
+    """Whether the engine's startup probe has passed. Without one a container counts as started as soon as it runs,
+    which says nothing: such an engine is known to have started by its readiness alone."""
+    probed = any(each.name == names.ENGINE_CONTAINER and each.startup_probe is not None for each in pod.spec.containers)
+    return probed and any(
+        each.name == names.ENGINE_CONTAINER and each.started for each in pod.status.container_statuses
     )
 
 

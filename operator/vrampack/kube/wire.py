@@ -70,9 +70,15 @@ class Resources(_Object, frozen=True):
     requests: dict[str, str] = {}
 
 
+class Probe(_Object, frozen=True):
+    """Only whether there is one."""
+
+
 class Container(_Object, frozen=True):
+    name: str = ""
     resources: Resources = Resources()
     restart_policy: str = ""
+    startup_probe: Probe | None = None
 
 
 class PodSpec(_Object, frozen=True):
@@ -124,6 +130,8 @@ class ContainerState(_Object, frozen=True):
 
 
 class ContainerStatus(_Object, frozen=True):
+    name: str = ""
+    started: bool = False
     restart_count: int = 0
     state: ContainerState = ContainerState()
 

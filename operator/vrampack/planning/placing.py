@@ -143,7 +143,7 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
             items += own
         packing = pack(hosts=hosts, items=items, objective=objective_of(pool))
         left[name] = occupied(hosts, packing.placed)
-        busy = _starting(stock, given) if pool.spec.startup is Startup.SERIALIZED else None
+        busy = _starting(stock) if pool.spec.startup is Startup.SERIALIZED else None
         free = {device.id: device.free for host in stock.hosts[name] for device in host.devices}
         for placement in (*returning, *packing.placed):
             pod, need, case = pods[placement.item.key]
@@ -227,12 +227,15 @@ def _need(pod: PodView, case: Case, waits: dict[str, list[Waits]]) -> Need | Non
         return None
 
 
-def _starting(stock: Inventory, given: Sequence[Case]) -> set[str]:
-    """GPUs on which an engine starts for the first time. One that crashed or can't pull holds up nobody."""
+def _starting(stock: Inventory) -> set[str]:
+    """GPUs on which an engine starts for the first time.
+
+    One that got through its start holds up nobody, whether it is ready now or not, nor one that crashed or can't pull.
+    """
     return {
         uuid
         for uuid, pods in stock.tenants.items()
-        if any(not (pod.ready or pod.deleting or pod.restarts or pod.failure) for pod in pods)
+        if any(not (pod.ready or pod.started or pod.deleting or pod.restarts or pod.failure) for pod in pods)
     }
 
 

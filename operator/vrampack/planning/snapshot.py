@@ -44,6 +44,8 @@ class PodView:
     gates: tuple[str, ...] = ()
     """All scheduling gates, in order: the position of ours is needed to remove it."""
     ready: bool = False
+    started: bool = False
+    """Whether its engine is known to have got through its start, so that it measures no free memory any more."""
     node: str = ""
     """Node that it is bound to; empty before."""
     refused: str = ""
