@@ -20,9 +20,11 @@ from tests.unit.planning_world import (
     pod,
     pool,
     told,
+    unreadable,
     where,
     world,
 )
+from vrampack.planning.actions import Plan
 from vrampack.planning.inventory import inventory
 from vrampack.planning.need import Need
 from vrampack.planning.plan import plan
@@ -40,7 +42,26 @@ MODELS: dict[str, ModelView] = {
 CHILDREN = {
     (name, rolling): children(each, rolling=rolling) for name, each in MODELS.items() for rolling in (True, False)
 }
+CHILDREN_OF_LLAMA = children(model())
 UUIDS = [f"GPU-{number}" for number in range(6)]
+
+texts = st.sampled_from(["Ready", "True", "llama-0", "GPU-0", "1Gi", "2026-01-01T00:00:00Z", ""]) | st.text()
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "status", "reason", "lastTransitionTime", "pod", "gpus", "uuid", "observed"])
+            | texts,
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+statuses = st.dictionaries(
+    st.sampled_from(["conditions", "placements", "model", "estimate", "waiting", "summary"]), anything
+)
 
 gib = st.integers(0, 30)
 rarely = st.integers(0, 9).map(lambda number: number == 0)
@@ -189,3 +210,31 @@ def test_carrying_a_plan_out_leads_to_rest(snapshot: Snapshot) -> None:
         )
     else:
         raise AssertionError("the plan never rests")
+
+
+@settings(max_examples=100, deadline=None)
+@given(statuses, statuses)
+def test_a_former_status_of_any_shape_is_no_obstacle(of_model: Json, of_pool: Json) -> None:
+    used = [{"podUID": "uid-llama-0", "bytes": "1Gi"}]
+    snapshot = world(
+        model(status=of_model),
+        unreadable(model("other", status=of_model), "spec.replicas: -1"),
+        pods=[placed(on="GPU-0")],
+        gpu_nodes=[gpu_node("n1", gpu("GPU-0", processes=used))],
+        pools=[pool(status=of_pool)],
+        made=CHILDREN_OF_LLAMA,
+    )
+    bare = replace(
+        snapshot,
+        models=tuple(replace(each, status={}) for each in snapshot.models),
+        pools=tuple(replace(each, status={}) for each in snapshot.pools),
+    )
+    assert reasons(decide(snapshot)) == reasons(decide(bare))
+
+
+def reasons(found: Plan) -> list[tuple[str, str, str, str]]:
+    return [
+        (each.kind, each.name, condition["type"], condition["reason"])
+        for each in found.statuses
+        for condition in each.status["conditions"]
+    ]

@@ -1,13 +1,27 @@
 """Conditions, with the time of their last transition carried from one status to the next."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any, Final
 
 from vrampack.planning.snapshot import Json
 
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+def former_conditions(status: Mapping[str, Any]) -> Mapping[str, Json]:
+    """The conditions of a status, by type. Anybody may have written them: one that can't be read is none."""
+    found = status.get("conditions")
+    return {
+        each["type"]: each
+        for each in (found if isinstance(found, list) else ())
+        if isinstance(each, dict) and isinstance(each.get("type"), str) and _is_time(each.get("lastTransitionTime"))
+    }
+
 
 def carried(
-    before: Iterable[Json],
+    before: Mapping[str, Json],
     *,
     type_: str,
     holds: bool | None,
@@ -16,9 +30,9 @@ def carried(
     generation: int,
     now: float,
 ) -> Json:
-    """A condition; ``holds`` None is Unknown. ``now``: seconds since 1970."""
+    """A condition; ``holds`` None is Unknown. ``before``: the former ones. ``now``: seconds since 1970."""
     status = "Unknown" if holds is None else str(holds)
-    former = next((each for each in before if each.get("type") == type_), None)
+    former = before.get(type_)
     since = former["lastTransitionTime"] if former is not None and former.get("status") == status else _time(now)
     return {
         "type": type_,
@@ -32,3 +46,10 @@ def carried(
 
 def _time(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(_TIME.fullmatch(value) and datetime.fromisoformat(value))
+    except ValueError:
+        return False

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from vrampack.api.common import Quantity
-from vrampack.planning.conditions import carried
+from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.placing import Waits
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
@@ -20,7 +20,7 @@ def gpu_node_status(view: GPUNodeView, stock: Inventory, *, now: float) -> tuple
     over = [gpu for gpu in mine if gpu.usable and gpu.free < 0]
     words = "; ".join(f"GPU {gpu.index} by {human_bytes(-gpu.free)}" for gpu in over)
     condition = carried(
-        view.raw_status.get("conditions") or (),
+        former_conditions(view.raw_status),
         type_="Overcommitted",
         holds=bool(over),
         reason="ClaimsExceedMemory" if over else "ClaimsFit",
@@ -80,7 +80,7 @@ def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[W
     needs = [each.need.bytes for group in waits.values() for each in group if each.need is not None]
     least = min(needs, default=0)
     stranded = sum(gpu.free for gpu in gpus if 0 < gpu.free < least and gpu.closed is None)
-    before = pool.status.get("conditions") or ()
+    before = former_conditions(pool.status)
     conditions = [
         carried(
             before,

@@ -1,7 +1,7 @@
 """What a ModelDeployment says about itself: figures, conditions and events."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -21,7 +21,7 @@ from vrampack.api.modeldeploymentstatus import (
 )
 from vrampack.planning.actions import Tell
 from vrampack.planning.cases import Case
-from vrampack.planning.conditions import carried
+from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
 from vrampack.planning.placing import Waits
@@ -62,7 +62,7 @@ def model_status(
 
 def events_of(model: ModelView, status: Json) -> list[Tell]:
     """One event for each condition whose reason is a new one, where people look for it."""
-    before = {each["type"]: each for each in model.status.get("conditions") or ()}
+    before = former_conditions(model.status)
     told = []
     for condition in status["conditions"]:
         former = before.get(condition["type"], {})
@@ -114,7 +114,7 @@ def _conditions(
     else:
         found.append(("Scheduled", True, "AllPlaced", f"{case.replicas} of {case.replicas} replicas hold their GPUs"))
     found.append(_within_budget(case, stock))
-    before = case.model.status.get("conditions") or ()
+    before = former_conditions(case.model.status)
     return [
         carried(
             before,
@@ -296,11 +296,7 @@ def _facts(case: Case) -> ModelFacts | None:
 
 
 def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
-    former = {
-        (placement.get("pod"), gpu.get("uuid")): gpu.get("observed")
-        for placement in case.model.status.get("placements") or ()
-        for gpu in placement.get("gpus") or ()
-    }
+    former = _shown(case.model.status)
     found = []
     for pod in sorted(case.placed, key=lambda each: each.name)[:MAX_PLACEMENTS]:
         assert pod.claim is not None
@@ -308,11 +304,9 @@ def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
         for uuid in pod.claim.gpus:
             gpu = stock.gpus.get(uuid)
             observed = _observed(stock, uuid, pod)
-            before = former.get((pod.name, uuid))
-            if observed is not None and before is not None:
-                known = Quantity(before)
-                if abs(known.bytes - observed) < _OBSERVED_STEP * pod.claim.bytes:
-                    observed = known.bytes
+            known = former.get((pod.name, uuid))
+            if observed is not None and known is not None and abs(known - observed) < _OBSERVED_STEP * pod.claim.bytes:
+                observed = known
             gpus.append(
                 PlacedGPU(
                     uuid=uuid,
@@ -325,6 +319,19 @@ def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
         node = pod.node or (first.node if first is not None else "unknown")
         found.append(PlacementStatus(pod=pod.name, node=node, gpus=tuple(gpus)))
     return tuple(found)
+
+
+def _shown(status: Json) -> Mapping[tuple[str, str], int]:
+    """Bytes that the former status shows as observed, by pod and GPU. Where it can't be read it shows nothing."""
+    try:
+        return {
+            (placement["pod"], gpu["uuid"]): Quantity.parse(gpu["observed"]).bytes
+            for placement in status.get("placements") or ()
+            for gpu in placement.get("gpus") or ()
+            if gpu.get("observed") is not None
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _waiting(case: Case, stock: Inventory, waits: Sequence[Waits]) -> list[WaitingStatus]:
