@@ -7,6 +7,7 @@ import pytest
 from tests.unit.planning_world import (
     H100,
     PARALLEL,
+    Json,
     annotated,
     children,
     condition,
@@ -21,11 +22,17 @@ from tests.unit.planning_world import (
     pool,
     spec_hash,
     status_of,
+    told,
     waiting,
     where,
     world,
 )
+from vrampack.planning.need import Need
 from vrampack.planning.snapshot import ModelView
+from vrampack.units import GIB
+
+ALONE = Need(gpus=1, bytes=20 * GIB, kv=0, context=0, comm=0, exclusive=True, avoid=()).to_json()
+"""The need of a replica that was promised its GPU for itself."""
 
 
 def test_too_little_free_memory_names_need_closest_gpu_and_shortfall() -> None:
@@ -161,6 +168,30 @@ def test_pods_that_kubernetes_refuses_to_create_are_explained_in_its_words() -> 
     assert condition(status_of(found), "Ready")["reason"] == "PodsRefused"
 
 
+@pytest.mark.parametrize(
+    ("selector", "free"),
+    [({"pool": "lab"}, {"llama-0": ("GPU-1",)}), ({}, {})],
+    ids=["its node is known", "it may have any node"],
+)
+def test_nobody_is_placed_in_a_pool_that_can_not_be_read(
+    selector: dict[str, str], free: dict[str, tuple[str, ...]]
+) -> None:
+    broken = replace(pool("lab", nodeSelector=selector), problem="spec.startup: 'Lazy' is none of them")
+    inside, new = model("inside", placement={"pool": "lab"}), model("new", placement={"pool": "lab"})
+    made = (*children(model()), *children(inside, pools=[pool("lab")]))
+    pods = [pod(), pod("inside-0", of="inside")]
+    fleet = [gpu_node("n1", gpu("GPU-1")), gpu_node("n2", gpu("GPU-2"))]
+    nodes = [node("n1"), node("n2", labels={"pool": "lab"})]
+    snapshot = world(model(), inside, new, pods=pods, gpu_nodes=fleet, nodes=nodes, pools=[broken], made=made)
+    found = decide(snapshot)
+    assert where(found) == free
+    for name in ("inside", "new"):
+        assert waiting(found, name)["reason"] == "InvalidPool"
+        assert "spec.startup: 'Lazy'" in condition(status_of(found, name), "Stalled")["message"]
+    ready = condition(status_of(decide(told(snapshot, found)), "lab", kind="GPUPool"), "Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "InvalidSpec", broken.problem)
+
+
 def test_gated_pods_of_a_pool_that_was_deleted_are_explained() -> None:
     named = pool("big")
     wanted = model(placement={"pool": "big"})
@@ -189,6 +220,31 @@ def test_room_that_is_free_is_given_to_one_successor_only() -> None:
     found = decide(world(model(per_gpu="30Gi", replicas=2), pods=pods, made=made, pools=[PARALLEL]))
     assert where(found) == {"llama-2": ("GPU-1",)}  # 40 GiB are free
     assert waiting(found)["reason"] == "RoomBeingFreed"
+
+
+@pytest.mark.parametrize(
+    ("leaves", "follows", "room", "fields"),
+    [
+        pytest.param({"cpu": 3000}, {"cpu": 3000}, {"cpu": 5000}, {}, id="CPU"),
+        pytest.param({"memory": 3 * GIB}, {"memory": 3 * GIB}, {"memory": 5 * GIB}, {}, id="RAM"),
+        pytest.param({}, {}, {"pods": 1}, {}, id="its slot"),
+        pytest.param({}, {}, {}, {"placement": {"spread": "Require"}}, id="a node for each"),
+        pytest.param({"need": ALONE}, {}, {}, {}, id="the GPU, which was to be its own"),
+    ],
+)
+def test_a_successor_waits_for_all_that_a_leaving_replica_holds(
+    leaves: Json, follows: Json, room: Json, fields: Json
+) -> None:
+    """Its bytes are free. But the scheduler counts a pod until it is gone, and would refuse the next one."""
+    wanted = model(**fields)
+    made = children(wanted, rolling=True)
+    first = replace(placed("llama-0", deleting=True), **leaves)
+    pods = [first, pod("llama-1", **follows)]
+    given = world(wanted, pods=pods, made=made, nodes=[node(**room)])
+    found = decide(given)
+    assert where(found) == {}
+    assert waiting(found)["reason"] == "RoomBeingFreed"
+    assert where(decide(replace(given, pods=(pods[1],)))) == {"llama-1": ("GPU-1",)}
 
 
 def test_who_succeeds_does_not_depend_on_the_order_of_the_pods() -> None:

@@ -107,13 +107,15 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
     by_pool: dict[str, list[Case]] = defaultdict(list)
     waits: dict[str, list[Waits]] = defaultdict(list)
     for case in given:
-        if case.pool in pools:
+        pool = pools.get(case.pool)
+        if pool is not None and not pool.problem:
             by_pool[case.pool].append(case)
             continue
-        message = f"waits for the GPUPool {case.pool!r}, which is not there"
-        waits[case.model.key] += [
-            Waits(pod=pod, need=None, reason="PoolNotFound", message=message) for pod in case.gated
-        ]
+        if pool is None:
+            reason, message = "PoolNotFound", f"waits for the GPUPool {case.pool!r}, which is not there"
+        else:
+            reason, message = "InvalidPool", f"waits for the GPUPool {pool.name!r} to be mended: {pool.problem}"
+        waits[case.model.key] += [Waits(pod=pod, need=None, reason=reason, message=message) for pod in case.gated]
     placements: list[PlacePod] = []
     left = dict(stock.hosts)
     for name, members in sorted(by_pool.items()):
@@ -121,6 +123,7 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
         pods: dict[str, tuple[PodView, Need, Case]] = {}
         items: list[Item] = []
         returning: list[Placement] = []
+        successors: set[str] = set()
         for case in members:
             own: list[Item] = []
             for pod in sorted(case.gated, key=lambda each: each.name):
@@ -130,27 +133,18 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
                     each = item(pod, need, case, refused=refused, rank=0 if case.rolling else 1)
                     pods[each.key] = (pod, need, case)
                     own.append(each)
-            leaving = [pod for pod in case.pods if pod.deleting and pod.claim is not None]
-            if own and leaving and case.rolling:
-                # The room that this model's leaving replicas give back is for their successors.
-                nominated = pack(
-                    hosts=released(stock, hosts, leaving), items=own[: len(leaving)], objective=objective_of(pool)
-                ).placed
-                returning += nominated
-                chosen = {placement.item.key for placement in nominated}
-                own = [each for each in own if each.key not in chosen]
-                hosts = occupied(hosts, nominated)
-            items += own
+            nominated = _successors(case, own, hosts, stock, objective_of(pool))
+            returning += nominated
+            successors |= {placement.item.key for placement in nominated}
+            items += [each for each in own if each.key not in successors]
+            hosts = occupied(hosts, nominated)
         packing = pack(hosts=hosts, items=items, objective=objective_of(pool))
         left[name] = occupied(hosts, packing.placed)
         busy = _starting(stock) if pool.spec.startup is Startup.SERIALIZED else None
-        free = {device.id: device.free for host in stock.hosts[name] for device in host.devices}
+        now = {host.name: host for host in stock.hosts[name]}
         for placement in (*returning, *packing.placed):
             pod, need, case = pods[placement.item.key]
-            if placement in returning and (
-                (placement.item.exclusive and any(stock.tenants.get(each) for each in placement.devices))
-                or any(free[each] < need.bytes for each in placement.devices)
-            ):
+            if placement.item.key in successors and not _fits(now[placement.host], placement):
                 message = f"waits for the room on {placement.host} that a leaving replica gives back"
                 waits[case.model.key].append(Waits(pod=pod, need=need, reason="RoomBeingFreed", message=message))
             elif busy is not None and (shared := busy & set(placement.devices)):
@@ -160,8 +154,7 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
                 )
                 waits[case.model.key].append(Waits(pod=pod, need=need, reason="GPUBusyStarting", message=message))
             else:
-                for device in placement.devices:
-                    free[device] -= need.bytes
+                now[placement.host] = _with(now[placement.host], [placement])
                 placements.append(_action(pod, need, placement, stock, pool, gpu_nodes[placement.host]))
                 if busy is not None:
                     busy |= set(placement.devices)
@@ -212,6 +205,23 @@ def _with(host: Host, placements: Iterable[Placement]) -> Host:
                 exclusive=device.exclusive or taken.exclusive,
             )
     return replace(host, devices=tuple(devices.values()), cpu=cpu, memory=memory, slots=slots, tenants=tenants)
+
+
+def _successors(
+    case: Case, own: Sequence[Item], hosts: tuple[Host, ...], stock: Inventory, objective: Objective
+) -> tuple[Placement, ...]:
+    """Where those go that follow the leaving replicas of a rollout: the room that these give back is theirs."""
+    leaving = [pod for pod in case.pods if pod.deleting and pod.claim is not None]
+    if not (own and leaving and case.rolling):
+        return ()
+    return pack(hosts=released(stock, hosts, leaving), items=own[: len(leaving)], objective=objective).placed
+
+
+def _fits(host: Host, placement: Placement) -> bool:
+    """Whether a replica can go where it is to go even now, while those that leave hold all that they have: bytes, CPU,
+    RAM and the pod's slot, and their promise of whom they have beside them."""
+    there = replace(host, devices=tuple(each for each in host.devices if each.id in placement.devices))
+    return bool(pack(hosts=[there], items=[placement.item]).placed)
 
 
 def _need(pod: PodView, case: Case, waits: dict[str, list[Waits]]) -> Need | None:
