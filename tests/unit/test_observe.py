@@ -287,6 +287,24 @@ async def test_the_default_pool_is_the_object_where_there_is_one() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("spec", "selector", "problem"),
+    [
+        ({"nodeSelector": {"team": "a"}, "startup": "Lazy"}, {"team": "a"}, "spec.startup"),
+        ({"nodeSelector": ["team"]}, {}, "spec.nodeSelector"),
+        ({"nodeSelector": {"team": 1}, "startup": "Lazy"}, {}, "spec.nodeSelector.team"),
+    ],
+    ids=["its nodes are known", "its nodes are not known", "neither"],
+)
+async def test_a_pool_that_can_not_be_read_keeps_its_nodes(
+    spec: dict[str, Any], selector: dict[str, str], problem: str
+) -> None:
+    pool = (await observe({POOLS: [{"metadata": meta("lab", generation=4), "spec": spec}]})).pools[1]
+
+    assert (pool.name, pool.generation, pool.spec) == ("lab", 4, GPUPoolSpec(node_selector=selector))
+    assert pool.problem.startswith(problem)
+
+
 async def test_a_child_is_what_was_read_without_its_managers() -> None:
     service = {"metadata": meta("llama", managedFields=[{"manager": "x"}]), "spec": {"clusterIP": "10.0.0.1"}}
 

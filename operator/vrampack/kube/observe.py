@@ -178,10 +178,20 @@ class Observer:
         return ProfileView(name=found.metadata.name, generation=found.metadata.generation, spec=spec, problem=problem)
 
     def _pool(self, found: wire.CustomObject) -> PoolView:
+        meta = found.metadata
         spec, problem = self._spec(GPUPoolSpec, found)
         if spec is None:
-            raise ValueError(problem)
-        return PoolView(name=found.metadata.name, generation=found.metadata.generation, spec=spec, status=found.status)
+            # Left out, its nodes would fall to another pool. Where not even the selector can be read it may mean any
+            # node, which is what an empty one says.
+            rest = {"nodeSelector": found.spec.get("nodeSelector", {})}
+            spec, _ = self._parse(GPUPoolSpec, rest, field="spec", version=(meta.uid, "nodes", meta.generation))
+        return PoolView(
+            name=meta.name,
+            generation=meta.generation,
+            spec=spec or GPUPoolSpec(),
+            problem=problem,
+            status=found.status,
+        )
 
     def _gpu_node(self, found: wire.CustomObject) -> GPUNodeView:
         meta = found.metadata

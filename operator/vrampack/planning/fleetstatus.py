@@ -85,9 +85,9 @@ def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[W
         carried(
             before,
             type_="Ready",
-            holds=True,
-            reason="PoolInUse" if nodes else "NoNodes",
-            message=f"{len(gpus)} GPUs on {len(nodes)} nodes",
+            holds=not pool.problem,
+            reason="InvalidSpec" if pool.problem else "PoolInUse" if nodes else "NoNodes",
+            message=pool.problem or f"{len(gpus)} GPUs on {len(nodes)} nodes",
             generation=pool.generation,
             now=now,
         )

@@ -110,12 +110,8 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
         pool = pools.get(case.pool)
         if pool is not None and not pool.problem:
             by_pool[case.pool].append(case)
-            continue
-        if pool is None:
-            reason, message = "PoolNotFound", f"waits for the GPUPool {case.pool!r}, which is not there"
         else:
-            reason, message = "InvalidPool", f"waits for the GPUPool {pool.name!r} to be mended: {pool.problem}"
-        waits[case.model.key] += [Waits(pod=pod, need=None, reason=reason, message=message) for pod in case.gated]
+            waits[case.model.key] += _without_pool(case, pool)
     placements: list[PlacePod] = []
     left = dict(stock.hosts)
     for name, members in sorted(by_pool.items()):
@@ -163,6 +159,13 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
             reason = main_reason(unplaced.rejected)
             waits[case.model.key].append(Waits(pod=pod, need=need, reason=reason, message="", unplaced=unplaced))
     return Placed(placements=tuple(placements), waits={key: tuple(each) for key, each in waits.items()}, hosts=left)
+
+
+def _without_pool(case: Case, pool: PoolView | None) -> list[Waits]:
+    reason, message = "PoolNotFound", f"waits for the GPUPool {case.pool!r}, which is not there"
+    if pool is not None:
+        reason, message = "InvalidPool", f"waits for the GPUPool {pool.name!r} to be mended: {pool.problem}"
+    return [Waits(pod=pod, need=None, reason=reason, message=message) for pod in case.gated]
 
 
 def occupied(hosts: Iterable[Host], placements: Iterable[Placement]) -> tuple[Host, ...]:

@@ -48,6 +48,12 @@ def size(
             reason="PoolNotFound",
             message=f"spec.placement.pool: there is no GPUPool {spec.placement.pool!r}; create it, or name another one",
         )
+    if pool.problem:
+        return Blocked(
+            stalled=True,
+            reason="InvalidPool",
+            message=f"GPUPool {pool.name} can't be read, and nothing is placed in it: {pool.problem}",
+        )
     try:
         _check_supported(spec)
         mechanism(pool.spec.mechanism.value)

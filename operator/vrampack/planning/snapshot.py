@@ -144,11 +144,16 @@ class GPUNodeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolView:
-    """A GPUPool. The implicit one, ``default``, is there even without an object: its generation is 0."""
+    """A GPUPool. The implicit one, ``default``, is there even without an object: its generation is 0.
+
+    ``problem``: what can't be read. Nothing is placed in such a pool, and of ``spec`` only the selector counts: empty
+    where it can't be read either. So its nodes, or all that no pool before it has, take no replica of another pool.
+    """
 
     name: str
     generation: int
     spec: GPUPoolSpec
+    problem: str = ""
     status: Json = field(default_factory=dict)
 
 
