@@ -27,6 +27,7 @@ from vrampack.localcluster.process import Child, Guard
 
 LEADER = f"/apis/coordination.k8s.io/v1/namespaces/{RELEASE}/leases/{names.LEADER_LEASE}"
 TOKEN_NAMESPACE = "tokens"
+PROGRAM = ("-m", "vrampack")
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 LEASE_SECONDS = 6  # a leader gives up after two thirds of it: an API server on a loaded machine takes its time
@@ -114,8 +115,8 @@ class Machinery:
             flags = (f"--simulate={self.fleet_file}", f"--kubeconfig={self.agent_kubeconfig}", "--poll=0.2")
             self.agent = self._start("agent", "agent", *flags, f"--namespace={RELEASE}")
 
-    def start_operator(self, *flags: str) -> Process:
-        """One more operator; it leads once nobody else does."""
+    def start_operator(self, *flags: str, program: tuple[str, ...] = PROGRAM) -> Process:
+        """One more operator; it leads once nobody else does. ``program``: what Python runs, for another version."""
         (port,) = free_ports(1)
         identity = f"{self.name}-{len(self.operators)}"
         process = self._start(
@@ -133,6 +134,7 @@ class Machinery:
             "--metrics-port=0",
             "--log-format=text",
             *flags,
+            program=program,
         )
         process.probes = f"http://127.0.0.1:{port}"
         self.operators.append(process)
@@ -158,14 +160,14 @@ class Machinery:
                 process.died = False
                 raise RuntimeError(process.child.obituary())
 
-    def _start(self, name: str, *words: str) -> Process:
+    def _start(self, name: str, *words: str, program: tuple[str, ...] = PROGRAM) -> Process:
         def ended(_: Child) -> None:
             process.died = not process.expected
 
         environment = ("env", f"HF_ENDPOINT={self.hub.url}", f"HF_HOME={self.folder}", "HF_HUB_DISABLE_TELEMETRY=1")
         child = Child(
             name=name,
-            command=(*environment, sys.executable, "-m", "vrampack", *words),
+            command=(*environment, sys.executable, *program, *words),
             log=self.folder / f"{name}.log",
             group=self.guard.group,
             on_death=ended,

@@ -5,6 +5,7 @@ import json
 import aiohttp
 import pytest
 
+from tests.integration import nextversion
 from tests.integration.harness import CHILDREN, World
 from tests.integration.looks import claim_of, condition, gpus_of, lone, uids
 from tests.integration.manifests import Manifest, group, model, profile
@@ -164,39 +165,77 @@ async def test_a_disruption_budget_counts_replicas_without_a_gpu(world: World) -
     await world.eventually(counted_again)
 
 
-async def test_the_estimate_in_force_stays_until_the_user_asks(world: World) -> None:
-    facts = f"facts-{world.namespace}"
-    await world.fleet(group("a"))
-    await world.apply(profile(facts, weights="4Gi"), model("m", claim=None, source=f"profile://{facts}"))
-    (before,) = await world.ready("m")
-    pods = await world.pods("m")
+async def test_an_operator_with_another_estimate_restarts_nothing_until_the_user_asks(world: World) -> None:
+    large = f"large-{world.namespace}"
+    computed = ("hub", "small", "wide", "waits")
+    running = ("hub", "small", "wide", "declared", "custom")
+    await world.fleet(group("a", product="H100-80", gpus=2))
+    await world.apply(
+        profile(large, weights="70Gi"),
+        model("hub", claim=None, source="hf://Qwen/Qwen3-0.6B", replicas=2),
+        model("small", claim=None),
+        model("wide", claim=None, parallelism={"tensor": 2}),
+        model("declared", claim="70Gi"),
+        model("custom", engine={"name": "custom", "image": "engine:1"}),
+    )
+    before = {each["metadata"]["name"]: each for each in await world.ready(*running)}
+    await world.apply(model("waits", claim=None, source=f"profile://{large}"))
+    await world.waiting("waits", "InsufficientGPUMemory")
+    children = {kind: await world.every(kind) for kind in ("Pod", "ReplicaSet", "Deployment")}
 
-    await world.patch("ModelProfile", facts, {"spec": {"weightFiles": {"bytes": "6Gi"}}})
     for operator in world.machinery.operators:
         await operator.stop()
-    await world.machinery.leader()
+    newer = world.machinery.start_operator(program=(nextversion.__file__,))
+    try:
 
-    async def pending() -> Manifest:
-        estimate: Manifest = (await world.get("ModelDeployment", "m"))["status"]["estimate"]
-        assert "pending" in estimate, estimate
-        return estimate
+        async def drifted() -> dict[str, Manifest]:
+            estimates = {name: (await world.get("ModelDeployment", name))["status"]["estimate"] for name in computed}
+            assert all("pending" in estimate for estimate in estimates.values()), estimates
+            return estimates
 
-    estimate = await world.eventually(pending)
-    old = parse_bytes(before["status"]["estimate"]["perGPU"])
-    assert parse_bytes(estimate["perGPU"]) == old
-    assert parse_bytes(estimate["pending"]["perGPU"]) > old + parse_bytes("1900Mi")
-    (same,) = await world.ready("m")
-    assert same["metadata"]["generation"] == before["metadata"]["generation"]
-    assert uids(await world.pods("m")) == uids(pods)
+        for estimate in (await world.eventually(drifted)).values():
+            assert estimate["pending"]["because"] == "EstimateChanged"
+            more = parse_bytes(estimate["pending"]["perGPU"]) - parse_bytes(estimate["perGPU"])
+            assert nextversion.MORE <= more <= 1.1 * nextversion.MORE
+        # A model that is new is sized by the new version, so this one is at work and had reason to touch the others.
+        await world.apply(model("after", claim=None))
+        (after,) = await world.ready("after")
+        small = (await world.get("ModelDeployment", "small"))["status"]["estimate"]
+        assert after["status"]["estimate"]["perGPU"] == small["pending"]["perGPU"]
 
-    await world.patch("ModelDeployment", "m", {"metadata": {"annotations": {names.REFRESH: "now"}}})
+        for now in await world.ready(*running):
+            was = before[now["metadata"]["name"]]
+            assert now["metadata"]["generation"] == was["metadata"]["generation"]
+            assert now["status"]["estimate"]["perGPU"] == was["status"]["estimate"]["perGPU"]
+            assert condition(now, "Reconciling").get("status", "False") == "False"
+            assert ("pending" in now["status"]["estimate"]) == (now["metadata"]["name"] in computed)
+        for kind, old in children.items():
+            kept = [each for each in await world.every(kind) if not each["metadata"]["name"].startswith("after")]
+            assert uids(kept) == uids(old), kind
+        for old in children["Deployment"]:
+            live = await world.get("Deployment", old["metadata"]["name"])
+            assert live["metadata"]["generation"] == old["metadata"]["generation"]
 
-    async def adopted() -> None:
-        pod = lone(await world.pods("m"))
-        assert claim_of(pod) == parse_bytes(estimate["pending"]["perGPU"])
+        # More replicas are of the revision that serves; the new estimate is for whoever asks for it.
+        await world.kubectl("scale", "mdep/hub", "--replicas=3")
+        await world.ready("hub")
+        pods = await world.pods("hub")
+        assert len(pods) == 3
+        assert uids(pods) > uids(
+            [pod for pod in children["Pod"] if pod["metadata"]["labels"][names.MODEL_DEPLOYMENT] == "hub"]
+        )
+        assert {claim_of(pod) for pod in pods} == {parse_bytes(before["hub"]["status"]["estimate"]["perGPU"])}
 
-    await world.eventually(adopted)
-    await world.ready("m")
+        await world.patch("ModelDeployment", "small", {"metadata": {"annotations": {names.REFRESH: "now"}}})
+
+        async def adopted() -> None:
+            assert claim_of(lone(await world.pods("small"))) == parse_bytes(small["pending"]["perGPU"])
+
+        await world.eventually(adopted)
+        (adopter,) = await world.ready("small")
+        assert "pending" not in adopter["status"]["estimate"]
+    finally:
+        await newer.stop()
 
 
 async def test_the_probes_answer(world: World) -> None:
