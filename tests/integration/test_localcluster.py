@@ -102,7 +102,7 @@ def group_members(group: int) -> list[int]:
 
 def running_with(word: str) -> list[str]:
     """The command lines of living processes in which a word occurs."""
-    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     return [line for line in lines if word in line]
 
 

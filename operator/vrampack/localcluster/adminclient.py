@@ -72,7 +72,7 @@ class AdminClient:
                     return answer
                 raise _error(response.status, f"{method} {path}: {answer.get('message', answer)}")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise UnavailableError(f"{method} {path}: {error or 'no answer in time'}") from error
+            raise UnavailableError(f"{method} {path}: {str(error) or 'no answer in time'}") from error
 
 
 def _error(status: int, message: str) -> ClusterError:
