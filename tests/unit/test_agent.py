@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from vrampack.agent.fleet import parse_fleet
-from vrampack.agent.pods import Node, Pod, decode_pods, free_for_vrampack
+from vrampack.agent.pods import Pod, decode_nodes, decode_pods, free_for_vrampack
 from vrampack.agent.report import LeaseTerms, NodeReading, Reporter, conditions_of, status_of
 from vrampack.agent.simulated import read_node, use_of
 from vrampack.api import names
@@ -18,9 +18,9 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 FLEET = parse_fleet("nodes: [{name: n, product: L4, gpus: 2, foreign: [{gpu: 1, memory: 2Gi}]}]\nloading: {seconds: 4}")
 (SIMULATED,) = FLEET.expand()
 FIRST, SECOND = (gpu.uuid for gpu in SIMULATED.gpus)
-NODE = msgspec.json.decode(
-    b'{"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "8", "memory": "32Gi", "pods": "10"}}}', type=Node
-)
+META = {"name": "n", "uid": "uid", "resourceVersion": "41"}
+ALLOCATABLE = {"cpu": "8", "memory": "32Gi", "pods": "10"}
+(NODE,) = decode_nodes(msgspec.json.encode({"items": [{"metadata": META, "status": {"allocatable": ALLOCATABLE}}]}))
 
 
 def pod(
@@ -34,7 +34,8 @@ def pod(
 ) -> Pod:
     """A pod of vrampack with 10 GiB on the first GPU."""
     body = {
-        "metadata": {
+        "metadata": META
+        | {
             "uid": uid,
             "labels": {names.MODEL_DEPLOYMENT: "llama"},
             "annotations": {names.GPUS: FIRST, names.CLAIM: "10Gi"},
@@ -133,16 +134,14 @@ class TestFree:
     def test_pods_of_others_count_as_the_scheduler_counts_them(
         self, spec: dict[str, Any], cpu: int, memory: int
     ) -> None:
-        other = msgspec.structs.replace(pod(**spec), metadata=msgspec.structs.replace(pod().metadata, labels={}))
+        other = altered(pod(**spec), labels={})
         assert free_for_vrampack(NODE, [other]) == (8000 - cpu, (32 - memory) * GIB, 9)
 
     def test_pods_of_vrampack_do_not_count(self) -> None:
         assert free_for_vrampack(NODE, [pod(containers=[asks("1", "2Gi")])]) == (8000, 32 * GIB, 10)
 
     def test_an_overcommitted_node_has_nothing_rather_than_less(self) -> None:
-        other = msgspec.structs.replace(
-            pod(containers=[asks("9", "33Gi")]), metadata=Node(metadata=NODE.metadata).metadata
-        )
+        other = altered(pod(containers=[asks("9", "33Gi")]), labels={})
         assert free_for_vrampack(NODE, [other] * 11) == (0, 0, 0)
 
 

@@ -1,66 +1,31 @@
 """Pods and Nodes as an agent sees them: what they claim, whether they run, what they ask of the node."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from vrampack.api import names
+from vrampack.kube import wire
+from vrampack.kube.wire import Node
 from vrampack.units import parse_bytes, parse_millicores
 
 
-class _Object(msgspec.Struct, frozen=True, rename="camel"):
-    """Fields that are absent from the JSON have their defaults; fields that are not named here are skipped."""
-
-
-class Metadata(_Object, frozen=True):
-    name: str = ""
-    uid: str = ""
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-
-
-class Resources(_Object, frozen=True):
-    requests: dict[str, str] = {}
-
-
-class Container(_Object, frozen=True):
-    resources: Resources = Resources()
-    restart_policy: str = ""
-
-
-class PodSpec(_Object, frozen=True):
-    node_name: str = ""
-    containers: list[Container] = []
-    init_containers: list[Container] = []
-    overhead: dict[str, str] = {}
-    resources: Resources = Resources()
-
-
-class Condition(_Object, frozen=True):
-    type: str
-    status: str
-
-
-class ContainerState(_Object, frozen=True):
+class ContainerState(wire.ContainerState, frozen=True):
     running: dict[str, Any] | None = None
 
 
-class ContainerStatus(_Object, frozen=True):
+class ContainerStatus(wire.ContainerStatus, frozen=True):
     state: ContainerState = ContainerState()
 
 
-class PodStatus(_Object, frozen=True):
-    phase: str = ""
+class PodStatus(wire.PodStatus, frozen=True):
     start_time: datetime | None = None
-    conditions: list[Condition] = []
-    container_statuses: list[ContainerStatus] = []
+    container_statuses: tuple[ContainerStatus, ...] = ()
 
 
-class Pod(_Object, frozen=True):
-    metadata: Metadata
-    spec: PodSpec
+class Pod(wire.Pod, frozen=True):
     status: PodStatus = PodStatus()
 
     @property
@@ -81,31 +46,25 @@ class Pod(_Object, frozen=True):
     @property
     def gpus(self) -> list[str]:
         """The UUIDs that it was given."""
-        return [uuid for uuid in self.metadata.annotations.get(names.GPUS, "").split(",") if uuid]
+        return [uuid for uuid in self._annotation(names.GPUS).split(",") if uuid]
 
     @property
     def claim(self) -> int:
         """Bytes that it was given on each of its GPUs; 0 where there is no claim that can be read."""
         try:
-            return parse_bytes(self.metadata.annotations.get(names.CLAIM, "0"))
+            return parse_bytes(self._annotation(names.CLAIM))
         except ValueError:
             return 0
 
-
-class NodeStatus(_Object, frozen=True):
-    allocatable: dict[str, str] = {}
-
-
-class Node(_Object, frozen=True):
-    metadata: Metadata
-    status: NodeStatus = NodeStatus()
+    def _annotation(self, name: str) -> str:
+        return (self.metadata.annotations or {}).get(name, "")
 
 
-class _Pods(_Object, frozen=True):
+class _Pods(msgspec.Struct, frozen=True):
     items: list[Pod]
 
 
-class _Nodes(_Object, frozen=True):
+class _Nodes(msgspec.Struct, frozen=True):
     items: list[Node]
 
 
@@ -135,27 +94,7 @@ def free_for_vrampack(node: Node, pods: Iterable[Pod]) -> tuple[int, int, int]:
     foreign = [pod.spec for pod in pods if not pod.managed]
     allocatable = node.status.allocatable
     return (
-        max(
-            0,
-            parse_millicores(allocatable.get("cpu", "0")) - sum(_request(s, "cpu", parse_millicores) for s in foreign),
-        ),
-        max(0, parse_bytes(allocatable.get("memory", "0")) - sum(_request(s, "memory", parse_bytes) for s in foreign)),
+        max(0, parse_millicores(allocatable.get("cpu", "0")) - sum(spec.cpu for spec in foreign)),
+        max(0, parse_bytes(allocatable.get("memory", "0")) - sum(spec.memory for spec in foreign)),
         max(0, int(allocatable.get("pods", "0")) - len(foreign)),
     )
-
-
-def _request(spec: PodSpec, resource: str, parse: Callable[[str], int]) -> int:
-    """What the scheduler counts for a pod: init containers run one by one before the others, sidecars beside them."""
-
-    def of(requests: Mapping[str, str]) -> int:
-        return parse(requests.get(resource, "0"))
-
-    sidecars = peak = 0
-    for container in spec.init_containers:
-        asked = of(container.resources.requests)
-        peak = max(peak, sidecars + asked)
-        if container.restart_policy == "Always":
-            sidecars += asked
-    steady = sidecars + sum(of(container.resources.requests) for container in spec.containers)
-    declared = of(spec.resources.requests)  # of the pod as a whole, where it says so
-    return (declared or max(peak, steady)) + of(spec.overhead)

@@ -16,9 +16,10 @@ from typing import Final, Protocol
 
 from vrampack.agent.complaint import Complaint
 from vrampack.agent.fleet import Fleet, FleetFile, SimulatedNode
-from vrampack.agent.pods import PODS_ON_NODES, Node, Pod, decode_nodes, decode_pods, free_for_vrampack
+from vrampack.agent.pods import PODS_ON_NODES, Pod, decode_nodes, decode_pods, free_for_vrampack
 from vrampack.agent.report import Applier, GPUReading, LeaseTerms, NodeReading, Reporter
 from vrampack.errors import ClusterError
+from vrampack.kube.wire import Node
 
 _log = logging.getLogger(__name__)
 _STEPS: Final = 4
