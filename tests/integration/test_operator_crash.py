@@ -1,12 +1,15 @@
 """Operators that die, stop and come back, and an API server that is away: the end is the same."""
 
 import asyncio
+import json
 
+import aiohttp
 import pytest
 
+from tests.integration.claims import placement
 from tests.integration.harness import World
-from tests.integration.looks import gpus_of, uids
-from tests.integration.machinery import LEADER
+from tests.integration.looks import gpus_of, lone, uids
+from tests.integration.machinery import LEADER, PATIENCE_SECONDS, Process
 from tests.integration.manifests import Manifest, group, model
 from vrampack.api import names
 
@@ -16,11 +19,21 @@ MODELS = [f"m-{number}" for number in range(100)]
 
 
 async def hundred(world: World, *, startup: str) -> None:
-    """A fleet for a hundred models, and the models, all at once. ``startup``: Parallel places them in one go."""
-    pool, labels = f"pool-{world.namespace}", {"world": world.namespace}
-    spec = {"nodeSelector": labels, "startup": startup}
+    """A fleet for a hundred models, and the models, all at once."""
+    await nodes(world)
+    await models(world, startup=startup)
+
+
+async def nodes(world: World) -> None:
+    labels = {"world": world.namespace}
+    sizes = {"a": 8, "b": 7}  # seven models of 10 GiB on each GPU: no GPU stays empty
+    await world.fleet(*(group(name, product="H100-80", gpus=gpus, labels=labels) for name, gpus in sizes.items()))
+
+
+async def models(world: World, *, startup: str) -> None:
+    """``startup``: Parallel places them in one go."""
+    pool, spec = f"pool-{world.namespace}", {"nodeSelector": {"world": world.namespace}, "startup": startup}
     await world.apply({"apiVersion": names.API_VERSION, "kind": "GPUPool", "metadata": {"name": pool}, "spec": spec})
-    await world.fleet(*(group(name, product="H100-80", gpus=8, labels=labels) for name in ("a", "b")))
     await world.apply(*(model(name, placement={"pool": pool}) for name in MODELS))
 
 
@@ -64,26 +77,66 @@ async def test_an_operator_that_is_killed_again_and_again_ends_where_it_would_ha
 async def test_nothing_of_a_leader_that_was_stopped_lands_after_the_take_over(world: World) -> None:
     old = await world.machinery.leader()
     new = world.machinery.start_operator()
-    await hundred(world, startup="Parallel")
-    await until_claimed(world, 5)
-    old.pause()
+    await models(world, startup="Parallel")
+
+    async def all_wait() -> None:
+        assert sum("schedulingGates" in pod["spec"] for pod in await world.every("Pod")) == len(MODELS)
+
+    await world.eventually(all_wait)
+    stopped = asyncio.create_task(stop_in_the_middle(world, old))
+    await nodes(world)
+    await stopped
     before = (await world.kube.get(LEADER))["spec"]
     assert before["holderIdentity"] == old.identity
+    epoch = int(before["leaseTransitions"])
+    # Its patches were under way: what had left it has landed, the rest has not, and nobody else may claim now.
+    placed = await claimed(world)
+    assert 0 < len(placed) < len(MODELS)
+    assert epochs(placed) == {epoch}
 
-    async def taken_over() -> int:
+    async def taken_over() -> None:
         lease = (await world.kube.get(LEADER))["spec"]
-        assert lease["holderIdentity"] == new.identity
-        return int(lease["leaseTransitions"])
+        assert (lease["holderIdentity"], lease["leaseTransitions"]) == (new.identity, epoch + 1)
 
-    epoch = await world.eventually(taken_over)
-    await world.apply(model("another", placement={"pool": f"pool-{world.namespace}"}))
-    await world.ready("another", within=120)
+    await world.eventually(taken_over)
+    early = uids(await claimed(world))
+    await world.apply(model("waits", claim="75Gi", placement={"pool": f"pool-{world.namespace}"}))
+    await world.ready(*MODELS[:1], within=120)
     old.resume()
+    await world.eventually(lambda: answers(old))
     await world.ready(*MODELS, within=150)
-    # The auditor has seen the order of all claims: none of an older epoch came after one of a newer.
-    epochs = {int(pod["metadata"]["annotations"][names.EPOCH]) for pod in await claimed(world)}
-    assert epochs.isdisjoint(range(before["leaseTransitions"] + 1, epoch))
-    assert max(epochs) >= epoch
+    after = await claimed(world)
+    assert len(after) == len(MODELS)
+    assert epochs([pod for pod in after if pod["metadata"]["uid"] in early]) == {epoch}
+    assert epochs([pod for pod in after if pod["metadata"]["uid"] not in early]) == {epoch + 1}
+    assert (await world.kube.get(LEADER))["spec"]["holderIdentity"] == new.identity
+
+    # A patch that the old leader had on its way, seen by the API server only now: the same one of the new is taken.
+    await world.waiting("waits", "InsufficientGPUMemory")
+    pod = lone(await world.pods("waits"))["metadata"]
+    operator = world.kubectl.signed_in(world.machinery.operator_kubeconfig)
+    late = ("patch", "pod", pod["name"], "--type=json", "--dry-run=server", "-p")
+    version = {"uid": pod["uid"], "resourceVersion": pod["resourceVersion"]}
+    said = await operator.refused(*late, json.dumps(placement(epoch, **version)))
+    assert f"of epoch '{epoch}', and epoch {epoch + 1} is in force" in said
+    await operator(*late, json.dumps(placement(epoch + 1, **version)))
+
+
+async def stop_in_the_middle(world: World, leader: Process) -> None:
+    """SIGSTOP as soon as a first claim is there; asks without a pause, for all of them are written in a second."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while f'"{names.EPOCH}"'.encode() not in await world.kube.list_raw(world.path("Pod")):
+            pass
+    leader.pause()
+
+
+async def answers(operator: Process) -> None:
+    async with aiohttp.ClientSession(operator.probes) as session, session.get("/healthz") as response:
+        assert response.status == 200, await response.text()
+
+
+def epochs(pods: list[Manifest]) -> set[int]:
+    return {int(pod["metadata"]["annotations"][names.EPOCH]) for pod in pods}
 
 
 async def test_an_operator_that_ends_hands_over_at_once(world: World) -> None:
