@@ -138,7 +138,6 @@ def test_a_volume_of_another_kind_is_no_longer_of_the_first() -> None:
         ({"spec": []}, "t.spec"),
         ({"metadata": {"labels": {"a": {"b": "c"}}}}, "t.metadata.labels.a"),
         ({"spec": {"containers": {"name": "engine"}}}, "t.spec.containers"),
-        ({"spec": {"initContainers": {"name": "new"}}}, "t.spec.initContainers"),
         ({"spec": {"containers": [{"image": "x"}]}}, "t.spec.containers[0].name"),
         ({"spec": {"containers": ["engine"]}}, "t.spec.containers[0]"),
         ({"spec": {"volumes": [{"name": "cache", "$patch": "merge"}]}}, "t.spec.volumes[0].$patch"),

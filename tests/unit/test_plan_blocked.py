@@ -22,8 +22,11 @@ from tests.unit.planning_world import (
     world,
 )
 from vrampack.api.source import profile_name
+from vrampack.planning import rollout
+from vrampack.planning.cases import Case
 from vrampack.planning.plan import plan
 from vrampack.planning.resolution import Resolution, ResolveRequest
+from vrampack.planning.rollout import Rolled
 from vrampack.planning.snapshot import ModelView, ProfileView
 from vrampack.planning.verdict import Settings
 
@@ -34,6 +37,10 @@ UNKNOWN = profile(architecture=profile().spec.architecture.model_dump() | {"mode
 GATED = {"source": HUB, "tokenSecretRef": {"name": "hub"}}
 
 
+def deep(levels: int) -> dict[str, Any]:
+    return {"a": deep(levels - 1)} if levels else {}
+
+
 @pytest.mark.parametrize(
     ("wanted", "reason", "words"),
     [
@@ -42,7 +49,8 @@ GATED = {"source": HUB, "tokenSecretRef": {"name": "hub"}}
         (model(memory={}), "InvalidSpec", "spec.memory.perGPU"),
         (model(speculation={"method": "ngram", "tokens": 3}), "InvalidSpec", "spec.speculation"),
         (model(parallelism={"pipeline": 2}), "InvalidSpec", "spec.parallelism.pipeline"),
-        (model(podTemplate={"spec": {"containers": "none"}}), "InvalidSpec", "spec.podTemplate"),
+        (model(podTemplate={"spec": {"containers": "none"}}), "InvalidSpec", "spec.podTemplate.spec.containers"),
+        (model(podTemplate={"spec": {"x": deep(300)}}), "InvalidSpec", "spec.podTemplate.spec.x"),
         (estimated(source="profile://other"), "ProfileNotFound", "'other'"),
         (estimated(source="pvc://claim/path"), "ProfileNotFound", "pvc://claim/path"),
         (estimated(model=GATED), "SecretForbidden", "hubTokens.namespaces"),
@@ -82,6 +90,20 @@ def test_one_bad_object_never_stops_the_others() -> None:
     found = decide(world(*bad, model(), pods=[pod()]))
     assert where(found) == {"llama-0": ("GPU-1",)}
     assert {each.name for each in found.statuses} >= {"a", "b", "c"}
+
+
+def test_a_template_that_nobody_can_read_stops_its_own_model_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad shapes are refused before; this is for one that nobody thought of."""
+
+    def roll(case: Case, **given: Any) -> Rolled:
+        if case.model.name == "a":
+            raise TypeError("string indices must be integers")
+        return rollout.roll(case, **given)
+
+    monkeypatch.setattr("vrampack.planning.plan.roll", roll)
+    found = decide(world(model("a"), model(), pods=[placed("a-0", of="a"), pod()]))
+    assert where(found) == {"llama-0": ("GPU-1",)}
+    assert "can't be read" in condition(status_of(found, "a"), "Reconciling")["message"]
 
 
 def test_the_former_revision_keeps_serving_when_the_new_one_is_stalled() -> None:

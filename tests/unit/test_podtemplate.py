@@ -159,6 +159,18 @@ def engine_with(**fields: Any) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": "engine", **fields}]}}
 
 
+def deep(levels: int) -> dict[str, Any]:
+    return {"a": deep(levels - 1)} if levels else {}
+
+
+TERMS = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+
+
+def terms(found: Any) -> dict[str, Any]:
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": found}}
+    return {"affinity": {"nodeAffinity": required}}
+
+
 REFUSED = {
     "nodeName": ({"spec": {"nodeName": "n1"}}, "spec.nodeName"),
     "schedulerName": ({"spec": {"schedulerName": "mine"}}, "spec.schedulerName"),
@@ -222,9 +234,79 @@ REFUSED = {
         engine_with(resources={"requests": {"cpu": "many"}}),
         "spec.containers[0].resources.requests.cpu",
     ),
-    "tolerations that are no maps": ({"spec": {"tolerations": ["all"]}}, "spec.tolerations[0]"),
-    "tolerations that are no list": ({"spec": {"tolerations": {}}}, "spec.tolerations"),
+    "an amount below nothing": (
+        engine_with(resources={"requests": {"memory": "-1Gi"}}),
+        "spec.containers[0].resources.requests.memory",
+    ),
+    "levels without end": ({"spec": {"x": deep(70)}}, "spec.x" + 63 * ".a"),
 }
+
+
+SIDECAR = {"name": "sidecar", "image": "metrics:1"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "allowed"),
+    [
+        ({"containers": "none"}, "containers", "a list"),
+        ({"initContainers": {"name": "new"}}, "initContainers", "a list"),
+        ({"containers": [{"name": 5}]}, "containers[0].name", "a text"),
+        ({"containers": [{"name": True}]}, "containers[0].name", "a text"),
+        ({"containers": [SIDECAR | {"resources": []}]}, "containers[0].resources", "a map"),
+        ({"containers": [SIDECAR | {"resources": {"requests": 4}}]}, "containers[0].resources.requests", "a map"),
+        (
+            {"containers": [SIDECAR | {"resources": {"requests": {"cpu": [1]}}}]},
+            "containers[0].resources.requests.cpu",
+            "a quantity",
+        ),
+        ({"containers": [{"name": "engine", "env": [{"name": 5}]}]}, "containers[0].env[0].name", "a text"),
+        (
+            {"containers": [{"name": "engine", "env": [{"name": "A", "value": 5}]}]},
+            "containers[0].env[0].value",
+            "in quotes",
+        ),
+        (
+            {"containers": [{"name": "engine", "ports": [{"containerPort": "9"}]}]},
+            "containers[0].ports[0].containerPort",
+            "a whole number",
+        ),
+        ({"volumes": [{"name": "v", "emptyDir": "x"}]}, "volumes[0].emptyDir", "a map"),
+        ({"nodeSelector": "zone"}, "nodeSelector", "a map"),
+        ({"nodeSelector": {"zone": 1}}, "nodeSelector.zone", "in quotes"),
+        ({"tolerations": {}}, "tolerations", "a list"),
+        ({"tolerations": ["all"]}, "tolerations[0]", "a map"),
+        ({"tolerations": [None]}, "tolerations[0]", "leave the element out"),
+        ({"tolerations": [{"key": 1}]}, "tolerations[0].key", "a text"),
+        ({"affinity": []}, "affinity", "a map"),
+        ({"affinity": {"nodeAffinity": "gpu"}}, "affinity.nodeAffinity", "a map"),
+        (terms({"key": "zone"}), TERMS, "a list"),
+        (terms(["zone"]), f"{TERMS}[0]", "a map"),
+        (terms([{"matchExpressions": {}}]), f"{TERMS}[0].matchExpressions", "a list"),
+        (
+            terms([{"matchExpressions": [{"key": "zone", "values": "a"}]}]),
+            f"{TERMS}[0].matchExpressions[0].values",
+            "a list",
+        ),
+    ],
+)
+def test_a_field_of_another_shape_is_refused_where_it_stands(spec: dict[str, Any], field: str, allowed: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        render(overlay={"spec": spec})
+    assert refused.value.field == f"spec.podTemplate.spec.{field}"
+    assert allowed in refused.value.allowed
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        pytest.param({"metadata": {"labels": {"env": "prod", "ports": "many"}}}, id="labels named as lists of a pod"),
+        pytest.param({"spec": {"nodeSelector": {"resources": "large"}}}, id="a selector named as a map of a pod"),
+        pytest.param({"spec": {"newField": [{"any": {"shape": [1]}}]}}, id="what a newer Kubernetes has"),
+        pytest.param({"spec": {"nodeSelector": None, "affinity": {"podAffinity": None}}}, id="null removes"),
+    ],
+)
+def test_shapes_that_are_right(overlay: dict[str, Any]) -> None:
+    assert render(overlay=overlay)
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -136,11 +136,16 @@ def cases(snapshot: Snapshot, settings: Settings) -> tuple[Case, ...]:
 
 
 def hash_of(model: ModelView) -> str:
-    """Of what a user changes in order to get a new template. Scaling does not, and no default of a newer version."""
+    """Of what a user changes in order to get a new template. Scaling does not, and no default of a newer version.
+
+    Empty, which is no hash, for a spec that can't be read: no template was ever made from that.
+    """
     if model.spec is None:
-        chosen: Json = dict(model.raw_spec)
-    else:
+        return ""
+    try:
         chosen = model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    except ValueError:  # an overlay of hundreds of levels; sizing says so
+        return ""
     content = {key: value for key, value in chosen.items() if key not in ("replicas", "rollout")}
     text = json.dumps([content, model.refresh], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

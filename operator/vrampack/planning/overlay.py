@@ -34,9 +34,6 @@ MERGE_KEYS: Final[Mapping[str, str]] = MappingProxyType(
 """Lists of a pod that are merged, each with the field that tells its elements apart: the ``patchMergeKey`` tags of
 k8s.io/api/core/v1 (1.36). Every other list is replaced, tolerations among them."""
 
-LISTS: Final = frozenset(MERGE_KEYS) | {"tolerations"}
-"""What must be a list even where ``base`` has none."""
-
 UNIONS: Final = frozenset({"volumes", "resourceClaims"})
 """Lists whose elements are one of several kinds (``retainKeys``): of an element, only keys that the overlay names stay.
 Else a volume that the overlay makes a claim would stay an emptyDir as well, which no API server takes."""
@@ -65,7 +62,7 @@ def merge(base: Fragment, overlay: Fragment, *, path: str) -> Fragment:
         if value is None:
             merged.pop(key, None)
             continue
-        _same_type([] if key in LISTS else merged.get(key), value, where)
+        _same_type(merged.get(key), value, where)
         if isinstance(value, dict):
             if key in merged or _directive(value, where) != "delete":
                 merged[key] = merge(merged.get(key, {}), value, path=where)

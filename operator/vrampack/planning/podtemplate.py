@@ -13,6 +13,7 @@ from vrampack.engines.base import VISIBLE_DEVICES, EngineContainer, is_reserved,
 from vrampack.errors import InvalidInputError
 from vrampack.planning.need import Need
 from vrampack.planning.overlay import Fragment, merge
+from vrampack.planning.podshape import check_shape
 from vrampack.planning.quantity import canonical_quantity
 from vrampack.planning.reserved import FIELD, check_overlay
 from vrampack.sharing.visible_devices import NO_DEVICES
@@ -49,6 +50,7 @@ def pod_template(
     Raises InvalidInputError with the field of the ModelDeployment for an overlay that can't be laid on top.
     """
     check_overlay(overlay, owns_command=engine.owns_command)
+    check_shape(overlay, path=FIELD)
     base = {"metadata": _metadata(name, engine, need), "spec": _spec(engine, runtime_class, priority_class)}
     template = merge(base, overlay, path=FIELD)
     metadata, spec = template["metadata"], template["spec"]
@@ -164,11 +166,6 @@ def _tolerations(given: list[Fragment], unreachable_seconds: int) -> list[Fragme
         {"key": "node.kubernetes.io/not-ready"} | away,
         {"key": "node.kubernetes.io/unreachable"} | away,
     ]
-    for index, toleration in enumerate(given):
-        if not isinstance(toleration, dict):
-            raise InvalidInputError(
-                field=f"{FIELD}.spec.tolerations[{index}]", value=toleration, allowed="write a map with key and effect"
-            )
     return given + [each for each in ours if not any(_speaks_of(toleration, each) for toleration in given)]
 
 
@@ -189,8 +186,11 @@ def _canonical(value: Any, path: str, *, parent: str = "", amounts: bool = False
     if not amounts:
         return value
     try:
-        return canonical_quantity(value)
+        amount = canonical_quantity(value)
     except ValueError:
         raise InvalidInputError(
             field=path, value=value, allowed="write a quantity: a number with an optional suffix, such as 500m or 2Gi"
         ) from None
+    if amount.startswith("-"):
+        raise InvalidInputError(field=path, value=value, allowed="write an amount that is not negative")
+    return amount
