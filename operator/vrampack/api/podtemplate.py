@@ -16,7 +16,8 @@ _MAX_CONTAINERS: Final = 16
 _MAX_VARIABLES: Final = 128
 _NO_DEVICES: Final = Rule(
     rule=f"self.all(k, !{text_list(DEVICE_ANNOTATIONS)}.exists(p, k.startsWith(p)))",
-    message=f"a container would get GPUs that vrampack did not hand out: leave {'* and '.join(DEVICE_ANNOTATIONS)}* out",
+    message="a container would get GPUs that vrampack did not hand out: leave "
+    f"{'* and '.join(DEVICE_ANNOTATIONS)}* out",
 )
 
 
