@@ -114,22 +114,6 @@ async def test_a_missing_priority_class_is_said_in_kubernetes_words(world: World
     await world.ready("m", within=90)
 
 
-async def test_the_hub_is_down_and_comes_back(world: World) -> None:
-    await world.fleet(group("a"))
-    hub = world.machinery.hub
-    await hub.offline()
-    try:
-        await world.apply(model("m", claim=None, source="hf://Qwen/Qwen3-1.7B"), model("beside"))
-        await world.ready("beside")
-        found = await world.condition("ModelDeployment", "m", "Reconciling", "True", "HubUnreachable")
-        assert hub.url in condition(found, "Reconciling")["message"]
-        assert condition(found, "Stalled").get("status", "False") == "False"
-        assert condition(found, "Ready")["status"] == "False"
-    finally:
-        await hub.online()
-    await world.ready("m", within=90)
-
-
 STALLED = {
     "UnsupportedArchitecture": model("m", claim=None, source="hf://google/gemma-2-9b-it"),
     "HubUnauthorized": model("m", claim=None, source="hf://Qwen/Qwen-none"),  # as the hub answers who has no token
