@@ -255,6 +255,44 @@ def test_free_is_usable_less_reserve_foreign_and_the_larger_of_claim_and_use(tak
             }
 
 
+TWICE = {"GPUReportedTwice": 1}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "needs", "placed_on", "rejected"),
+    [
+        pytest.param({}, {}, ["50Gi"], ["n1"], {}, id="the first node by name has it"),
+        pytest.param({}, {}, ["50Gi", "50Gi"], ["n1"], TWICE | {"InsufficientGPUMemory": 1}, id="and only once"),
+        pytest.param({"ready": False}, {}, ["50Gi"], [], TWICE | {"NodeNotReady": 1}, id="also when it takes nothing"),
+        pytest.param({}, {"ready": False}, ["50Gi"], ["n1"], {}, id="the other one does not matter"),
+    ],
+)
+def test_a_gpu_that_two_nodes_report_is_given_away_once(
+    first: Json, second: Json, needs: list[str], placed_on: list[str], rejected: Json
+) -> None:
+    fleet = [gpu_node("n1", gpu("GPU-1")), gpu_node("n2", gpu("GPU-1"))]
+    nodes = [node("n1", **first), node("n2", **second)]
+    pods = [pod(f"llama-{index}", need=each) for index, each in enumerate(needs)]
+    found = decide(world(model(replicas=len(pods)), pods=pods, gpu_nodes=fleet, nodes=nodes, pools=[PARALLEL]))
+    assert [each.node for each in found.placements] == placed_on
+    if rejected:
+        assert waiting(found)["rejected"] == rejected
+
+
+def test_a_pod_on_a_gpu_that_two_nodes_report_counts_on_the_node_that_has_it() -> None:
+    fleet = [gpu_node("n1", gpu("GPU-1")), gpu_node("n2", gpu("GPU-1"))]
+    pods = [placed("llama-0", cpu=3000, node=""), pod("llama-1", cpu=3000)]
+    nodes = [node("n1", cpu=5000), node("n2", cpu=5000)]
+    found = decide(world(model(replicas=2), pods=pods, gpu_nodes=fleet, nodes=nodes, pools=[PARALLEL]))
+    assert waiting(found)["rejected"] == TWICE | {"InsufficientCPU": 1}
+
+
+def test_the_other_gpus_of_a_node_that_reports_a_strange_one_are_its_own() -> None:
+    fleet = [gpu_node("n1", gpu("GPU-1")), gpu_node("n2", gpu("GPU-1"), gpu("GPU-2", index=1))]
+    pods = [placed("llama-0", on="GPU-1", claim="70Gi"), pod("llama-1", need="50Gi")]
+    assert where(decide(world(model(replicas=2), pods=pods, gpu_nodes=fleet))) == {"llama-1": ("GPU-2",)}
+
+
 def test_a_gpu_that_shrank_below_its_claims_takes_nothing_and_keeps_what_it_has() -> None:
     view = gpu_node("n1", gpu(memory="40Gi"))
     found = decide(world(model(replicas=2), pods=[placed(claim="50Gi"), pod("llama-1", need="1Gi")], gpu_nodes=[view]))

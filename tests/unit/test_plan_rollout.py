@@ -240,6 +240,59 @@ def test_the_lone_replica_of_a_rollout_on_its_way_stays() -> None:
     assert condition(status_of(found), "Ready")["status"] == "False"
 
 
+def way(surge: bool) -> Json:
+    return {"type": "RollingUpdate", "rollingUpdate": SURGE if surge else IN_PLACE}
+
+
+@pytest.mark.parametrize(
+    ("fields", "ready", "rolling", "surge", "turns"),
+    [
+        pytest.param({}, 1, True, False, True, id="the last one serves: a new one comes first"),
+        pytest.param({"rollout": "InPlace"}, 1, True, False, False, id="the user says that it may pause"),
+        pytest.param({"replicas": 2}, 1, True, False, False, id="another one will serve as well"),
+        pytest.param({}, 0, True, False, False, id="nothing serves, so nothing is lost"),
+        pytest.param({}, 1, False, False, False, id="no rollout is under way"),
+        pytest.param({}, 1, True, True, False, id="a new one comes first already"),
+    ],
+)
+def test_a_rollout_in_place_that_is_left_with_one_replica_surges(
+    fields: Json, ready: int, rolling: bool, surge: bool, turns: bool
+) -> None:
+    """Two were replaced in place when the user scaled down to one: in place would take the only one that serves.
+
+    A new one of 30 GiB fits nowhere, so it is not for its room that the way is another one.
+    """
+    wanted = model(per_gpu="30Gi", **fields)
+    made = changed(children(wanted, rolling=rolling), "Deployment", strategy=way(surge))
+    pods = [placed("llama-0", ready=ready > 0), placed("other-0", of="other", claim="58Gi")]
+    found = decide(world(wanted, model("other"), pods=pods, made=made))
+    assert [each["strategy"] for each in patches(found) if "strategy" in each] == ([way(surge=True)] if turns else [])
+
+
+@pytest.mark.parametrize(
+    ("ready", "wanted", "goes"),
+    [
+        pytest.param(2, 2, True, id="two serve and two are wanted: one may go"),
+        pytest.param(3, 2, True, id="three serve"),
+        pytest.param(1, 2, False, id="two are wanted and one serves"),
+        pytest.param(2, 1, False, id="two serve and one is wanted: scaling down takes one already"),
+        pytest.param(1, 1, False, id="the lone one"),
+        pytest.param(0, 2, True, id="none serves"),
+    ],
+)
+def test_a_change_goes_in_place_only_beside_another_one_that_serves(ready: int, wanted: int, goes: bool) -> None:
+    """A new replica fits where an old one was, and nowhere else."""
+    pods = [placed(f"llama-{index}", ready=index < ready) for index in range(max(ready, 1))]
+    rest = 80 - 20 * len(pods) - 20
+    if rest:
+        pods.append(placed("other-0", of="other", claim=f"{rest}Gi"))
+    made = children(model(replicas=wanted))
+    found = decide(world(model(per_gpu="30Gi", replicas=wanted), model("other"), pods=pods, made=made))
+    assert [rolling_update(each) for each in applied(found)] == ([IN_PLACE] if goes else [])
+    if not goes:
+        assert condition(status_of(found), "Ready")["reason"] == "WaitingForRoom"
+
+
 # Replicas, budget, names.
 
 

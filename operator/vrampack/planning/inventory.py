@@ -66,7 +66,8 @@ def inventory(snapshot: Snapshot) -> Inventory:
     companies = _companies(snapshot)
     tenants = holders(snapshot.pods)
     on_node: dict[str, list[PodView]] = defaultdict(list)
-    gpu_node = {gpu.uuid: view.name for view in snapshot.gpu_nodes for gpu in view.status.gpus or ()}
+    # The first by name has a GPU that two nodes report.
+    gpu_node = {gpu.uuid: view.name for view in reversed(snapshot.gpu_nodes) for gpu in view.status.gpus or ()}
     for pod in snapshot.pods:
         if not pod.ended and (place := pod.node or (gpu_node.get(pod.claim.gpus[0], "") if pod.claim else "")):
             on_node[place].append(pod)
@@ -75,7 +76,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
         account = [_gpu(view, gpu, pool, tenants.get(gpu.uuid, ())) for gpu in view.status.gpus or ()]
-        # Two nodes can't have one GPU: the first by name keeps it, or its memory would be given away twice.
+        # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed="GPUReportedTwice") if gpu.uuid in gpus else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
