@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.integration.claims import RELEASE
 from tests.integration.harness import World
 from tests.integration.looks import condition, ended, gpus_of, lone, pod_ready, uids
 from tests.integration.manifests import Manifest, group, model, overlay
@@ -95,6 +96,49 @@ async def test_a_node_is_lost_and_comes_back(world: World) -> None:
         assert parse_bytes((await gpu_status(world)).get("claimed", "0")) == 0
 
     await world.eventually(gone)
+
+
+async def test_a_node_whose_agent_is_silent_keeps_what_it_has_and_takes_no_more(world: World) -> None:
+    await world.fleet(group("a"))
+    await world.apply(model("m"))
+    await world.ready("m")
+    await world.apply(model("large", claim="40Gi"))
+    await world.waiting("large", "InsufficientGPUMemory")
+    before = await world.pods("m")
+    world.edit("a", silent=True)
+
+    async def noticed() -> None:
+        await expire(world, "a")
+        await told("large")
+
+    async def told(name: str) -> Manifest:
+        found = await world.get("ModelDeployment", name)
+        entry = lone(found["status"].get("waiting", ()))
+        assert (entry["reason"], entry["rejected"]) == ("AgentSilent", {"AgentSilent": 1})
+        return found
+
+    await world.eventually(noticed)
+    await world.apply(model("late"))  # for which there is room
+    found = await world.eventually(lambda: told("late"))
+    assert condition(found, "Scheduled")["reason"] == "AgentSilent"
+    assert "GPUs ruled out: 1 AgentSilent" in condition(found, "Scheduled")["message"]
+    assert condition(found, "Stalled").get("status", "False") == "False"
+    assert "schedulingGates" in lone(await world.pods("late"))["spec"]
+    # The node itself is well, and so is what runs there.
+    await world.ready("m")
+    assert uids(await world.pods("m")) == uids(before)
+    assert (await gpu_status(world))["claims"]
+
+    world.edit("a")
+    await world.ready("m", "late")
+    assert uids(await world.pods("m")) == uids(before)
+    await world.waiting("large", "InsufficientGPUMemory")
+
+
+async def expire(world: World, node: str) -> None:
+    """Lets the Lease of a silent agent end now, not after a minute. To be repeated: a last renewal may be under way."""
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{RELEASE}/leases/{names.AGENT_LEASE_PREFIX}{world.node(node)}"
+    await world.kube.merge_patch(lease, {"spec": {"leaseDurationSeconds": 1}}, field_manager="kubectl")
 
 
 async def test_a_deleted_pod_is_placed_again(world: World) -> None:
