@@ -144,22 +144,25 @@ async def test_the_profile_says_the_same_as_the_facts(hub: HubDouble) -> None:
 
 
 @pytest.mark.parametrize(
-    ("repository", "token", "reason", "says"),
+    ("repository", "token", "status", "reason", "says"),
     [
-        (LLAMA, None, "HubUnauthorized", f"accept its terms at http://.*/{LLAMA}, write a token"),
-        (LLAMA, OTHER_TOKEN, "HubForbidden", f"accept its terms at http://.*/{LLAMA}"),
-        (LLAMA, "hf_expired", "HubUnauthorized", "does not accept the token"),
-        (PRIVATE, None, "HubUnauthorized", "no public repository"),
-        (PRIVATE, OTHER_TOKEN, "ModelNotFound", "or it is private"),
-        ("team/absent", None, "HubUnauthorized", "no public repository"),
-        ("team/absent", TOKEN, "ModelNotFound", "no repository"),
-        ("team/ab--sent", TOKEN, "ModelNotFound", "no name of a repository"),
+        (LLAMA, None, 401, "HubUnauthorized", f"accept its terms at http://.*/{LLAMA}, write a token"),
+        (LLAMA, OTHER_TOKEN, 403, "HubForbidden", f"accept its terms at http://.*/{LLAMA}"),
+        (LLAMA, "hf_expired", 401, "HubUnauthorized", "does not accept the token"),
+        (PRIVATE, None, 401, "HubUnauthorized", "no public repository"),
+        (PRIVATE, OTHER_TOKEN, 404, "ModelNotFound", "or it is private"),
+        ("team/absent", None, 401, "HubUnauthorized", "no public repository"),
+        ("team/absent", TOKEN, 404, "ModelNotFound", "no repository"),
+        ("team/ab--sent", TOKEN, None, "ModelNotFound", "no name of a repository"),
     ],
 )
-async def test_refused(hub: HubDouble, repository: str, token: str | None, reason: str, says: str) -> None:
+async def test_refused(
+    hub: HubDouble, repository: str, token: str | None, status: int | None, reason: str, says: str
+) -> None:
     with pytest.raises(ModelSourceError, match=says) as refusal:
         await facts(hub, repository, token=token)
     assert (refusal.value.reason, refusal.value.retriable) == (reason, False)
+    assert [request.status for request in hub.requests[-1:]] == [status] * (status is not None)
     assert len(hub.requests) <= 2  # nothing that can't pass is tried again
 
 
@@ -170,23 +173,24 @@ async def test_a_revision_that_is_not_there(hub: HubDouble) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "retriable"),
+    ("fault", "status", "reason", "retriable"),
     [
-        (Fault.RATE_LIMITED, "HubRateLimited", True),
-        (Fault.UNAVAILABLE, "HubUnreachable", True),
-        (Fault.NO_HUB, "HubUnreachable", True),
-        (Fault.FORBIDDEN, "HubForbidden", False),
-        (Fault.DISABLED, "HubForbidden", False),
-        (Fault.NO_CONFIG, "ModelFilesMissing", False),
-        (Fault.NO_WEIGHTS, "ModelFilesMissing", False),
-        (Fault.BROKEN_HEADER, "ModelFilesInvalid", False),
+        (Fault.RATE_LIMITED, 429, "HubRateLimited", True),
+        (Fault.UNAVAILABLE, 503, "HubUnreachable", True),
+        (Fault.NO_HUB, 200, "HubUnreachable", True),
+        (Fault.FORBIDDEN, 403, "HubForbidden", False),
+        (Fault.DISABLED, 403, "HubForbidden", False),
+        (Fault.NO_CONFIG, 200, "ModelFilesMissing", False),
+        (Fault.NO_WEIGHTS, 206, "ModelFilesMissing", False),
+        (Fault.BROKEN_HEADER, 206, "ModelFilesInvalid", False),
     ],
 )
-async def test_faults(hub: HubDouble, fault: Fault, reason: str, retriable: bool) -> None:
+async def test_faults(hub: HubDouble, fault: Fault, status: int, reason: str, retriable: bool) -> None:
     hub.set_fault(QWEN, fault, retry_after=0)
     with pytest.raises(ModelSourceError) as refusal:
         await facts(hub)
     assert (refusal.value.reason, refusal.value.retriable) == (reason, retriable)
+    assert hub.requests[-1].status == status
 
 
 async def test_a_hub_that_hangs_is_left_after_the_timeout(hub: HubDouble) -> None:
