@@ -78,6 +78,16 @@ def human_bytes(value: int) -> str:
     return f"{value} B"
 
 
+def counted(count: int, noun: str) -> str:
+    """For a sentence: ``1 GPU``, ``4 GPUs``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def each_of(count: int, noun: str) -> str:
+    """Where something holds for every one: ``1 GPU``, ``each of 4 GPUs``."""
+    return counted(count, noun) if count == 1 else f"each of {counted(count, noun)}"
+
+
 def round_up(value: int, unit: int) -> int:
     """The smallest multiple of ``unit`` that is at least ``value``."""
     return -(-value // unit) * unit

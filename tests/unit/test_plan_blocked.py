@@ -112,7 +112,7 @@ def test_the_former_revision_keeps_serving_when_the_new_one_is_stalled() -> None
     found = decide(world(new, pods=[placed()], made=made, profiles=[profile()]))
     [scaled] = found.children[:1]
     assert "template" not in getattr(scaled, "patch", {}).get("spec", {})
-    assert "keeps serving with 1 replicas" in condition(status_of(found), "Stalled")["message"]
+    assert "bf16; the former revision keeps serving with 1 replica" in condition(status_of(found), "Stalled")["message"]
 
 
 def test_a_mismatch_that_may_be_served_says_so() -> None:

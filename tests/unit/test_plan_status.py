@@ -73,7 +73,7 @@ def test_an_event_for_each_new_reason() -> None:
     snapshot = world(model(), pods=[placed()])
     [event] = decide(snapshot).events
     assert (event.type, event.reason, event.uid) == ("Normal", "AllReplicasReady", "model-llama")
-    assert "1 of 1 replicas are ready on 1 GPU(s)" in event.message
+    assert "1 of 1 replicas are ready on 1 GPU" in event.message
 
 
 def test_ready_is_every_replica_of_the_present_template() -> None:

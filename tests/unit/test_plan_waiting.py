@@ -43,7 +43,7 @@ def test_too_little_free_memory_names_need_closest_gpu_and_shortfall() -> None:
         "reason": "InsufficientGPUMemory",
         "count": 2,
         "pod": "llama-1",
-        "message": "needs 50.00 GiB on each of 1 GPU(s); GPUs ruled out: 2 InsufficientGPUMemory; closest is GPU 0 "
+        "message": "needs 50.00 GiB on 1 GPU; GPUs ruled out: 2 InsufficientGPUMemory; closest is GPU 0 "
         "of n1 with 40.00 GiB free, 10.00 GiB short",
         "needed": "50Gi",
         "gpus": 1,

@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from vrampack.cli.fleetview import FleetView, GPURow, NodeRow, Segment, Totals
-from vrampack.units import GIB
+from vrampack.units import GIB, counted
 
 COMPACT_ABOVE: Final = 100
 """GPUs; a larger fleet is drawn with one line for each node."""
@@ -146,7 +146,8 @@ def _compact(view: FleetView, signs: Mapping[str, _Sign], width: int) -> Iterato
         yield line
     if idle:
         totals = Totals.of(gpu for node in idle for gpu in node.gpus)
-        text = f"{len(idle)} nodes without a replica: {totals.gpus} GPUs, {_gib(totals.free)} GiB free"
+        nodes, gpus = counted(len(idle), "node"), counted(totals.gpus, "GPU")
+        text = f"{nodes} without a replica: {gpus}, {_gib(totals.free)} GiB free"
         yield Text(_cut(text, width), style="dim")
     problems = [
         f"{node.name}: {'; '.join([*node.flags, *_gpu_flags(node)])}"
@@ -265,7 +266,9 @@ def _held(sign: _Sign) -> str:
 def _sums(view: FleetView) -> Iterator[Text]:
     totals = view.totals
     share = f" ({totals.models / totals.capacity:.0%})" if totals.capacity else ""
-    yield Text(f"{len(view.nodes)} nodes, {totals.gpus} GPUs, {_gib(totals.capacity)} GiB", style="bold")
+    yield Text(
+        f"{counted(len(view.nodes), 'node')}, {counted(totals.gpus, 'GPU')}, {_gib(totals.capacity)} GiB", style="bold"
+    )
     yield Text(f"models {_gib(totals.models)}{share}")
     yield Text(f"foreign {_gib(totals.foreign)}")
     yield Text(f"reserved {_gib(totals.reserve)}")

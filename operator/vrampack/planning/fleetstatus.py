@@ -7,7 +7,7 @@ from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.placing import Waits
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
-from vrampack.units import human_bytes
+from vrampack.units import counted, human_bytes
 
 
 def gpu_node_status(view: GPUNodeView, stock: Inventory, *, now: float) -> tuple[Json, bool]:
@@ -87,7 +87,7 @@ def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[W
             type_="Ready",
             holds=not pool.problem,
             reason="InvalidSpec" if pool.problem else "PoolInUse" if nodes else "NoNodes",
-            message=pool.problem or f"{len(gpus)} GPUs on {len(nodes)} nodes",
+            message=pool.problem or f"{counted(len(gpus), 'GPU')} on {counted(len(nodes), 'node')}",
             generation=pool.generation,
             now=now,
         )

@@ -14,7 +14,7 @@ from vrampack.planning.placing import Eligibility, item, occupied
 from vrampack.planning.podtemplate import template_hash
 from vrampack.planning.snapshot import Json, PodView, PoolView
 from vrampack.planning.verdict import Sized
-from vrampack.units import human_bytes, parse_bytes, parse_millicores
+from vrampack.units import each_of, human_bytes, parse_bytes, parse_millicores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +162,7 @@ def _room(
     fits = pack(hosts=hosts, items=[wanted])
     if fits.placed and spec.rollout is not Rollout.IN_PLACE:
         return True, occupied(hosts, fits.placed), ""
-    need = f"{human_bytes(sized.need.bytes)} on each of {sized.need.gpus} GPU(s)"
+    need = f"{human_bytes(sized.need.bytes)} on {each_of(sized.need.gpus, 'GPU')}"
     if spec.rollout is Rollout.SURGE:
         return None, hosts, f"a replica of the new revision needs {need}, and no GPU has that free; the old one serves"
     backed = all(pack(hosts=released(stock, hosts, [pod]), items=[wanted]).placed for pod in serving)

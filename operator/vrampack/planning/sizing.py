@@ -22,7 +22,7 @@ from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import Json, ModelView, PoolView, ProfileView
 from vrampack.planning.verdict import Blocked, Settings, Sized
 from vrampack.sharing.registry import mechanism
-from vrampack.units import GIB, human_bytes
+from vrampack.units import GIB, each_of, human_bytes
 
 _DTYPE_PRECISION: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _CUSTOM_HOST_MEMORY: Final = 4 * GIB
@@ -311,7 +311,7 @@ def _status(computed: Estimate, *, per_gpu: int, declared: bool) -> EstimateStat
         "headroom": computed.headroom,
     }
     words = " + ".join(f"{human_bytes(value)} {name}" for name, value in terms.items() if value)
-    explanation = f"{words} = {human_bytes(computed.per_gpu)} on each of {computed.gpus} GPU(s)"
+    explanation = f"{words} = {human_bytes(computed.per_gpu)} on {each_of(computed.gpus, 'GPU')}"
     if declared:
         explanation += f"; spec.memory.perGPU declares {human_bytes(per_gpu)} instead"
     return EstimateStatus(

@@ -29,7 +29,7 @@ from vrampack.planning.podtemplate import selector
 from vrampack.planning.rollout import Rolled
 from vrampack.planning.snapshot import Json, ModelView, PodView
 from vrampack.planning.verdict import Blocked, Sized
-from vrampack.units import MIB, human_bytes, round_up
+from vrampack.units import MIB, counted, each_of, human_bytes, round_up
 
 _OBSERVED_STEP = 0.01  # a share of the claim: smaller changes of the observed use are not worth a write
 _MAX_WAITING = 16
@@ -98,7 +98,7 @@ def _conditions(
     elif case.replicas == 0:
         found.append(("Ready", True, "ScaledToZero", "no replica is wanted, and none holds a GPU"))
     else:
-        message = f"{case.ready} of {case.replicas} replicas are ready on {gpus} GPU(s)"
+        message = f"{case.ready} of {case.replicas} replicas are ready on {counted(gpus, 'GPU')}"
         found.append(("Ready", True, "AllReplicasReady", message))
     if reconciling is not None:
         found.append(("Reconciling", True, *reconciling))
@@ -131,7 +131,7 @@ def _conditions(
 
 def _stalled(case: Case, stock: Inventory, rolled: Rolled, waiting: Sequence[WaitingStatus]) -> tuple[str, str] | None:
     """A dead end: reason and message, where only a person's change helps."""
-    serving = f" The former revision keeps serving with {case.ready} replicas." if case.ready else ""
+    serving = f"; the former revision keeps serving with {counted(case.ready, 'replica')}" if case.ready else ""
     if isinstance(case.sized, Blocked):
         return (case.sized.reason, case.sized.message + serving) if case.sized.stalled else None
     if case.taken:
@@ -354,7 +354,7 @@ def _group(reason: str, members: Sequence[Waits], stock: Inventory) -> WaitingSt
     if unplaced is not None and need is not None:
         counts = ", ".join(f"{count} {why}" for why, count in sorted(unplaced.rejected.items()))
         message = (
-            f"needs {human_bytes(need.bytes)} on each of {need.gpus} GPU(s); "
+            f"needs {human_bytes(need.bytes)} on {each_of(need.gpus, 'GPU')}; "
             f"GPUs ruled out: {counts or 'none is there'}"
         )
         if closest is not None:
