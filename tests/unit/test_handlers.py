@@ -12,7 +12,8 @@ import pytest
 import yaml
 from aiohttp import web
 
-from vrampack.controller.handlers import NODES, POKING, Backoff, NodeChanges, register, run_kopf
+from vrampack.controller.backoff import Backoff
+from vrampack.controller.handlers import NODES, POKING, NodeChanges, register, run_kopf
 from vrampack.controller.probes import listening
 
 

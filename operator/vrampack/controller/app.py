@@ -14,6 +14,7 @@ from vrampack.controller.lease import Leadership
 from vrampack.controller.loop import Loop
 from vrampack.controller.metrics import Metrics
 from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
+from vrampack.controller.pulse import Pulse
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.kube.act import Actor
@@ -93,14 +94,18 @@ async def run(settings: Settings) -> None:
                 deletion_interval_seconds=settings.deletion_interval_seconds,
             ),
         )
-        checks = {"watching": watching.is_set, "lease": lambda: leadership.epoch is None or loop.observed_once}
+        pulse = Pulse(kube, poke=trigger.poke)
+        checks = {
+            "watching": lambda: watching.is_set() and pulse.connected(),
+            "lease": lambda: leadership.epoch is None or loop.observed_once,
+        }
         if settings.probes_port:
             app = probes_app(heartbeat=heartbeat, checks=checks)
             await stack.enter_async_context(listening(app, port=settings.probes_port))
         if settings.metrics_port:
             await stack.enter_async_context(listening(metrics_app(registry), port=settings.metrics_port))
         _log.info("vrampack runs as %s in namespace %s", settings.identity, settings.namespace)
-        await _together(settings, stop, watching, trigger, leadership, loop)
+        await _together(settings, stop, watching, trigger, pulse, leadership, loop)
     _log.info("vrampack has stopped")
 
 
@@ -109,6 +114,7 @@ async def _together(
     stop: asyncio.Event,
     watching: asyncio.Event,
     trigger: Trigger,
+    pulse: Pulse,
     leadership: Leadership,
     loop: Loop,
 ) -> None:
@@ -119,15 +125,17 @@ async def _together(
     watches = asyncio.create_task(
         run_kopf(kubeconfig=settings.kubeconfig, poke=trigger.poke, stop=stop, ready=watching), name="watches"
     )
+    pulses = asyncio.create_task(pulse.run(), name="pulse")
     stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
-        done, _ = await asyncio.wait({lead, passes, watches, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({lead, passes, watches, pulses, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()  # none but stop ends by itself: what it raised ends the process
     finally:
         stop.set()
         stopped.cancel()
         passes.cancel()
-        await asyncio.gather(passes, return_exceptions=True)
+        pulses.cancel()
+        await asyncio.gather(passes, pulses, return_exceptions=True)
         leading.set()
         await asyncio.gather(lead, watches, return_exceptions=True)

@@ -6,7 +6,6 @@ loop that is younger than it is, and in the main thread it takes over the proces
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,11 +16,11 @@ import kopf
 from kopf._cogs.structs.references import Insights  # the public operator() takes it; it says which kinds were found
 
 from vrampack.api import names
+from vrampack.controller.backoff import Backoff
 from vrampack.controller.signin import sign_in
 
 _LOG: Final = logging.getLogger(__name__)
-_FIRST_WAIT: Final = 1.0
-_LONGEST_WAIT: Final = 15.0
+_LOGIN_WAIT: Final = 1.0
 _HEALTHY_SECONDS: Final = 60.0
 _LONGEST_API_WAIT: Final = 5.0
 _CONNECT_SECONDS: Final = 10.0
@@ -33,21 +32,16 @@ _SELDOM_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A kind by its full name, so that a broken API group of someone else stops nothing; what the server selects."""
+    """A kind by its full name, so that a broken API group of someone else stops nothing."""
 
     group: str
     version: str
     plural: str
-    labels: str = ""
 
 
 _OURS: Final = ("modeldeployments", "modelprofiles", "gpunodes", "gpupools")
 NODES: Final = Watched(group="", version="v1", plural="nodes")
-POKING: Final = (
-    *(Watched(group=names.GROUP, version=names.VERSION, plural=plural) for plural in _OURS),
-    Watched(group="", version="v1", plural="pods", labels=names.MODEL_DEPLOYMENT),
-    Watched(group="apps", version="v1", plural="deployments", labels=f"{names.MANAGED_BY}={names.MANAGER}"),
-)
+POKING: Final = tuple(Watched(group=names.GROUP, version=names.VERSION, plural=plural) for plural in _OURS)
 """Kinds of which every event pokes."""
 
 
@@ -199,7 +193,7 @@ class _Watches:
         """One life of kopf."""
         registry = kopf.OperatorRegistry()
         register(registry, self._poke)
-        kopf.on.login(registry=registry, backoff=_FIRST_WAIT)(self._sign_in)
+        kopf.on.login(registry=registry, backoff=_LOGIN_WAIT)(self._sign_in)
         insights = Insights()
         stopped = asyncio.create_task(self.stop.wait())
         found = asyncio.create_task(insights.ready_resources.wait())
@@ -232,20 +226,6 @@ def _missing(insights: Insights) -> list[str]:
     return [kind.plural for kind in (*POKING, NODES) if (kind.group, kind.version, kind.plural) not in found]
 
 
-class Backoff:
-    """Seconds between tries, without an end: they grow to ``longest`` and differ from process to process."""
-
-    def __init__(self, *, first: float = _FIRST_WAIT, longest: float = _LONGEST_WAIT) -> None:
-        self._first = first
-        self._longest = longest
-
-    def __iter__(self) -> Iterator[float]:
-        wait = self._first
-        while True:
-            yield wait * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
-            wait = min(2 * wait, self._longest)
-
-
 class _NoEssence(kopf.AnnotationsDiffBaseStorage):
     """kopf copies and compares every object of every event, for handlers of changes. There are none here, and while
     many pods arrive at once, that would be most of what this process does."""
@@ -263,7 +243,4 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = _CONNECT_SECONDS
     settings.networking.error_backoffs = Backoff(longest=_LONGEST_API_WAIT)
     settings.watching.chunk_size = _CHUNK
-    for kind in POKING:
-        if kind.labels:
-            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.labels
     return settings

@@ -103,7 +103,7 @@ class Actor:
         *,
         epoch: Callable[[], int | None],
         settled: Callable[[], bool],
-        in_flight: int = 32,
+        in_flight: int = 128,
         instance: str = names.MANAGER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -4,8 +4,9 @@ Sign-in, TLS and proxies are those of ``kubernetes.aio``, so every kubeconfig th
 stay unused: they cost memory, and a large list takes them ten times as long to read.
 """
 
+import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -19,9 +20,11 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from vrampack.api.names import FIELD_MANAGER
 from vrampack.errors import ClusterError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
 
+# A timeout is an OSError; a file with a token may be gone.
+_NO_ANSWER = (aiohttp.ClientError, OSError, ConfigException)
 _Items = list[dict[str, Any]]
 
-_CONNECTIONS = 64
+_CONNECTIONS = 144
 _PAGE = 500
 _RESTARTS = 3
 _REREAD_SECONDS = 60.0
@@ -29,7 +32,11 @@ _GONE = 410
 # The loader stumbles over a file of another shape.
 _NOT_A_KUBECONFIG = (ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
 # A list is read in every pass: within a cluster, bandwidth costs less than packing and unpacking it.
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "vrampack"}
+_WATCH_SECONDS = (300, 600)
+_BOOKMARK_SECONDS = 150  # the API server sends one a minute: a connection without any for so long is dead
+_STREAM = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=_BOOKMARK_SECONDS)
+_METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "vrampack"}
 
 
 class Kube:
@@ -79,6 +86,23 @@ class Kube:
     async def list_raw(self, path: str, **query: object) -> bytes:
         """The JSON of one list, for a reader that decodes only what it needs. Without ``limit``: all of it."""
         return await self._request("GET", path, query=query)
+
+    async def watch_changes(self, path: str, **query: object) -> AsyncGenerator[None]:
+        """Yields once when the watch is there and then after every change, several at once counting as one.
+
+        Nothing is decoded. It ends after some minutes, as watches do; raises as every request does.
+        """
+        asked = {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": random.randint(*_WATCH_SECONDS), **query}  # noqa: S311
+        try:
+            async with await self._send("GET", path, query=asked, accept=_METADATA_ONLY, limits=_STREAM) as response:
+                if response.status >= 400:
+                    said = _message(await response.read())
+                    raise _refusal(response.status, f"WATCH {path}: {response.status} {said}")
+                yield
+                async for _ in response.content.iter_any():
+                    yield
+        except _NO_ANSWER as error:
+            raise _away("WATCH", path, error) from error
 
     async def list(self, path: str, **query: object) -> _Items:
         """The items of a list, page by page at one resourceVersion; starts again where that expired meanwhile."""
@@ -151,19 +175,38 @@ class Kube:
         body: Any = None,
         kind: str = "application/json",
     ) -> bytes:
-        headers = {**_HEADERS, "Content-Type": kind}
         try:
-            for credential in (await self._configuration.auth_settings()).values():
-                headers[credential["key"]] = credential["value"]
-            response = await self._rest.request(
-                method, self.url + _with_query(path, query or {}), headers, body, _request_timeout=self._timeout
-            )
+            response = await self._send(method, path, query=query or {}, body=body, kind=kind, limits=self._timeout)
             answer: bytes = await response.read()
-        except (aiohttp.ClientError, OSError, ConfigException) as error:  # a timeout is an OSError; a token may be gone
-            raise UnavailableError(f"{method} {path}: {str(error) or 'no answer in time'}") from error
+        except _NO_ANSWER as error:
+            raise _away(method, path, error) from error
         if response.status >= 400:
             raise _refusal(response.status, f"{method} {path}: {response.status} {_message(answer)}")
         return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object],
+        limits: aiohttp.ClientTimeout,
+        body: Any = None,
+        kind: str = "application/json",
+        accept: str = "application/json",
+    ) -> aiohttp.ClientResponse:
+        headers = {**_HEADERS, "Accept": accept, "Content-Type": kind}
+        for credential in (await self._configuration.auth_settings()).values():
+            headers[credential["key"]] = credential["value"]
+        answer = await self._rest.request(
+            method, self.url + _with_query(path, query), headers, body, _request_timeout=limits
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+
+def _away(method: str, path: str, error: Exception) -> UnavailableError:
+    return UnavailableError(f"{method} {path}: {str(error) or 'no answer in time'}")
 
 
 def _as_pod(configuration: Any) -> bool:

@@ -24,6 +24,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     pools = {pool.name: pool for pool in snapshot.pools}
     hosts = dict(placed.hosts)
     rolled: dict[str, Rolled] = {}
+    placing = {(each.pod.namespace, each.pod.model) for each in placed.placements}
     for case in given:
         try:
             change = roll(
@@ -32,6 +33,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
                 hosts=hosts.get(case.pool, ()),
                 stock=stock,
                 eligible=eligible,
+                placing=(case.model.namespace, case.model.name) in placing,
                 stuck=any(each.unplaced is not None for each in placed.waits.get(case.model.key, ())),
             )
         except (AttributeError, TypeError, ValueError, VrampackError) as error:

@@ -34,10 +34,11 @@ def roll(
     stock: Inventory,
     eligible: Eligibility,
     stuck: bool,
+    placing: bool,
 ) -> Rolled:
     """What to write for one model. ``hosts``: of its pool, as they are once this pass's placements are in place.
 
-    ``stuck``: whether a replica of it fits nowhere.
+    ``stuck``: whether a replica of it fits nowhere. ``placing``: whether some are placed in this pass.
     """
     actions: list[CreateChild | ApplyChild | PatchChild] = []
     waits = ""
@@ -47,7 +48,7 @@ def roll(
     elif (scaled := _scale(case, {})) is not None:
         actions.append(scaled)
     if case.deployment is not None or actions:
-        actions += _others(case)
+        actions += _others(case, placing=placing)
     return Rolled(actions=tuple(actions), waits=waits, hosts=hosts)
 
 
@@ -121,7 +122,7 @@ def _scale(case: Case, change: Json) -> PatchChild | None:
     )
 
 
-def _others(case: Case) -> list[CreateChild | ApplyChild | PatchChild]:
+def _others(case: Case, *, placing: bool) -> list[CreateChild | ApplyChild | PatchChild]:
     """Service and PodDisruptionBudget."""
     without_gpu = max(0, case.replicas - len(case.placed))
     port = case.model.spec.service.port if case.model.spec is not None else None
@@ -132,6 +133,8 @@ def _others(case: Case) -> list[CreateChild | ApplyChild | PatchChild]:
     for manifest in wanted:
         kind = manifest["kind"]
         live = case.children.get(kind)
+        if placing and live is not None and kind == "PodDisruptionBudget":
+            continue  # it counts who has a GPU: out of date again at once, and no pod that starts can be disrupted
         if live is None and kind not in case.taken:
             actions.append(CreateChild(model=case.model.key, manifest=manifest))
         elif live is not None and not live.deleting and not covers(manifest["spec"], live.object["spec"]):
