@@ -1,18 +1,17 @@
 """What the estimate needs to know of a model."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Attention(StrEnum):
-    """How a layer keeps its past."""
-
-    FULL = "full_attention"
+from vrampack.memory.layers import FeedForward, LayerRun, PagedAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A decoder-only model with MHA, MQA or GQA. Counts are whole-model counts, sizes are in elements."""
+    """A model. Counts are whole-model counts, sizes are in elements.
+
+    Where all layers are alike, the scalars say it all; else ``runs`` says what each layer is, and ``layers``,
+    the heads, ``head_dim``, ``intermediate_size`` and the experts are those of most layers, for messages.
+    """
 
     model_type: str
     layers: int
@@ -31,13 +30,47 @@ class Architecture:
     experts_per_token: int = 0
     expert_intermediate_size: int = 0
     shared_expert_intermediate_size: int = 0
-    layer_attention: Attention = Attention.FULL
     gated_mlp: bool = True
     """An up and a gate projection (SwiGLU and its kin); False: one up projection."""
     rotary_positions: int = 0
     """Rows of the engine's cos/sin table; 0: no rotary embedding. It is in memory, never in a weight file."""
     rotary_dim: int = 0
     """Elements of a row of that table."""
+    runs: tuple[LayerRun, ...] = ()
+    """From the first layer to the last; empty: all are alike. Ask ``layer_runs``."""
+    class_name: str = ""
+    """First of config.json's ``architectures``: what the engine goes by."""
+    kv_cache_dtype: str = ""
+    """What the checkpoint's quantization makes of ``auto``: ``fp8``; empty: the computation type."""
+    encoder_tokens: int = 0
+    """Tokens of the encoder that one sequence attends to (Whisper 1500); 0: no cross attention."""
+    predict_layers: int = 0
+    """Multi-token-prediction layers, loaded only for speculation with them."""
+    multimodal: bool = False
+    pooling: bool = False
+    """Answers with a vector, not with tokens."""
+    causal: bool = True
+    """False: an encoder that keeps nothing (BERT)."""
+    assumptions: tuple[str, ...] = ()
+    """In whole words, what was taken for granted of an architecture that is not known by name; empty: known."""
+
+    @property
+    def layer_runs(self) -> tuple[LayerRun, ...]:
+        """The layers, whether they are alike or not."""
+        if self.runs:
+            return self.runs
+        attention = PagedAttention(
+            heads=self.attention_heads, kv_heads=self.kv_heads, key_dim=self.head_dim, value_dim=self.head_dim
+        )
+        feed_forward = FeedForward(
+            width=0 if self.experts else self.intermediate_size,
+            gated=self.gated_mlp,
+            experts=self.experts,
+            experts_per_token=self.experts_per_token,
+            expert_width=self.expert_intermediate_size,
+            shared_width=self.shared_expert_intermediate_size,
+        )
+        return (LayerRun(count=self.layers, mixers=(attention,), feed_forward=feed_forward),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

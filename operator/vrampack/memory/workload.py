@@ -12,7 +12,25 @@ class Workload:
     tokens_per_sequence: int
     max_batched_tokens: int
     tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    expert: bool = False
+    """Expert parallelism: experts are dealt out over tensor times data ranks instead of being split over tensor."""
+    decode_context: int = 1
     kv_cache_precision: str = "bf16"
     """Resolved: never Auto. bf16, fp16, fp32 or fp8."""
     cuda_graphs: bool = True
     headroom_percent: float = 3.0
+    engine: str = "vllm"
+    """vllm, sglang, llamacpp or tgi."""
+    engine_version: str = ""
+    """As the engine names its release, 0.33.0; empty: the newest whose rules are known."""
+    prefix_caching: bool | None = None
+    """None: as the engine does by default."""
+    speculative_tokens: int = 0
+    speculation: str = ""
+    """mtp, eagle, eagle3, medusa, draft or ngram; empty: none."""
+    lora_adapters: int = 0
+    lora_rank: int = 0
+    encoder_budget: int = 0
+    """Tokens of images and sound that one step may encode; 0: the engine's default for the model."""
