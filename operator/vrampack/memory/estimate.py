@@ -45,6 +45,8 @@ class Estimate:
     """What the engine prints at start: sequences of context_length that the pool holds, two digits."""
     host_memory: int
     shared_memory: int
+    measured: tuple[str, ...] = ()
+    """Terms, by name, that were seen on real runs and are not computed."""
 
 
 def estimate(*, architecture: Architecture, weights: Weights, workload: Workload) -> Estimate:

@@ -1,0 +1,218 @@
+"""Measured terms instead of computed ones: when, which, and never below what was seen."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vrampack.memory.calibration import Observation, Setup, calibrated, merged
+from vrampack.memory.estimate import Estimate
+from vrampack.units import GIB, MIB
+
+ASKED = Setup(
+    engine="vllm",
+    version="0.33.0",
+    product="NVIDIA-L40S",
+    max_sequences=64,
+    max_batched_tokens=8192,
+    context_length=16384,
+    kv_cache="bf16",
+)
+TERMS: dict[str, Any] = {
+    "weights": 15 * GIB,
+    "kv_cache": 8 * GIB,
+    "activations": 2 * GIB,
+    "cuda_graphs": 1 * GIB,
+    "communication": 0,
+    "runtime_context": 1 * GIB,
+    "headroom": 810 * MIB,
+}
+COMPUTED = Estimate(
+    **TERMS,
+    per_gpu=sum(TERMS.values()),
+    gpus=1,
+    kv_cache_bytes=8 * GIB,
+    kv_bytes_per_token=131072,
+    kv_blocks=4096,
+    max_concurrency_at_context="4.00",
+    host_memory=GIB,
+    shared_memory=GIB,
+)
+
+
+def seen(samples: int = 3, *, setup: Setup = ASKED, **terms: int | None) -> Observation:
+    return Observation(setup=setup, samples=samples, **terms)
+
+
+def after(*observations: Observation, asked: Setup = ASKED) -> Estimate:
+    return calibrated(COMPUTED, observations=observations, asked=asked, headroom_percent=3)
+
+
+def test_measured_terms_replace_computed_ones_and_the_sum_is_exact() -> None:
+    found = after(seen(weights=14 * GIB, activations=GIB, cuda_graphs=512 * MIB))
+    assert (found.weights, found.activations, found.cuda_graphs) == (14 * GIB, GIB, 512 * MIB)
+    assert (found.runtime_context, found.kv_cache) == (COMPUTED.runtime_context, COMPUTED.kv_cache)
+    assert found.measured == ("activations", "cuda_graphs", "weights")
+    terms = (getattr(found, term) for term in TERMS)
+    assert found.per_gpu == sum(terms)
+    assert found.headroom == 753 * MIB  # 3 % of 24.5 GiB, the next whole MiB
+
+
+OTHERS: dict[str, Any] = {
+    "engine": "sglang",
+    "version": "0.32.0",
+    "product": "NVIDIA-H100-80GB-HBM3",
+    "kv_cache": "fp8",
+    "tensor": 2,
+    "pipeline": 2,
+    "data": 2,
+    "expert": True,
+    "decode_context": 2,
+    "cuda_graphs": False,
+    "args": ("--attention-backend=FLASHINFER",),
+}
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_a_run_of_another_kind_says_nothing(field: str) -> None:
+    other = replace(ASKED, **{field: OTHERS[field]})
+    assert after(seen(setup=other, weights=GIB * 14, activations=9 * GIB)) == COMPUTED
+
+
+@pytest.mark.parametrize("version", ["v0.33.0", "0.33.0+cu130", " 0.33.0"])
+def test_a_version_is_the_same_however_it_is_written(version: str) -> None:
+    assert after(seen(setup=replace(ASKED, version=version), activations=GIB)).activations == GIB
+
+
+def test_arguments_are_the_same_in_any_order() -> None:
+    one, two = replace(ASKED, args=("--a=1", "--b=2")), replace(ASKED, args=("--b=2", "--a=1"))
+    assert after(seen(setup=one, activations=GIB), asked=two).activations == GIB
+
+
+DRIVERS = [
+    ("activations", ("max_sequences", "max_batched_tokens", "context_length")),
+    ("cuda_graphs", ("max_sequences", "max_batched_tokens")),
+    ("communication", ("max_batched_tokens",)),
+    ("weights", ()),
+    ("runtime_context", ()),
+]
+
+
+@pytest.mark.parametrize(("term", "drivers"), DRIVERS)
+@pytest.mark.parametrize("driver", ["max_sequences", "max_batched_tokens", "context_length"])
+def test_a_run_with_less_of_what_drives_a_term_does_not_lower_it(
+    term: str, drivers: tuple[str, ...], driver: str
+) -> None:
+    least = getattr(COMPUTED, term) * 3 // 4
+    run = seen(setup=replace(ASKED, **{driver: getattr(ASKED, driver) - 1}), **{term: least})
+    assert getattr(after(run), term) == (getattr(COMPUTED, term) if driver in drivers else least)
+    run = seen(setup=replace(ASKED, **{driver: getattr(ASKED, driver) + 1}), **{term: least})
+    assert getattr(after(run), term) == least
+
+
+def test_a_run_with_less_of_what_drives_a_term_raises_it() -> None:
+    """More never needs less than less did."""
+    smaller = replace(ASKED, max_sequences=8, context_length=1024)
+    found = after(seen(setup=smaller, activations=3 * GIB))
+    assert (found.activations, found.measured) == (3 * GIB, ("activations",))
+
+
+def test_of_several_runs_with_more_the_nearest_counts() -> None:
+    large, larger = replace(ASKED, max_sequences=128), replace(ASKED, max_sequences=512)
+    runs = seen(setup=large, activations=3 * GIB), seen(setup=larger, activations=5 * GIB)
+    assert after(*runs).activations == 3 * GIB
+
+
+def test_of_several_runs_of_the_same_the_most_that_was_seen_counts() -> None:
+    assert after(seen(activations=GIB), seen(activations=GIB + 5)).activations == GIB + MIB
+
+
+def test_few_samples_get_a_little_more_for_what_varies_from_start_to_start() -> None:
+    once = after(seen(samples=2, activations=GIB, weights=14 * GIB))
+    assert (once.activations, once.weights) == (1045 * MIB, 14 * GIB)
+    assert after(seen(samples=3, activations=GIB)).activations == GIB
+
+
+def test_weights_of_something_else_are_not_believed() -> None:
+    assert after(seen(weights=7 * GIB)) == COMPUTED
+    assert after(seen(weights=8 * GIB)).weights == 8 * GIB
+
+
+def test_nothing_that_was_not_seen_is_replaced() -> None:
+    assert after() == after(seen()) == COMPUTED
+
+
+def test_several_starts_are_one_observation_of_the_most() -> None:
+    found = merged([seen(1, weights=14 * GIB, activations=GIB), seen(2, activations=2 * GIB)])
+    assert found == seen(3, weights=14 * GIB, activations=2 * GIB)
+
+
+def starts(*gib: float) -> int | None:
+    return merged([seen(1, runtime_context=int(size * GIB)) for size in gib]).runtime_context
+
+
+def test_a_single_high_start_of_many_is_left_out_and_a_second_one_brings_it_back() -> None:
+    assert starts(0.5, 0.5, 0.5, 9) == 9 * GIB, "of four nothing is called an outlier"
+    assert starts(0.5, 0.5, 0.5, 0.5, 9) == GIB // 2
+    assert starts(0.5, 0.5, 0.5, 9, 9) == 9 * GIB
+    assert starts(0.5, 0.5, 0.5, 0.5, 0.7) == int(0.7 * GIB), "200 MiB more is no outlier"
+
+
+def test_starts_of_different_setups_are_not_merged() -> None:
+    with pytest.raises(ValueError, match="one setup"):
+        merged([seen(), seen(setup=replace(ASKED, max_sequences=1))])
+    with pytest.raises(ValueError, match="at least one"):
+        merged([])
+
+
+SIZES = st.integers(0, 40 * GIB)
+COUNTS = st.integers(1, 1024)
+RUNS = st.lists(
+    st.builds(
+        lambda sequences, tokens, context, samples, **terms: seen(
+            samples,
+            setup=replace(ASKED, max_sequences=sequences, max_batched_tokens=tokens, context_length=context),
+            **terms,
+        ),
+        COUNTS,
+        st.integers(1, 16384),
+        st.integers(1, 32768),
+        st.integers(1, 5),
+        weights=SIZES,
+        activations=SIZES,
+        cuda_graphs=SIZES,
+        communication=SIZES,
+        runtime_context=SIZES,
+    ),
+    max_size=5,
+)
+
+
+@given(RUNS)
+def test_no_estimate_is_below_what_was_seen_with_no_more_than_is_asked(runs: list[Observation]) -> None:
+    found = after(*runs)
+    for run in runs:
+        setup = run.setup
+        if all(getattr(setup, driver) <= getattr(ASKED, driver) for driver in DRIVERS[0][1]):
+            for term, _ in DRIVERS:
+                value = getattr(run, term)
+                if term != "weights" or value >= COMPUTED.weights / 2:
+                    assert getattr(found, term) >= value
+
+
+@given(RUNS, st.floats(0, 50))
+def test_the_terms_always_sum_to_the_claim(runs: list[Observation], percent: float) -> None:
+    found = calibrated(COMPUTED, observations=runs, asked=ASKED, headroom_percent=percent)
+    assert found.per_gpu == sum(getattr(found, term) for term in TERMS)
+    assert all(getattr(found, term) % MIB == 0 for term in TERMS)
+
+
+@given(RUNS, COUNTS, COUNTS)
+def test_more_sequences_never_need_less(runs: list[Observation], one: int, other: int) -> None:
+    fewer, more = sorted((one, other))
+    asked = [replace(ASKED, max_sequences=count) for count in (fewer, more)]
+    measured = [after(*runs, asked=each) for each in asked]
+    if all("activations" in each.measured for each in measured):
+        assert measured[0].activations <= measured[1].activations
