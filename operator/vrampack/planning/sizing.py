@@ -20,7 +20,7 @@ from vrampack.planning.podtemplate import pod_template
 from vrampack.planning.profiles import find_profile
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import Json, ModelView, PoolView, ProfileView
-from vrampack.planning.verdict import Blocked, Settings, Sized
+from vrampack.planning.verdict import Basis, Blocked, Settings, Sized
 from vrampack.sharing.registry import mechanism
 from vrampack.units import GIB, each_of, human_bytes
 
@@ -114,20 +114,17 @@ def _estimated(
         kv_precision = _DTYPE_PRECISION[architecture.dtype]
     serving = spec.serving
     headroom = spec.memory.headroom if spec.memory.headroom is not None else pool.spec.headroom
-    computed = estimate(
-        architecture=architecture,
-        weights=weights,
-        workload=Workload(
-            context_length=serving.context_length,
-            concurrency=serving.concurrency,
-            tokens_per_sequence=serving.tokens_per_sequence or serving.context_length,
-            max_batched_tokens=spec.engine.max_batched_tokens,
-            tensor=spec.parallelism.tensor,
-            kv_cache_precision=kv_precision,
-            cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
-            headroom_percent=headroom.percent,
-        ),
+    workload = Workload(
+        context_length=serving.context_length,
+        concurrency=serving.concurrency,
+        tokens_per_sequence=serving.tokens_per_sequence or serving.context_length,
+        max_batched_tokens=spec.engine.max_batched_tokens,
+        tensor=spec.parallelism.tensor,
+        kv_cache_precision=kv_precision,
+        cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
+        headroom_percent=headroom.percent,
     )
+    computed = estimate(architecture=architecture, weights=weights, workload=workload)
     per_gpu, kv_bytes = computed.per_gpu, computed.kv_cache_bytes
     declared = spec.memory.per_gpu
     if declared is not None:
@@ -182,6 +179,7 @@ def _estimated(
         ),
         commit=commit,
         mismatch=mismatch,
+        basis=Basis(architecture=architecture, weights=weights, workload=workload),
     )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from vrampack.api.modeldeploymentstatus import EstimateStatus, ModelFacts
+from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.workload import Workload
 from vrampack.planning.need import Need
 from vrampack.planning.podtemplate import UNREACHABLE_SECONDS
 from vrampack.planning.resolution import ResolveRequest
@@ -21,6 +23,15 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What was estimated."""
+
+    architecture: Architecture
+    weights: Weights
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
     """A model whose need is known. ``mismatch``: the checkpoint's precision is not the one asked for, and it is served
     all the same, because onMismatch says Warn."""
@@ -33,6 +44,8 @@ class Sized:
     mismatch: str = ""
     resolve: ResolveRequest | None = None
     """What the commit was resolved by, while no template is in force that keeps it."""
+    basis: Basis | None = None
+    """None: a custom engine, of which only the user knows the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
