@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.replicas import FROM_CLAIM, LLAMA_8B, LLAMA_70B
-from vrampack.engines.base import EngineInput, is_reserved
+from vrampack.engines.base import AdapterSlots, Drafts, EngineInput, is_reserved
 from vrampack.engines.registry import engine
 from vrampack.engines.vllm import container
 from vrampack.errors import InvalidInputError
@@ -55,6 +55,18 @@ def test_every_variable_that_an_argument_reads_is_there_before_it_runs() -> None
         ({"weights_precision": "fp8", "version": "0.12.0"}, "--quantization", "fp8"),
         ({"version": "0.12.0"}, "--kv-cache-dtype", "auto"),
         ({"version": "1.2.0"}, "--kv-cache-dtype", "bfloat16"),
+        ({"pipeline": 2}, "--pipeline-parallel-size", "2"),
+        ({"expert": True}, "--enable-expert-parallel", None),
+        ({"decode_context": 2}, "--decode-context-parallel-size", "2"),
+        ({"images_per_prompt": 2}, "--limit-mm-per-prompt", '{"image": 2, "video": 0, "audio": 0}'),
+        (
+            {"drafts": Drafts(method="mtp", tokens=3)},
+            "--speculative-config",
+            '{"method": "mtp", "num_speculative_tokens": 3}',
+        ),
+        ({"adapters": AdapterSlots(count=4, rank=32)}, "--enable-lora", None),
+        ({"adapters": AdapterSlots(count=4, rank=32)}, "--max-loras", "4"),
+        ({"adapters": AdapterSlots(count=4, rank=32)}, "--max-lora-rank", "32"),
     ],
 )
 def test_flags_follow_the_spec(changes: dict[str, Any], flag: str, value: str | None) -> None:
@@ -71,6 +83,12 @@ def test_flags_follow_the_spec(changes: dict[str, Any], flag: str, value: str | 
         ({"weights_precision": "awq", "checkpoint_precision": "awq"}, "--quantization"),
         ({"cuda_graphs": False}, "--max-cudagraph-capture-size"),
         ({"version": "0.12.0"}, "--shutdown-timeout"),
+        ({}, "--pipeline-parallel-size"),
+        ({}, "--enable-expert-parallel"),
+        ({}, "--decode-context-parallel-size"),
+        ({}, "--limit-mm-per-prompt"),
+        ({}, "--speculative-config"),
+        ({}, "--enable-lora"),
     ],
 )
 def test_flags_that_are_left_out(changes: dict[str, Any], flag: str) -> None:

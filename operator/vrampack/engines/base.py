@@ -55,6 +55,24 @@ class SecretKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drafts:
+    """Speculative decoding that needs no second model: the model's own heads, or the prompt."""
+
+    method: str
+    """``mtp`` or ``ngram``."""
+    tokens: int
+    """Drafted in each step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSlots:
+    """LoRA adapters that are on the GPU at once, and the highest rank of one."""
+
+    count: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInput:
     """One replica, as its engine must serve it. Every figure is resolved: nothing is Auto."""
 
@@ -86,7 +104,17 @@ class EngineInput:
     shared_memory: int
     """Size limit of /dev/shm where ranks talk through it, in bytes."""
     tensor: int = 1
-    """Tensor parallel size: GPUs of the replica."""
+    """Tensor parallel size: GPUs of one stage."""
+    pipeline: int = 1
+    """Pipeline parallel size: stages of the replica."""
+    expert: bool = False
+    """Whether experts are dealt out to the GPUs instead of being split."""
+    decode_context: int = 1
+    """Tensor parallel GPUs over which the KV cache of a sequence is split."""
+    drafts: Drafts | None = None
+    adapters: AdapterSlots | None = None
+    images_per_prompt: int | None = None
+    """Of a multimodal model; 0: text only. None: a model without images."""
     cuda_graphs: bool = True
     prefix_caching: bool | None = None
     """None: as the engine does by default."""
@@ -169,7 +197,7 @@ def hub_environment(given: EngineInput) -> tuple[Fragment, ...]:
 
 def shared_memory(given: EngineInput) -> int:
     """Ranks of one replica talk through /dev/shm; a single one needs no more than there is by default."""
-    return given.shared_memory if given.tensor > 1 else 0
+    return given.shared_memory if given.tensor * given.pipeline > 1 else 0
 
 
 def literal(name: str, value: str) -> Fragment:

@@ -8,6 +8,7 @@ Whatever vLLM would choose by the size of the GPU (sequences, batched tokens, gr
 replica needs the same memory on every GPU.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -102,7 +103,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         liveness_probe=_probe(given.port, period=10, timeout=10, failures=6),
         pre_stop={"sleep": {"seconds": ENDPOINTS_SECONDS}},
         grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + 15,
-        cpu=CPU_BASE + CPU_PER_RANK * given.tensor,
+        cpu=CPU_BASE + CPU_PER_RANK * given.tensor * given.pipeline,
         memory=given.host_memory,
         owns_command=True,
     )
@@ -128,7 +129,7 @@ def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:
         f"--max-model-len={given.context_length}",
         f"--max-num-seqs={given.concurrency}",
         f"--max-num-batched-tokens={given.max_batched_tokens}",
-        f"--tensor-parallel-size={given.tensor}",
+        *_parallelism(given),
         f"--gpu-memory-utilization=$({UTILIZATION})",
         f"--kv-cache-memory-bytes=$({KV_CACHE_BYTES})",
     ]
@@ -140,8 +141,40 @@ def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:
         arguments.append("--enforce-eager")
     if given.prefix_caching is not None:
         arguments.append("--enable-prefix-caching" if given.prefix_caching else "--no-enable-prefix-caching")
+    arguments += _extras(given)
     if dialect.drains:
         arguments.append(f"--shutdown-timeout={DRAIN_SECONDS}")
+    return arguments
+
+
+def _parallelism(given: EngineInput) -> list[str]:
+    """How the replica is split. Its GPUs are on one node, so its ranks are processes of one container."""
+    arguments = [f"--tensor-parallel-size={given.tensor}"]
+    if given.pipeline > 1:
+        arguments.append(f"--pipeline-parallel-size={given.pipeline}")
+    if given.expert:
+        arguments.append("--enable-expert-parallel")
+    if given.decode_context > 1:
+        arguments.append(f"--decode-context-parallel-size={given.decode_context}")
+    return arguments
+
+
+def _extras(given: EngineInput) -> list[str]:
+    """What is loaded or computed beside the model itself."""
+    arguments = []
+    if given.images_per_prompt is not None:
+        # Room for images is taken at start whether one comes or not; for sound and video there is no field.
+        limits = {"image": given.images_per_prompt, "video": 0, "audio": 0}
+        arguments.append(f"--limit-mm-per-prompt={json.dumps(limits)}")
+    if given.drafts is not None:
+        drafts = {"method": given.drafts.method, "num_speculative_tokens": given.drafts.tokens}
+        arguments.append(f"--speculative-config={json.dumps(drafts)}")
+    if given.adapters is not None:
+        arguments += [
+            "--enable-lora",
+            f"--max-loras={given.adapters.count}",
+            f"--max-lora-rank={given.adapters.rank}",
+        ]
     return arguments
 
 
