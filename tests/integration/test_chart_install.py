@@ -63,8 +63,9 @@ OPERATOR_MAY = """
     get vrampack.dev/modelprofiles | create vrampack.dev/modelprofiles | patch vrampack.dev/modelprofiles/status
     patch vrampack.dev/modeldeployments/status team | patch vrampack.dev/gpunodes/status
     patch vrampack.dev/gpupools/status | update vrampack.dev/modeldeployments/finalizers team
-    list core/pods | watch core/nodes | patch core/pods team | delete core/pods team | create core/pods/eviction team
-    list apps/replicasets | create apps/deployments team | patch apps/deployments team | delete apps/deployments team
+    list core/pods | watch core/pods | patch core/pods team | delete core/pods team | create core/pods/eviction team
+    watch core/nodes | list apps/replicasets | watch apps/deployments
+    create apps/deployments team | patch apps/deployments team | delete apps/deployments team
     create core/services team | patch core/services team | create policy/poddisruptionbudgets team
     create events.k8s.io/events team | list scheduling.k8s.io/priorityclasses | list node.k8s.io/runtimeclasses
     create coordination.k8s.io/leases vrampack-system | update coordination.k8s.io/leases=vrampack vrampack-system
@@ -172,6 +173,17 @@ async def test_the_operators_pod_meets_the_restricted_standard(admin: Kubectl, c
     complaint = await admin.refused("-n", "hardened", "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
     assert "violates PodSecurity" in complaint
     await admin("delete", "namespace", "hardened", "--wait=false")
+
+
+async def test_the_operators_requests_wait_among_those_of_controllers(admin: Kubectl, cluster: LocalCluster) -> None:
+    operator = admin.signed_in(await cluster.token_for("vrampack", RELEASE))
+    ours = 'flow_schema="vrampack",priority_level="workload-high"'
+
+    async def served() -> bool:
+        await operator("get", "pods", "--all-namespaces")
+        return ours in await admin("get", "--raw", "/metrics")
+
+    await until("the API server knows the chart's FlowSchema", served)
 
 
 async def test_upgrade_and_uninstall_leave_the_resource_kinds(admin: Kubectl, cluster: LocalCluster) -> None:

@@ -1,4 +1,4 @@
-"""kopf on the real API server, signed in as the chart's operator: what pokes, and what it leaves behind."""
+"""The watches on the real API server, signed in as the chart's operator: what pokes, and what it leaves behind."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,6 +13,7 @@ from tests.integration.claims import RELEASE
 from tests.integration.manifests import model
 from vrampack.api import names
 from vrampack.controller.handlers import run_kopf
+from vrampack.controller.pulse import Pulse
 from vrampack.errors import NotFoundError
 from vrampack.kube.client import Kube
 from vrampack.localcluster.cluster import LocalCluster
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.cluster
 NAMESPACE = "handlers"
 OURS = f"/apis/{names.API_VERSION}"
 MODELS = f"{OURS}/namespaces/{NAMESPACE}/modeldeployments"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PATIENCE_SECONDS = 20.0
 QUIET_SECONDS = 0.7
 
@@ -34,13 +37,13 @@ OBJECTS: dict[str, dict[str, Any]] = {
     f"{OURS}/gpupools": {"apiVersion": names.API_VERSION, "kind": "GPUPool", "metadata": {"name": "watched"}},
     f"{OURS}/gpunodes": {"apiVersion": names.API_VERSION, "kind": "GPUNode", "metadata": {"name": "watched"}},
     "/api/v1/nodes": {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "watched"}},
-    f"/api/v1/namespaces/{NAMESPACE}/pods": {
+    PODS: {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "watched", "labels": _OWNED | {names.MODEL_DEPLOYMENT: "watched"}},
         "spec": _GATED,
     },
-    f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments": {
+    DEPLOYMENTS: {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": "watched", "labels": _OWNED},
@@ -51,7 +54,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Watching:
-    """A running kopf and its pokes."""
+    """The running watches, kopf's and the pulse, and their pokes."""
 
     kubeconfig: Path
     pokes: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
@@ -62,33 +65,42 @@ class Watching:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self.pokes.get()
 
-    async def quiet(self) -> None:
-        """Nothing has poked for a while: the next poke has a new cause."""
+    async def quiet(self) -> int:
+        """Nothing has poked for a while: the next poke has a new cause. Returns how often something did till then."""
+        heard = 0
         try:
             while True:
                 async with asyncio.timeout(QUIET_SECONDS):
                     await self.pokes.get()
+                heard += 1
         except TimeoutError:
-            return
+            return heard
+
+    def poke(self) -> None:
+        self.pokes.put_nowait(None)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(
-            run_kopf(
-                kubeconfig=str(self.kubeconfig),
-                poke=lambda: self.pokes.put_nowait(None),
-                stop=self.stop,
-                ready=self.ready,
-            )
+        kube = await Kube.connect(str(self.kubeconfig))
+        pulse = Pulse(kube, poke=self.poke)
+        pulses = asyncio.create_task(pulse.run())
+        watches = asyncio.create_task(
+            run_kopf(kubeconfig=str(self.kubeconfig), poke=self.poke, stop=self.stop, ready=self.ready)
         )
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self.ready.wait()
+            while not pulse.connected():
+                await self.poked()
             yield
+            assert pulse.connected()
         finally:
             self.stop.set()
+            pulses.cancel()
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await task
+                await asyncio.gather(pulses, return_exceptions=True)
+                await watches
+            await kube.close()
 
 
 @pytest.fixture
@@ -127,9 +139,37 @@ async def test_every_kind_pokes_and_none_is_written_to(watching: Watching, admin
     assert {entry["manager"] for entry in found["managedFields"]} == {"tests"}
 
 
+@pytest.mark.parametrize(
+    ("path", "part", "change"),
+    [
+        pytest.param(PODS, "/status", {"status": {"message": "changed"}}, id="pod"),
+        pytest.param(DEPLOYMENTS, "", {"metadata": {"annotations": {"a": "b"}}}, id="Deployment"),
+    ],
+)
+async def test_changes_and_deletions_poke_but_not_those_of_others(
+    watching: Watching, admin: Kube, path: str, part: str, change: dict[str, Any]
+) -> None:
+    body = OBJECTS[path]
+    name = body["metadata"]["name"]
+    await admin.create(path, body, field_manager="tests")
+    await watching.poked()
+    await watching.quiet()
+    await admin.merge_patch(f"{path}/{name}{part}", change, field_manager="tests")
+    await watching.poked()
+    await watching.quiet()
+    await admin.delete(f"{path}/{name}", grace_seconds=0)
+    await watching.poked()
+    await watching.quiet()
+    others = body | {"metadata": {"name": name, "labels": {"app": "none"}}}
+    await admin.create(path, others, field_manager="tests")
+    assert await watching.quiet() == 0
+
+
 async def test_watches_outlive_an_api_server(watching: Watching, admin: Kube, installed: LocalCluster) -> None:
     await installed.restart_apiserver()
     await watching.quiet()
     assert watching.ready.is_set()
-    await admin.create(MODELS, OBJECTS[MODELS], field_manager="tests")
-    await watching.poked()
+    for path in (MODELS, PODS, DEPLOYMENTS):
+        await admin.create(path, OBJECTS[path], field_manager="tests")
+        await watching.poked()
+        await watching.quiet()

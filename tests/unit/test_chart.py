@@ -162,3 +162,14 @@ def test_the_policies_speak_of_the_names_that_the_operator_writes(render: Render
         assert expression == {"key": names.MODEL_DEPLOYMENT, "operator": "Exists"}
     parameter = one(documents, "ValidatingAdmissionPolicyBinding", "vrampack-epoch")["spec"]["paramRef"]
     assert (parameter["name"], parameter["namespace"]) == (names.LEADER_LEASE, "vrampack-system")
+
+
+def test_the_operators_requests_wait_among_those_of_controllers(render: Render) -> None:
+    documents = render()
+    schema = one(documents, "FlowSchema", "vrampack")["spec"]
+    pod = one(documents, "Deployment", "vrampack")["spec"]["template"]["spec"]
+    (rule,) = schema["rules"]
+    (subject,) = rule["subjects"]
+    assert subject["serviceAccount"] == {"name": pod["serviceAccountName"], "namespace": "vrampack-system"}
+    assert schema["priorityLevelConfiguration"] == {"name": "workload-high"}
+    assert schema["matchingPrecedence"] < 9000  # that of Kubernetes' own schema for all ServiceAccounts

@@ -1,7 +1,6 @@
 """Which events poke, and how the watches wait for an API server."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 import yaml
 from aiohttp import web
 
-from vrampack.controller.backoff import Backoff
 from vrampack.controller.handlers import NODES, POKING, NodeChanges, register, run_kopf
 from vrampack.controller.probes import listening
 
@@ -68,13 +66,6 @@ def test_every_kind_is_watched_by_its_full_name_and_only_watched() -> None:
     assert selectors == {(kind.group, kind.version, kind.plural) for kind in (*POKING, NODES)}
     assert not registry._changing.get_all_handlers()  # these would write annotations and finalizers
     assert not registry._spawning.get_all_handlers()
-
-
-def test_waits_grow_to_a_bound_without_an_end() -> None:
-    waits = list(itertools.islice(Backoff(first=1, longest=5), 1000))
-    assert 0.5 <= waits[0] <= 1
-    assert all(2.5 <= wait <= 5 for wait in waits[3:])
-    assert len(set(waits)) > 900
 
 
 @asynccontextmanager

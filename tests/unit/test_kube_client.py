@@ -1,9 +1,11 @@
-"""The client where the API server, or what stands before it, behaves badly; and how it signs in."""
+"""The client where the API server, or what stands before it, behaves badly; its watches; and how it signs in."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp import web
@@ -93,6 +95,103 @@ async def test_a_list_that_expires_between_its_pages_starts_again(serve: Serve, 
 
     kube = Kube(Configuration(host=await serve(answer)))
     assert await kube.list("/api/v1/pods") == [{"n": 0}, {"n": 1}]
+    await kube.close()
+
+
+async def test_a_watch_tells_of_its_beginning_and_of_changes_and_ends(serve: Serve) -> None:
+    asked: list[web.Request] = []
+    change = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await change.wait()
+        await response.write(b'{"type": "ADDED", "object": {"kind": "PartialObjectMetadata"}}\n')
+        return response
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    changes = kube.watch_changes("/api/v1/pods", labelSelector="app=a,b")
+    await anext(changes)
+    assert not change.is_set()
+    change.set()
+    async with asyncio.timeout(5):
+        await anext(changes)
+        with pytest.raises(StopAsyncIteration):
+            await anext(changes)
+    await kube.close()
+    (request,) = asked
+    query = dict(request.query)
+    assert 300 <= int(query.pop("timeoutSeconds")) <= 600
+    assert (request.method, request.path) == ("GET", "/api/v1/pods")
+    assert query == {"watch": "true", "allowWatchBookmarks": "true", "labelSelector": "app=a,b"}
+    assert request.headers["Accept"] == "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, ClusterError), (410, ClusterError), (503, UnavailableError)])
+async def test_a_watch_that_is_refused_says_so(serve: Serve, status: int, kind: type[ClusterError]) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"message": "pods is forbidden"}, status=status)
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    with pytest.raises(ClusterError, match=f"WATCH /api/v1/pods: {status} pods is forbidden") as refused:
+        await anext(kube.watch_changes("/api/v1/pods"))
+    await kube.close()
+    assert type(refused.value) is kind
+    assert refused.value.status == status
+
+
+async def test_a_watch_whose_connection_breaks_is_unavailable(serve: Serve) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    with pytest.raises(UnavailableError, match="WATCH /api/v1/pods: "):
+        [None async for _ in kube.watch_changes("/api/v1/pods")]
+    await kube.close()
+
+
+async def test_a_watch_that_is_silent_for_too_long_is_unavailable(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await over.wait()
+        return response
+
+    monkeypatch.setattr(client, "_STREAM", aiohttp.ClientTimeout(sock_read=0.05))
+    kube = Kube(Configuration(host=await serve(answer)), timeout=0.01)
+    with pytest.raises(UnavailableError, match="WATCH /api/v1/pods: "):
+        [None async for _ in kube.watch_changes("/api/v1/pods")]
+    over.set()
+    await kube.close()
+
+
+async def test_a_watch_that_is_left_gives_its_connection_back(serve: Serve) -> None:
+    left = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"{}\n")
+                await asyncio.sleep(0.01)
+        finally:
+            left.set()
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    async with asyncio.timeout(5):
+        async with aclosing(kube.watch_changes("/api/v1/pods")) as changes:
+            await anext(changes)
+        await left.wait()
     await kube.close()
 
 

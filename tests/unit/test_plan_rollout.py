@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.planning_world import (
+    PARALLEL,
     Json,
     annotated,
     changed,
@@ -324,6 +325,26 @@ def test_replicas_without_a_gpu_never_block_a_drain(pods: list[Any], allowed: in
     [manifest] = applied(decide(world(model(replicas=3), pods=pods, made=budget)), "PodDisruptionBudget")
     assert manifest["spec"]["maxUnavailable"] == allowed
     assert manifest["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_a_budget_is_written_once_the_replicas_of_its_model_are_placed() -> None:
+    """Until then it changes with every pass; that of another model is not put off."""
+    models = [model(replicas=2), model("other", replicas=1)]
+    made = [each for one in models for each in changed(children(one), "PodDisruptionBudget", maxUnavailable=9)]
+    pods = [placed(), pod("llama-1"), placed("other-0", of="other")]
+    snapshot = world(*models, pods=pods, made=made, pools=[PARALLEL])
+    first = decide(snapshot)
+    assert where(first) == {"llama-1": ("GPU-1",)}
+    assert [each["metadata"]["name"] for each in applied(first, "PodDisruptionBudget")] == ["other"]
+    [budget] = applied(decide(told(snapshot, first)), "PodDisruptionBudget")
+    assert (budget["metadata"]["name"], budget["spec"]["maxUnavailable"]) == ("llama", 1)
+
+
+def test_a_budget_that_is_missing_is_made_even_so() -> None:
+    made = [each for each in children(model()) if each.kind != "PodDisruptionBudget"]
+    found = decide(world(model(), pods=[pod()], made=made))
+    assert where(found) == {"llama-0": ("GPU-1",)}
+    assert [each.manifest["kind"] for each in of_kind(found, CreateChild)] == ["PodDisruptionBudget"]
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "PodDisruptionBudget"])

@@ -46,7 +46,7 @@ POKING: Final = tuple(Watched(group=names.GROUP, version=names.VERSION, plural=p
 
 
 def register(registry: kopf.OperatorRegistry, poke: Callable[[], None]) -> None:
-    """Handlers for all kinds that a pass reads and that change by themselves."""
+    """Handlers for the kinds that people and agents write. Pods and Deployments are `vrampack.controller.pulse`'s."""
     changes = NodeChanges()
 
     async def changed(**_: Any) -> None:
@@ -98,7 +98,7 @@ def _read_of(node: Any) -> tuple[object, ...]:
 async def run_kopf(
     *, kubeconfig: str | None, poke: Callable[[], None], stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
-    """Watches until ``stop`` is set. ``ready`` is set while all kinds are watched.
+    """Watches until ``stop`` is set. ``ready`` is set while all these kinds are watched.
 
     An API server that is away is waited out. Should kopf end by itself, it is started again, a little later each time.
     ``poke`` and both events belong to the caller's loop.
@@ -227,8 +227,8 @@ def _missing(insights: Insights) -> list[str]:
 
 
 class _NoEssence(kopf.AnnotationsDiffBaseStorage):
-    """kopf copies and compares every object of every event, for handlers of changes. There are none here, and while
-    many pods arrive at once, that would be most of what this process does."""
+    """kopf copies and compares every object of every event, for handlers of changes. There are none here, and in a
+    fleet whose GPUNodes tell of their use all the time, that would be most of what this thread does."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence({})

@@ -13,13 +13,14 @@ from typing import Final
 
 from vrampack.api import names
 from vrampack.controller.backoff import Backoff
-from vrampack.errors import ClusterError
+from vrampack.errors import ClusterError, UnavailableError
 from vrampack.kube import paths
 from vrampack.kube.client import Kube
 
 _log = logging.getLogger(__name__)
 
 _LONGEST_WAIT: Final = 5.0
+_LASTING_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +55,29 @@ class Pulse:
                 group.create_task(self._follow(watched))
 
     async def _follow(self, watched: Watched) -> None:
+        """Watches are not for ever: one that lasted is asked for again at once, others a little later each time."""
+        clock = asyncio.get_running_loop().time
         waits = iter(Backoff(longest=_LONGEST_WAIT))
         while True:
+            began = clock()
             try:
-                async with aclosing(
-                    self._kube.watch_changes(paths.collection(watched.kind), labelSelector=watched.labels)
-                ) as changes:
-                    async for _ in changes:
-                        self._connected.add(watched)
-                        self._poke()
-                waits = iter(Backoff(longest=_LONGEST_WAIT))
+                await self._watch(watched)
+            except UnavailableError as error:
+                _log.debug("the watch of %ss ended: %s", watched.kind, error)
             except ClusterError as error:
+                _log.warning("The API server refuses the watch of %ss: %s", watched.kind, error)
+            if clock() - began > _LASTING_SECONDS:
+                waits = iter(Backoff(longest=_LONGEST_WAIT))
+            else:
+                await asyncio.sleep(next(waits))
+
+    async def _watch(self, watched: Watched) -> None:
+        """One watch, to its end."""
+        path = paths.collection(watched.kind)
+        async with aclosing(self._kube.watch_changes(path, labelSelector=watched.labels)) as changes:
+            try:
+                async for _ in changes:
+                    self._connected.add(watched)
+                    self._poke()
+            finally:
                 self._connected.discard(watched)
-                wait = next(waits)
-                _log.debug("the watch of %ss ended, next in %.1f s: %s", watched.kind, wait, error)
-                await asyncio.sleep(wait)

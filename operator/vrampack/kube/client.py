@@ -24,18 +24,18 @@ from vrampack.errors import ClusterError, ConflictError, InvalidInputError, NotF
 _NO_ANSWER = (aiohttp.ClientError, OSError, ConfigException)
 _Items = list[dict[str, Any]]
 
-_CONNECTIONS = 144
+_CONNECTIONS = 144  # more than the writes in flight: a watch holds one, and no Lease or list must wait for one
 _PAGE = 500
 _RESTARTS = 3
 _REREAD_SECONDS = 60.0
 _GONE = 410
 # The loader stumbles over a file of another shape.
 _NOT_A_KUBECONFIG = (ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
-# A list is read in every pass: within a cluster, bandwidth costs less than packing and unpacking it.
-_WATCH_SECONDS = (300, 600)
+_WATCH_SECONDS = (300, 600)  # as other clients do, so that those of one moment don't come back in one moment
 _BOOKMARK_SECONDS = 150  # the API server sends one a minute: a connection without any for so long is dead
 _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=_BOOKMARK_SECONDS)
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+# A list is read in every pass: within a cluster, bandwidth costs less than packing and unpacking it.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "vrampack"}
 
 
