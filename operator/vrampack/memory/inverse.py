@@ -77,6 +77,18 @@ def longest_context(
     return _reach(claim, available=available, most=most, guess=guess or workload.context_length)
 
 
+def largest_batch(*, architecture: Architecture, weights: Weights, workload: Workload, available: int) -> Reach:
+    """Most tokens of one step, up to the workload's own, with ``available`` bytes of each GPU; 0 where not even one
+    token for each sequence is possible. Raises as `largest_concurrency` does."""
+
+    def claim(batched: int) -> int:
+        load = replace(workload, max_batched_tokens=batched)
+        return estimate(architecture=architecture, weights=weights, workload=load).per_gpu
+
+    most = workload.max_batched_tokens
+    return _reach(claim, available=available, least=workload.concurrency, most=most, guess=most)
+
+
 def with_context(workload: Workload, context: int) -> Workload:
     """The same workload with sequences of at most ``context`` tokens."""
     as_long = workload.tokens_per_sequence == workload.context_length
@@ -84,31 +96,32 @@ def with_context(workload: Workload, context: int) -> Workload:
     return replace(workload, context_length=context, tokens_per_sequence=expected)
 
 
-def largest(fits: Callable[[int], bool], *, most: int, guess: int = 1) -> int:
-    """A value of 0 to ``most`` that fits and whose successor does not (or is beyond ``most``); 0 counts as fitting.
+def largest(fits: Callable[[int], bool], *, least: int = 1, most: int, guess: int = 1) -> int:
+    """A value of ``least`` to ``most`` that fits and whose successor does not (or is beyond ``most``); 0: none does.
 
     It looks in ever wider steps around ``guess`` first: a good one costs two questions. Where what fits grows and
     shrinks by turns, it is one of the boundaries.
     """
-    low, high = 0, most + 1
-    probe, step = min(max(guess, 1), most), 1
+    below, beyond = least - 1, max(most, least - 1) + 1
+    low, high = below, beyond
+    probe, step = min(max(guess, least), most), 1
     while high - low > 1:
         if fits(probe):
             low = probe
-            probe = low + step if high == most + 1 else (low + high) // 2
+            probe = low + step if high == beyond else (low + high) // 2
         else:
             high = probe
-            probe = high - step if low == 0 else (low + high) // 2
+            probe = high - step if low == below else (low + high) // 2
         step *= 2
         probe = min(max(probe, low + 1), high - 1)
-    return low
+    return 0 if low == below else low
 
 
-def _reach(claim: Callable[[int], int], *, available: int, most: int, guess: int) -> Reach:
+def _reach(claim: Callable[[int], int], *, available: int, least: int = 1, most: int, guess: int) -> Reach:
     """Refusals of the smallest load are the caller's mistake; those of a larger one are where the load ends."""
-    if most < 1:
+    if most < least:
         return Reach(value=0, limit=Limit.REFUSED)
-    if claim(1) > available:
+    if claim(least) > available:
         return Reach(value=0, limit=Limit.MEMORY)
     refused: set[int] = set()
 
@@ -121,6 +134,6 @@ def _reach(claim: Callable[[int], int], *, available: int, most: int, guess: int
             refused.add(value)
             return False
 
-    value = largest(fits, most=most, guess=guess)
+    value = largest(fits, least=least, most=most, guess=guess)
     at_end = value == most or value + 1 in refused
     return Reach(value=value, limit=Limit.REFUSED if at_end else Limit.MEMORY)

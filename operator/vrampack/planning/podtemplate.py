@@ -17,7 +17,7 @@ from vrampack.planning.podshape import check_shape
 from vrampack.planning.quantity import canonical_quantity
 from vrampack.planning.reserved import FIELD, check_overlay
 from vrampack.sharing.visible_devices import NO_DEVICES
-from vrampack.units import MIB, format_bytes, round_up
+from vrampack.units import MIB, format_bytes, parse_bytes, parse_millicores, round_up
 
 UNREACHABLE_SECONDS: Final = 60
 """How long a replica stays on a node that does not answer. Kubernetes' own five minutes are long for a server."""
@@ -102,6 +102,15 @@ def _spec(engine: EngineContainer, runtime_class: str | None, priority_class: st
     if priority_class:
         spec["priorityClassName"] = priority_class
     return spec
+
+
+def requested(template: Fragment) -> tuple[int, int]:
+    """CPU in thousandths of a core, and RAM in bytes, that a pod of this template asks for."""
+    requests = [each.get("resources", {}).get("requests", {}) for each in template["spec"]["containers"]]
+    return (
+        sum(parse_millicores(each.get("cpu", 0)) for each in requests),
+        sum(parse_bytes(each.get("memory", 0)) for each in requests),
+    )
 
 
 def _container(engine: EngineContainer) -> Fragment:

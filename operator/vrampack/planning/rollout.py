@@ -11,10 +11,10 @@ from vrampack.planning.cases import Case
 from vrampack.planning.children import covers, deployment, disruption_budget, service, strategy
 from vrampack.planning.inventory import Inventory, released
 from vrampack.planning.placing import Eligibility, item, occupied
-from vrampack.planning.podtemplate import template_hash
+from vrampack.planning.podtemplate import requested, template_hash
 from vrampack.planning.snapshot import Json, PodView, PoolView
 from vrampack.planning.verdict import Sized
-from vrampack.units import each_of, human_bytes, parse_bytes, parse_millicores
+from vrampack.units import each_of, human_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,7 @@ def _room(
 def _prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], eligible: Eligibility) -> Item:
     """A replica of the new template, before there is one."""
     spec = sized.template["spec"]
-    requests = [each.get("resources", {}).get("requests", {}) for each in spec["containers"]]
+    cpu, memory = requested(sized.template)
     pod = PodView(
         namespace=case.model.namespace,
         name=f"{case.model.name} (next revision)",
@@ -203,8 +203,8 @@ def _prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...],
         owner_uid=f"next:{case.model.uid}",
         created=0,
         phase="Pending",
-        cpu=sum(parse_millicores(each.get("cpu", 0)) for each in requests),
-        memory=sum(parse_bytes(each.get("memory", 0)) for each in requests),
+        cpu=cpu,
+        memory=memory,
         node_selector=spec.get("nodeSelector") or {},
         affinity=spec.get("affinity"),
         tolerations=tuple(spec.get("tolerations") or ()),
