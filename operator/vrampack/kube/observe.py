@@ -13,7 +13,7 @@ from vrampack.api import names
 from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
 from vrampack.api.gpupool import GPUPoolSpec
 from vrampack.api.modeldeployment import ModelDeploymentSpec
-from vrampack.api.modelprofile import ModelProfileSpec
+from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus
 from vrampack.errors import ClusterError
 from vrampack.kube import paths, wire
 from vrampack.kube.agentleases import AgentLeases
@@ -175,7 +175,18 @@ class Observer:
 
     def _profile(self, found: wire.CustomObject) -> ProfileView:
         spec, problem = self._spec(ModelProfileSpec, found)
-        return ProfileView(name=found.metadata.name, generation=found.metadata.generation, spec=spec, problem=problem)
+        meta = found.metadata
+        # Measurements that can't be read are none: the estimate is computed then.
+        status, _ = self._parse(
+            ModelProfileStatus, found.status, field="status", version=(meta.uid, "status", meta.resource_version)
+        )
+        return ProfileView(
+            name=meta.name,
+            generation=meta.generation,
+            spec=spec,
+            problem=problem,
+            measurements=status.measurements if status is not None else (),
+        )
 
     def _pool(self, found: wire.CustomObject) -> PoolView:
         meta = found.metadata

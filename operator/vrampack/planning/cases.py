@@ -9,6 +9,7 @@ from functools import cached_property
 
 from vrampack.api import names
 from vrampack.errors import InvalidInputError
+from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import ChildView, Json, ModelView, PodView, PoolView, Snapshot
@@ -89,8 +90,12 @@ class Case:
             return None
 
 
-def cases(snapshot: Snapshot, settings: Settings) -> tuple[Case, ...]:
+def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[Case, ...]:
     """A case for each ModelDeployment that is not being deleted, in the snapshot's order."""
+    products: dict[str, set[str]] = defaultdict(set)
+    for gpu in stock.gpus.values():
+        if gpu.product:
+            products[stock.pool_of[gpu.node]].add(gpu.product)
     pools: dict[str, PoolView] = {pool.name: pool for pool in snapshot.pools}
     profiles = {profile.name: profile for profile in snapshot.profiles}
     children: dict[tuple[str, str], list[ChildView]] = defaultdict(list)
@@ -125,6 +130,7 @@ def cases(snapshot: Snapshot, settings: Settings) -> tuple[Case, ...]:
                     resolutions=snapshot.resolutions,
                     commit=commit,
                     settings=settings,
+                    products=products[pool],
                 ),
                 spec_hash=spec_hash,
                 children=own,

@@ -18,7 +18,7 @@ from vrampack.planning.verdict import Blocked, Settings
 def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     """What is to be done now, and when to look again without being told."""
     stock = inventory(snapshot)
-    given = cases(snapshot, settings)
+    given = cases(snapshot, settings, stock=stock)
     eligible = Eligibility(snapshot)
     placed = place(snapshot, stock, given, eligible)
     pools = {pool.name: pool for pool in snapshot.pools}

@@ -1,10 +1,9 @@
 """From a ModelDeployment and the facts of its model to what a replica needs and the template that asks for it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
-from vrampack.api.common import Quantity
 from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching
 from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, Sharing, WeightsPrecision
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
@@ -13,8 +12,8 @@ from vrampack.api.source import ModelSource, SourceKind, parse_source
 from vrampack.engines.base import ClaimModel, EngineContainer, EngineInput, HubModel, SecretKey
 from vrampack.engines.registry import engine
 from vrampack.errors import InvalidInputError, UnsupportedModelError
-from vrampack.memory.estimate import Estimate, Workload, estimate
 from vrampack.planning.facts import architecture_and_weights
+from vrampack.planning.figures import declared_kv, estimate_status, figures
 from vrampack.planning.need import Need
 from vrampack.planning.podtemplate import pod_template
 from vrampack.planning.profiles import find_profile
@@ -22,7 +21,7 @@ from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import Json, ModelView, PoolView, ProfileView
 from vrampack.planning.verdict import Basis, Blocked, Settings, Sized
 from vrampack.sharing.registry import mechanism
-from vrampack.units import GIB, each_of, human_bytes
+from vrampack.units import GIB, human_bytes
 
 _DTYPE_PRECISION: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _CUSTOM_HOST_MEMORY: Final = 4 * GIB
@@ -37,8 +36,10 @@ def size(
     resolutions: Mapping[ResolveRequest, Resolution],
     commit: str,
     settings: Settings,
+    products: Collection[str] = (),
 ) -> Sized | Blocked:
-    """What one replica needs. ``commit``: the one in force, where there is one; empty: to be resolved."""
+    """What one replica needs. ``commit``: the one in force, where there is one; empty: to be resolved. ``products``:
+    what GPUs the pool has."""
     spec = model.spec
     if spec is None:
         return Blocked(stalled=True, reason="InvalidSpec", message=model.problem)
@@ -63,7 +64,7 @@ def size(
         if isinstance(found, Blocked):
             return found
         profile, served, request = found
-        sized = _estimated(model, spec, pool, profile, served, settings)
+        sized = _estimated(model, spec, pool, profile, served, settings, products)
         return replace(sized, resolve=request) if isinstance(sized, Sized) else sized
     except InvalidInputError as error:
         return Blocked(stalled=True, reason="InvalidSpec", message=str(error))
@@ -101,6 +102,7 @@ def _estimated(
     profile: ProfileView,
     commit: str,
     settings: Settings,
+    products: Collection[str],
 ) -> Sized | Blocked:
     if profile.spec is None:
         return Blocked(stalled=True, reason="InvalidProfile", message=f"ModelProfile {profile.name}: {profile.problem}")
@@ -114,22 +116,21 @@ def _estimated(
         kv_precision = _DTYPE_PRECISION[architecture.dtype]
     serving = spec.serving
     headroom = spec.memory.headroom if spec.memory.headroom is not None else pool.spec.headroom
-    workload = Workload(
-        context_length=serving.context_length,
-        concurrency=serving.concurrency,
-        tokens_per_sequence=serving.tokens_per_sequence or serving.context_length,
-        max_batched_tokens=spec.engine.max_batched_tokens,
-        tensor=spec.parallelism.tensor,
-        kv_cache_precision=kv_precision,
-        cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
+    found = figures(
+        spec,
+        architecture=architecture,
+        weights=weights,
+        kv_precision=kv_precision,
         headroom_percent=headroom.percent,
+        measurements=profile.measurements,
+        products=products,
     )
-    computed = estimate(architecture=architecture, weights=weights, workload=workload)
+    computed = found.estimate
     per_gpu, kv_bytes = computed.per_gpu, computed.kv_cache_bytes
     declared = spec.memory.per_gpu
     if declared is not None:
         per_gpu = declared.bytes
-        kv_bytes = _declared_kv(computed, per_gpu, serving.context_length)
+        kv_bytes = declared_kv(computed, per_gpu, serving.context_length)
     need = Need(
         gpus=spec.parallelism.tensor,
         bytes=per_gpu,
@@ -168,7 +169,7 @@ def _estimated(
     return Sized(
         need=need,
         template=_template(model, spec, pool, container, need, settings),
-        estimate=_status(computed, per_gpu=per_gpu, declared=declared is not None),
+        estimate=estimate_status(found, declared=None if declared is None else per_gpu),
         facts=ModelFacts(
             profile=profile.name,
             revision=commit,
@@ -179,7 +180,7 @@ def _estimated(
         ),
         commit=commit,
         mismatch=mismatch,
-        basis=Basis(architecture=architecture, weights=weights, workload=workload),
+        basis=Basis(architecture=architecture, weights=weights, workload=found.workload),
     )
 
 
@@ -191,26 +192,6 @@ def _mismatch(spec: ModelDeploymentSpec, facts: ModelProfileSpec) -> str:
         f"spec.precision.weights asks for {wanted.value}, and the checkpoint {facts.source} is "
         f"{facts.precision.value}; name a checkpoint in {wanted.value}, or ask for {facts.precision.value}"
     )
-
-
-def _declared_kv(computed: Estimate, declared: int, context_length: int) -> int:
-    """The KV cache that a declared claim leaves, in whole blocks and never more than the load needs.
-
-    Raises InvalidInputError where not even one sequence of contextLength is left.
-    """
-    block = computed.kv_cache_bytes // computed.kv_blocks
-    others = computed.per_gpu - computed.kv_cache - computed.headroom
-    blocks = min((declared - others) // block, computed.kv_blocks)
-    tokens = block // computed.kv_bytes_per_token
-    least = -(-context_length // tokens) + 1
-    if blocks < least:
-        raise InvalidInputError(
-            field="spec.memory.perGPU",
-            value=str(Quantity.of(declared)),
-            allowed=f"weights and the rest take {human_bytes(others)}, and one sequence of contextLength "
-            f"{human_bytes(least * block)}: write at least {Quantity.of(others + least * block)}",
-        )
-    return blocks * block
 
 
 def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, settings: Settings) -> Sized | Blocked:
@@ -295,37 +276,4 @@ def _template(
         runtime_class=pool.spec.runtime_class_name or None,
         priority_class=spec.priority_class_name,
         unreachable_seconds=settings.unreachable_seconds,
-    )
-
-
-def _status(computed: Estimate, *, per_gpu: int, declared: bool) -> EstimateStatus:
-    terms = {
-        "weights": computed.weights,
-        "KV cache": computed.kv_cache,
-        "activations": computed.activations,
-        "CUDA graphs": computed.cuda_graphs,
-        "communication": computed.communication,
-        "runtime context": computed.runtime_context,
-        "headroom": computed.headroom,
-    }
-    words = " + ".join(f"{human_bytes(value)} {name}" for name, value in terms.items() if value)
-    explanation = f"{words} = {human_bytes(computed.per_gpu)} on {each_of(computed.gpus, 'GPU')}"
-    if declared:
-        explanation += f"; spec.memory.perGPU declares {human_bytes(per_gpu)} instead"
-    return EstimateStatus(
-        weights=Quantity.of(computed.weights),
-        kv_cache=Quantity.of(computed.kv_cache),
-        activations=Quantity.of(computed.activations),
-        cuda_graphs=Quantity.of(computed.cuda_graphs),
-        communication=Quantity.of(computed.communication),
-        runtime_context=Quantity.of(computed.runtime_context),
-        headroom=Quantity.of(computed.headroom),
-        per_gpu=Quantity.of(per_gpu),
-        gpus_per_replica=computed.gpus,
-        kv_bytes_per_token=computed.kv_bytes_per_token,
-        max_concurrency_at_context=computed.max_concurrency_at_context,
-        host_memory=Quantity.of(computed.host_memory),
-        shared_memory=Quantity.of(computed.shared_memory),
-        method=EstimateMethod.DECLARED if declared else EstimateMethod.COMPUTED,
-        explanation=explanation,
     )

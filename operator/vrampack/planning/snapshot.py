@@ -10,7 +10,7 @@ from typing import Any
 from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
 from vrampack.api.gpupool import GPUPoolSpec
 from vrampack.api.modeldeployment import ModelDeploymentSpec
-from vrampack.api.modelprofile import ModelProfileSpec
+from vrampack.api.modelprofile import Measurement, ModelProfileSpec
 from vrampack.planning.resolution import Resolution, ResolveRequest
 
 Json = dict[str, Any]
@@ -128,6 +128,7 @@ class ProfileView:
     generation: int
     spec: ModelProfileSpec | None
     problem: str = ""
+    measurements: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from vrampack.api.modeldeploymentstatus import (
     EstimateStatus,
     ModelDeploymentStatus,
     ModelFacts,
-    PendingEstimate,
     PlacedGPU,
     PlacementStatus,
     Summary,
@@ -22,6 +21,7 @@ from vrampack.api.modeldeploymentstatus import (
 from vrampack.planning.actions import Tell
 from vrampack.planning.cases import Case
 from vrampack.planning.conditions import carried, former_conditions
+from vrampack.planning.figures import with_pending
 from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
 from vrampack.planning.placing import Waits
@@ -278,11 +278,7 @@ def _estimate(case: Case) -> EstimateStatus | None:
         return sized.estimate
     if in_force.per_gpu == sized.estimate.per_gpu:
         return in_force
-    same = {"headroom", "per_gpu", "explanation"}
-    pool = in_force.model_dump(exclude=same) == sized.estimate.model_dump(exclude=same)
-    because = "PoolChanged" if pool else "EstimateChanged"
-    pending = PendingEstimate(per_gpu=sized.estimate.per_gpu or Quantity("0"), because=because)
-    return in_force.model_copy(update={"pending": pending})
+    return with_pending(in_force, sized.estimate)
 
 
 def _facts(case: Case) -> ModelFacts | None:

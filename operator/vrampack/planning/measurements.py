@@ -1,0 +1,94 @@
+"""The measurements of a ModelProfile, as the estimate takes them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from vrampack.api.engine import CudaGraphs, EngineName
+from vrampack.api.modeldeployment import ModelDeploymentSpec
+from vrampack.api.modelprofile import Measurement
+from vrampack.engines.vllm_flags import FLAGS
+from vrampack.memory.calibration import Observation, Setup
+
+
+def observation_of(measurement: Measurement) -> Observation:
+    """One entry of ``status.measurements``."""
+    shape = measurement.parallelism
+    sizes = {
+        "weights": measurement.weights,
+        "activations": measurement.activations,
+        "cuda_graphs": measurement.graphs,
+        "communication": measurement.communication,
+        "runtime_context": measurement.runtime_context,
+    }
+    return Observation(
+        setup=Setup(
+            engine=measurement.engine.value,
+            version=measurement.version,
+            product=measurement.gpu_product,
+            max_sequences=measurement.max_sequences,
+            max_batched_tokens=measurement.max_batched_tokens,
+            context_length=measurement.context_length,
+            kv_cache=measurement.kv_cache,
+            tensor=shape.tensor,
+            pipeline=shape.pipeline,
+            data=shape.data,
+            expert=shape.expert,
+            decode_context=shape.decode_context,
+            cuda_graphs=measurement.cuda_graphs != CudaGraphs.DISABLED,
+            args=memory_arguments(measurement.engine, measurement.args),
+        ),
+        samples=measurement.samples,
+        **{term: size.bytes for term, size in sizes.items() if size is not None},
+    )
+
+
+def setup_of(spec: ModelDeploymentSpec, *, product: str, kv_cache: str) -> Setup:
+    """How a ModelDeployment is served on one product. ``kv_cache``: the resolved precision."""
+    shape = spec.parallelism
+    return Setup(
+        engine=spec.engine.name.value,
+        version=spec.engine.version,
+        product=product,
+        max_sequences=spec.serving.concurrency,
+        max_batched_tokens=spec.engine.max_batched_tokens,
+        context_length=spec.serving.context_length,
+        kv_cache=kv_cache,
+        tensor=shape.tensor,
+        pipeline=shape.pipeline,
+        data=shape.data,
+        expert=shape.expert,
+        decode_context=shape.decode_context,
+        cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
+        args=memory_arguments(spec.engine.name, spec.engine.args),
+    )
+
+
+def memory_arguments(engine: EngineName, args: Sequence[str]) -> tuple[str, ...]:
+    """Those of a user's arguments that may change memory, each flag with its values as one text.
+
+    All but the ones that are known to be harmless: of an engine whose flags are not known, every one.
+    """
+    found = _flags(args)
+    if engine is EngineName.VLLM:
+        harmless = FLAGS.values | FLAGS.lists | FLAGS.switches
+        found = (each for each in found if _name(each) not in harmless)
+    return tuple(sorted(found))
+
+
+def _flags(args: Iterable[str]) -> Iterator[str]:
+    """``--a b`` and ``--a=b`` are the same."""
+    flag = ""
+    for argument in args:
+        if argument.startswith("-") and not argument[1:2].isdigit():
+            if flag:
+                yield flag
+            name, equals, value = argument.partition("=")
+            flag = name.replace("_", "-") + equals + value
+        else:
+            flag = f"{flag}={argument}" if flag and "=" not in flag else f"{flag} {argument}".strip()
+    if flag:
+        yield flag
+
+
+def _name(flag: str) -> str:
+    name = flag.partition("=")[0].partition(".")[0]
+    return "--" + name.removeprefix("--no-") if name.startswith("--no-") else name

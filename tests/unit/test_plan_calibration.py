@@ -1,0 +1,139 @@
+"""Measurements of a ModelProfile change the next estimate, product by product, and no pod that runs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tests.unit.planning_world import (
+    H100,
+    Json,
+    children,
+    decide,
+    estimated,
+    gpu,
+    gpu_node,
+    of_kind,
+    placed,
+    profile,
+    status_of,
+    told,
+    world,
+)
+from vrampack.api import names
+from vrampack.api.modelprofile import Measurement
+from vrampack.planning.actions import ApplyChild, Plan
+from vrampack.planning.need import Need
+from vrampack.planning.snapshot import ProfileView, Snapshot
+from vrampack.units import GIB, parse_bytes
+
+L40S = "NVIDIA-L40S"
+SERVED = {"contextLength": 4096, "concurrency": 4}
+
+
+def measurement(**changes: Any) -> Measurement:
+    """What a start of `estimated` on an H100 was seen to use."""
+    raw = {
+        "engine": "vllm",
+        "version": "0.33.0",
+        "gpuProduct": H100,
+        "parallelism": {},
+        "kvCache": "bf16",
+        "maxSequences": 4,
+        "maxBatchedTokens": 8192,
+        "contextLength": 4096,
+        "cudaGraphs": "Auto",
+        "weights": "15Gi",
+        "activations": "512Mi",
+        "graphs": "256Mi",
+        "communication": "0",
+        "runtimeContext": "700Mi",
+        "samples": 3,
+        "observedAt": "2027-01-01T00:00:00Z",
+    }
+    return Measurement.model_validate(raw | changes)
+
+
+def measured(*found: Measurement) -> ProfileView:
+    return replace(profile(), measurements=found or (measurement(),))
+
+
+def estimate_of(snapshot: Snapshot) -> Json:
+    found: Json = status_of(decide(snapshot))["estimate"]
+    return found
+
+
+def fresh(*found: Measurement, products: Sequence[str] = (H100,), **fields: Any) -> Json:
+    """The estimate of a model that is not served yet."""
+    fleet = [gpu_node(f"n{index}", gpu(f"GPU-{index}", product=name)) for index, name in enumerate(products)]
+    return estimate_of(world(estimated(**fields), profiles=[measured(*found)], gpu_nodes=fleet))
+
+
+def test_a_measured_profile_changes_the_next_estimate_and_its_method() -> None:
+    computed = estimate_of(world(estimated(), profiles=[profile()]))
+    assert computed["method"] == "Computed"
+    found = fresh()
+    assert found["method"] == "Measured"
+    assert found["perGPU"] != computed["perGPU"]
+    terms = {"weights": "15Gi", "activations": "512Mi", "cudaGraphs": "256Mi", "runtimeContext": "700Mi"}
+    for term, size in terms.items():
+        assert parse_bytes(found[term]) == parse_bytes(size)
+    assert found["kvCache"] == computed["kvCache"]
+    assert "15.00 GiB weights (measured) + " in found["explanation"]
+    names_of_terms = (*terms, "kvCache", "communication", "headroom")
+    assert sum(parse_bytes(found[term]) for term in names_of_terms) == parse_bytes(found["perGPU"])
+
+
+def test_a_measurement_of_another_kind_of_run_changes_nothing() -> None:
+    for other in ({"version": "0.32.0"}, {"gpuProduct": L40S}, {"kvCache": "fp8"}, {"cudaGraphs": "Disabled"}):
+        assert fresh(measurement(**other))["method"] == "Computed", other
+
+
+def test_harmless_arguments_make_no_run_of_another_kind() -> None:
+    asked: Json = {"engine": {"args": ["--seed", "7", "--enable-log-requests"]}}
+    assert fresh(measurement(args=["--chat-template=x"]), **asked)["method"] == "Measured"
+    assert fresh(measurement(args=["--attention-backend", "FLASHINFER"]), **asked)["method"] == "Computed"
+
+
+def test_a_claim_is_that_of_the_neediest_product_that_a_replica_may_get() -> None:
+    both = fresh(products=(H100, L40S))
+    by_product = {each["product"]: each["perGPU"] for each in both["byProduct"]}
+    assert both["perGPU"] == by_product[L40S] != by_product[H100]
+    assert both["method"] == "Computed"
+    alone = fresh(products=(H100, L40S), placement={"gpuProducts": [H100]})
+    assert (alone["perGPU"], alone["method"]) == (by_product[H100], "Measured")
+    assert not alone["byProduct"]
+
+
+def templates(found: Plan) -> list[Json]:
+    """The templates that a plan sends out."""
+    sent = (each.manifest for each in of_kind(found, ApplyChild))
+    return [each["spec"]["template"] for each in sent if each["kind"] == "Deployment"]
+
+
+def test_a_calibration_is_pending_for_a_model_that_is_served_until_it_is_asked_for() -> None:
+    made = children(estimated(), profiles=[profile()])
+    snapshot = world(estimated(), pods=[placed()], made=made, profiles=[measured()])
+    found = decide(snapshot)
+    assert not templates(found)
+    estimate = status_of(found)["estimate"]
+    assert estimate["method"] == "Computed"
+    assert estimate["pending"]["because"] == "CalibrationChanged"
+    assert not templates(decide(told(snapshot, found))), "and stays so"
+    asked = replace(snapshot, models=(replace(snapshot.models[0], refresh="2027-01-01"),))
+    [template] = templates(decide(asked))
+    need = Need.from_json(template["metadata"]["annotations"][names.NEED])
+    assert need.bytes == parse_bytes(estimate["pending"]["perGPU"])
+    assert need.context == 700 * GIB // 1024
+
+
+def test_another_change_beside_a_calibration_is_no_calibration() -> None:
+    made = children(estimated(), profiles=[profile()])
+    shape = profile().spec.architecture.model_dump() | {"kv_heads": 4}  # type: ignore[union-attr]
+    facts = replace(profile(architecture=shape), measurements=(measurement(),))
+    estimate = estimate_of(world(estimated(), pods=[placed()], made=made, profiles=[facts]))
+    assert estimate["pending"]["because"] == "EstimateChanged"
+
+
+def test_declared_memory_stays_what_was_declared() -> None:
+    found = fresh(memory={"perGPU": "30Gi"})
+    assert (found["perGPU"], found["method"]) == ("30Gi", "Declared")
