@@ -43,8 +43,8 @@ def test_too_little_free_memory_names_need_closest_gpu_and_shortfall() -> None:
         "reason": "InsufficientGPUMemory",
         "count": 2,
         "pod": "llama-1",
-        "message": "needs 50.00 GiB on 1 GPU; GPUs ruled out: 2 InsufficientGPUMemory; closest is GPU 0 "
-        "of n1 with 40.00 GiB free, 10.00 GiB short",
+        "message": "needs 50.00 GiB on 1 GPU; ruled out: 2 GPUs with too little memory free (InsufficientGPUMemory); "
+        "closest is GPU 0 of n1 with 40.00 GiB free, 10.00 GiB short",
         "needed": "50Gi",
         "gpus": 1,
         "closest": {"node": "n1", "gpu": 0, "free": "40Gi", "short": "10Gi"},
@@ -71,7 +71,7 @@ def test_too_few_gpus_with_room_on_one_node() -> None:
 def test_no_gpu_at_all() -> None:
     found = decide(world(model(), pods=[pod()], gpu_nodes=[]))
     assert waiting(found)["reason"] == "NoMatchingGPU"
-    assert "none is there" in waiting(found)["message"]
+    assert waiting(found)["message"] == "needs 20.00 GiB on 1 GPU; the pool has no GPU"
 
 
 def test_no_gpu_that_the_pod_may_use() -> None:

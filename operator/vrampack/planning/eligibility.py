@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 
+from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import Json, NodeView, PodView
 
 _NO_EXECUTION = ("NoSchedule", "NoExecute")
 
 
-def refusal(pod: PodView, node: NodeView) -> str | None:
-    """Why the scheduler would refuse this node, in one word; None where it would not."""
+def refusal(pod: PodView, node: NodeView) -> Obstacle | None:
+    """Why the scheduler would refuse this node; None where it would not."""
     if any(node.labels.get(key) != value for key, value in pod.node_selector.items()):
-        return "NodeSelectorMismatch"
+        return Obstacle.NODE_SELECTOR
     terms = required_terms(pod.affinity)
     if terms is not None and not any(_term_matches(term, node) for term in terms):
-        return "NodeAffinityMismatch"
+        return Obstacle.NODE_AFFINITY
     for taint in node.taints:
         if taint.get("effect") in _NO_EXECUTION and not tolerates(pod.tolerations, taint):
-            return "UntoleratedTaint"
+            return Obstacle.TAINT
     return None
 
 

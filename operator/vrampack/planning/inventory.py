@@ -8,6 +8,7 @@ from vrampack.api.gpunode import GPUHealth, GPUStatus
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
 from vrampack.planning.need import Company, Need, company
+from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, NodeView, PodView, PoolView, Snapshot
 from vrampack.units import parse_millicores
 
@@ -25,7 +26,7 @@ class GPU:
     foreign: int
     held: Mapping[str, int]
     claimed: int
-    closed: str | None
+    closed: Obstacle | None
 
     @property
     def free(self) -> int:
@@ -77,7 +78,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
         pool = by_name[pools[view.name]]
         account = [_gpu(view, gpu, pool, tenants.get(gpu.uuid, ())) for gpu in view.status.gpus or ()]
         # Two nodes can't have one GPU, or its memory would be given away twice.
-        account = [replace(gpu, closed="GPUReportedTwice") if gpu.uuid in gpus else gpu for gpu in account]
+        account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
             _host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, companies)
@@ -170,15 +171,15 @@ def _gpu(view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodVi
         observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
     claims = {pod.uid: pod.claim.bytes for pod in tenants if pod.claim is not None}
     held = {uid: max(claims.get(uid, 0), observed.get(uid, 0)) for uid in sorted(claims.keys() | observed.keys())}
-    closed = None
+    closed: Obstacle | None = None
     if not seen:
-        closed = "GPUVanished"
+        closed = Obstacle.GPU_VANISHED
     elif gpu.health is GPUHealth.UNHEALTHY:
-        closed = "GPUUnhealthy"
+        closed = Obstacle.GPU_UNHEALTHY
     elif spec is not None and spec.cordoned:
-        closed = "GPUCordoned"
+        closed = Obstacle.GPU_CORDONED
     elif gpu.mig:
-        closed = "GPUInMIGMode"
+        closed = Obstacle.GPU_IN_MIG_MODE
     return GPU(
         uuid=gpu.uuid,
         node=view.name,
@@ -201,15 +202,15 @@ def _host(
     tenants: Mapping[str, tuple[PodView, ...]],
     companies: Mapping[str, Company],
 ) -> Host:
-    closed = None
+    closed: Obstacle | None = None
     if node is None:
-        closed = "NodeMissing"
+        closed = Obstacle.NODE_MISSING
     elif not node.ready:
-        closed = "NodeNotReady"
+        closed = Obstacle.NODE_NOT_READY
     elif node.unschedulable:
-        closed = "NodeUnschedulable"
+        closed = Obstacle.NODE_UNSCHEDULABLE
     elif not view.agent_alive:
-        closed = "AgentSilent"
+        closed = Obstacle.AGENT_SILENT
     free = view.status.node
     # The agent's figures leave vrampack's pods out, so they do not lag behind what is placed now.
     cpu = parse_millicores(free.cpu) if free is not None and free.cpu is not None else (node.cpu if node else None)

@@ -8,12 +8,13 @@ from vrampack.api import names
 from vrampack.api.gpupool import PoolObjective, Startup
 from vrampack.errors import InvalidInputError
 from vrampack.packing.firstfit import pack
-from vrampack.packing.problem import Host, Item, Objective, Placement, Spread, Unplaced
+from vrampack.packing.problem import Host, Item, Objective, Placement, Reason, Spread, Unplaced
 from vrampack.planning.actions import PlacePod
 from vrampack.planning.cases import Case
 from vrampack.planning.eligibility import refusal
 from vrampack.planning.inventory import GPU, Inventory, released
 from vrampack.planning.need import Need, company
+from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.sharing.base import Share
 from vrampack.sharing.registry import mechanism
@@ -61,15 +62,15 @@ class Eligibility:
             self._known[key] = found
         return self._known[key]
 
-    def _reason(self, pod: PodView, model: str, pool: PoolView, host: str) -> str | None:
+    def _reason(self, pod: PodView, model: str, pool: PoolView, host: str) -> Obstacle | None:
         node, view = self._nodes.get(host), self._gpu_nodes[host]
         if node is not None and (reason := refusal(pod, node)) is not None:
             return reason
         style = resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style)
         if not runs_with(style, runtime_class=pod.runtime_class or None):
-            return "InjectionStyleMismatch"
+            return Obstacle.INJECTION_STYLE
         if self._refusals.get((model, host), 0) > self._now:
-            return "RefusedByScheduler"
+            return Obstacle.REFUSED
         return None
 
 
@@ -180,13 +181,13 @@ def main_reason(rejected: Mapping[str, int]) -> str:
     """The one word: missing memory if that is all that some GPU lacks, else what rules out most of them."""
     if not rejected:
         return "NoMatchingGPU"
-    for reason in ("InsufficientGPUMemory", "TooFewGPUs"):
+    for reason in (Reason.INSUFFICIENT_GPU_MEMORY, Reason.TOO_FEW_GPUS):
         if rejected.get(reason):
             return reason
-    words = {"ProductMismatch", "NodeSelectorMismatch", "NodeAffinityMismatch", "UntoleratedTaint"}
-    if set(rejected) <= words:
+    rules = {Reason.PRODUCT_MISMATCH, Obstacle.NODE_SELECTOR, Obstacle.NODE_AFFINITY, Obstacle.TAINT}
+    if set(rejected) <= rules:
         return "NoMatchingGPU"
-    return max(sorted(set(rejected) - words), key=lambda reason: rejected[reason])
+    return max(sorted(set(rejected) - rules), key=lambda reason: rejected[reason])
 
 
 def _with(host: Host, placements: Iterable[Placement]) -> Host:

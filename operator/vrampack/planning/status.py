@@ -26,6 +26,7 @@ from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
 from vrampack.planning.placing import Waits
 from vrampack.planning.podtemplate import selector
+from vrampack.planning.reasons import ruled_out
 from vrampack.planning.rollout import Rolled
 from vrampack.planning.snapshot import Json, ModelView, PodView
 from vrampack.planning.verdict import Blocked, Sized
@@ -348,11 +349,9 @@ def _group(reason: str, members: Sequence[Waits], stock: Inventory) -> WaitingSt
     closest = unplaced.closest if unplaced is not None else None
     message = first.message
     if unplaced is not None and need is not None:
-        counts = ", ".join(f"{count} {why}" for why, count in sorted(unplaced.rejected.items()))
-        message = (
-            f"needs {human_bytes(need.bytes)} on {each_of(need.gpus, 'GPU')}; "
-            f"GPUs ruled out: {counts or 'none is there'}"
-        )
+        counts = ruled_out(unplaced.rejected)
+        message = f"needs {human_bytes(need.bytes)} on {each_of(need.gpus, 'GPU')}; "
+        message += f"ruled out: {counts}" if counts else "the pool has no GPU"
         if closest is not None:
             index = stock.gpus[closest.device].index
             message += (

@@ -1,0 +1,64 @@
+"""Why a GPU can't take a replica: what the plan knows of nodes and GPUs, beside the packer's own reasons; and all of it
+in whole words."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from vrampack.packing.problem import Reason
+from vrampack.units import counted
+
+
+class Obstacle(StrEnum):
+    """What is wrong with a node or a GPU: for everybody, or for the pods of one template."""
+
+    NODE_MISSING = "NodeMissing"
+    NODE_NOT_READY = "NodeNotReady"
+    NODE_UNSCHEDULABLE = "NodeUnschedulable"
+    AGENT_SILENT = "AgentSilent"
+    GPU_VANISHED = "GPUVanished"
+    GPU_UNHEALTHY = "GPUUnhealthy"
+    GPU_CORDONED = "GPUCordoned"
+    GPU_IN_MIG_MODE = "GPUInMIGMode"
+    GPU_REPORTED_TWICE = "GPUReportedTwice"
+    NODE_SELECTOR = "NodeSelectorMismatch"
+    NODE_AFFINITY = "NodeAffinityMismatch"
+    TAINT = "UntoleratedTaint"
+    INJECTION_STYLE = "InjectionStyleMismatch"
+    REFUSED = "RefusedByScheduler"
+
+
+WORDS: Final[Mapping[str, str]] = {
+    Obstacle.NODE_MISSING: "on a node that is not in the cluster",
+    Obstacle.NODE_NOT_READY: "on a node that is not ready",
+    Obstacle.NODE_UNSCHEDULABLE: "on a cordoned node",
+    Obstacle.AGENT_SILENT: "on a node whose agent has been silent for a minute",
+    Obstacle.GPU_VANISHED: "no longer reported by the node",
+    Obstacle.GPU_UNHEALTHY: "out of order",
+    Obstacle.GPU_CORDONED: "cordoned in the GPUNode",
+    Obstacle.GPU_IN_MIG_MODE: "in MIG mode",
+    Obstacle.GPU_REPORTED_TWICE: "reported by another node too",
+    Obstacle.NODE_SELECTOR: "on a node that the node selector leaves out",
+    Obstacle.NODE_AFFINITY: "on a node that the node affinity leaves out",
+    Obstacle.TAINT: "on a node with a taint that is not tolerated",
+    Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, and not to a pod with a RuntimeClass",
+    Obstacle.REFUSED: "on a node where the scheduler has just refused this model",
+    Reason.PRODUCT_MISMATCH: "of a product that was not asked for",
+    Reason.AVOIDED_NEIGHBOUR: "with a neighbour to be avoided",
+    Reason.SPREAD: "on a node that has a replica of this model already",
+    Reason.GPU_EXCLUSIVE: "held by a model that shares with none",
+    Reason.GPU_NOT_EMPTY: "in use, and an empty one is asked for",
+    Reason.INSUFFICIENT_CPU: "on a node with too little CPU",
+    Reason.INSUFFICIENT_MEMORY: "on a node with too little RAM",
+    Reason.INSUFFICIENT_SLOTS: "on a node without room for one more pod",
+    Reason.INSUFFICIENT_GPU_MEMORY: "with too little memory free",
+    Reason.TOO_FEW_GPUS: "with room, but on a node with too few of them",
+}
+"""What comes after ``1 GPU`` and after ``6 GPUs``."""
+
+
+def ruled_out(rejected: Mapping[str, int]) -> str:
+    """How many GPUs each reason rules out, for a sentence; with the reason's own word, which people search for."""
+    return ", ".join(
+        f"{counted(count, 'GPU')} {WORDS[reason]} ({reason})" for reason, count in sorted(rejected.items())
+    )
