@@ -32,6 +32,8 @@ class PagedAttention:
     """Tokens, for SLIDING and CHUNKED."""
     shares_cache: bool = False
     """Reads another layer's cache and has none of its own (Gemma 3n and 4)."""
+    index_dim: int = 0
+    """Width of the key that a sparse layer keeps besides, one per token, to choose what it reads (MiniMax M3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
