@@ -73,6 +73,8 @@ class StateKind(StrEnum):
     """Linear attention of MiniMax."""
     SHORT_CONV = "short_conv"
     """Short convolution (LFM2)."""
+    WKV = "wkv"
+    """RWKV 6 and 7: the shifted tokens, one less than ``conv_kernel``, and a state of ``key_dim`` per element."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
