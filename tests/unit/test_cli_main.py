@@ -1,5 +1,6 @@
 """The command line as a whole: what it lists, how it refuses, what its flags become."""
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -8,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from typer.testing import CliRunner
 
 import vrampack
+from tests.unit.kubeconfig import write_kubeconfig
 from vrampack.cli import main as command_line
 from vrampack.cli.logs import LogFormat, LogLevel, configure
 from vrampack.controller import app as controller
+from vrampack.controller.probes import listening
 
 
 def invoke(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
@@ -43,6 +47,33 @@ def test_what_is_refused_on_purpose_is_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("vrampack: kubeconfig: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+async def test_an_object_nested_to_the_api_servers_limit_does_not_hide_the_others(tmp_path: Path) -> None:
+    levels = 10_000 - 3  # items, the object, its spec
+    metadata = '"metadata": {"namespace": "serving", "name": "deep"}'
+    deep = f'{{{metadata}, "spec": {{"overlay": {"[" * levels}{"]" * levels}}}}}'
+    lists = {
+        "modeldeployments": deep,
+        "gpunodes": '{"metadata": {"name": "gpu-1"}}',
+        "pods": deep,
+    }
+
+    async def answer(request: web.Request) -> web.Response:
+        body = f'{{"metadata": {{}}, "items": [{lists[request.path.rpartition("/")[2]]}]}}'
+        return web.Response(text=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with listening(app, port=0, host="127.0.0.1") as port:
+        kubeconfig = write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}")
+        command = ("-m", "vrampack", "map", "-o", "json", "--kubeconfig", str(kubeconfig))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert [node["name"] for node in json.loads(output)["nodes"]] == ["gpu-1"]
 
 
 class TestRun:

@@ -8,9 +8,9 @@ from typing import Any
 
 import kopf
 import pytest
-import yaml
 from aiohttp import web
 
+from tests.unit.kubeconfig import write_kubeconfig
 from vrampack.controller.handlers import NODES, POKING, NodeChanges, register, run_kopf
 from vrampack.controller.probes import listening
 
@@ -102,16 +102,3 @@ async def test_kopf_that_ends_by_itself_starts_again_with_the_credentials_of_now
 async def test_without_credentials_kopf_waits_and_still_stops(tmp_path: Path) -> None:
     async with watching(tmp_path / "absent"):
         pass
-
-
-def write_kubeconfig(folder: Path, server: str, *, token: str) -> Path:
-    path = folder / "kubeconfig"
-    named = {"name": "it"}
-    content = {
-        "current-context": "it",
-        "contexts": [named | {"context": {"cluster": "it", "user": "it"}}],
-        "clusters": [named | {"cluster": {"server": server}}],
-        "users": [named | {"user": {"token": token}}],
-    }
-    path.write_text(yaml.safe_dump(content))
-    return path

@@ -1,7 +1,7 @@
 """The command ``vrampack``."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -13,6 +13,10 @@ from vrampack.cli.localcluster import app as cluster
 from vrampack.cli.map import fleet_map
 from vrampack.cli.run import run
 from vrampack.errors import VrampackError
+
+_RECURSION: Final = 50_000
+"""The API server takes objects of 10,000 levels, a few frames of ours each. Every reader, the frameworks' own as well,
+must get to the end of one that a user wrote into an overlay, or that object alone would stop all that lists it."""
 
 app = typer.Typer(
     name="vrampack",
@@ -51,6 +55,7 @@ def root(*, version: Version = False) -> None:
 
 def main() -> None:
     """Runs the command line. What vrampack refuses on purpose is one line on stderr and exit status 1."""
+    sys.setrecursionlimit(_RECURSION)
     try:
         app()
     except VrampackError as error:

@@ -5,15 +5,11 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from vrampack.cli.logs import LogFormat, LogLevel, configure
-
-_RECURSION: Final = 50_000
-"""The API server takes objects of 10,000 levels, a few frames of ours each. Every reader, the framework's own as well,
-must get to the end of one that a user wrote into an overlay, or that object alone would stop the operator."""
 
 Kubeconfig = Annotated[
     Path | None, typer.Option(help="How to reach the cluster. Without it: in-cluster credentials, or as kubectl does.")
@@ -62,7 +58,6 @@ def run(
 ) -> None:
     """Run the operator until SIGTERM; of several, the holder of the Lease works."""
     configure(level=log_level, form=log_format)
-    sys.setrecursionlimit(_RECURSION)
     from vrampack.controller import app
 
     settings = app.Settings(
