@@ -9,13 +9,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.packing_builders import host
-from tests.unit.planning_world import H100, Json, estimated, model, pool, profile
+from tests.unit.planning_world import (
+    H100,
+    Json,
+    decide,
+    estimated,
+    gpu_node,
+    model,
+    placed,
+    pod,
+    pool,
+    profile,
+    waiting,
+    where,
+    world,
+)
+from tests.unit.planning_world import gpus as world_gpus
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.packing.firstfit import pack
 from vrampack.packing.problem import Device, Host, Item
 from vrampack.packing.room import Rooms
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import ModelView
+from vrampack.planning.suggestions import MOST_ASKED
 from vrampack.planning.verdict import Blocked, Settings, Sized
 from vrampack.planning.whatif import Question, would_fit_if
 from vrampack.units import GIB, MIB
@@ -203,3 +219,55 @@ def _with(raw: Json, change: str) -> Json:
         "parallelism.tensor": ("parallelism", "tensor"),
     }[name]
     return raw | {part: raw.get(part, {}) | {field: int(value) if value.isdigit() else value}}
+
+
+# ---- in the plan ---------------------------------------------------------------------------------------------------
+
+
+def test_the_status_of_a_waiting_model_says_what_would_help() -> None:
+    pods = [pod(f"llama-{index}", need=str(need_of(LLAMA))) for index in range(3)]
+    fleet = [gpu_node("n1", *world_gpus(2, memory="24Gi"))]
+    found = decide(world(LLAMA, pods=pods, gpu_nodes=fleet, profiles=tuple(PROFILES.values())))
+    lines = waiting(found)["wouldFitIf"]
+    assert waiting(found)["count"] == 3
+    assert lines == suggestions(LLAMA, gpus(24, 24))
+    assert lines
+    # The same snapshot, the same words.
+    again = decide(world(LLAMA, pods=pods, gpu_nodes=fleet, profiles=tuple(PROFILES.values())))
+    assert again == found
+
+
+def test_what_others_hold_and_what_is_placed_now_is_not_free() -> None:
+    other = model("other", per_gpu="55Gi")
+    pods = [pod("llama-0", need=str(need_of(LLAMA))), placed("other-0", of="other", claim="55Gi")]
+    found = decide(world(LLAMA, other, pods=pods, profiles=tuple(PROFILES.values())))
+    assert waiting(found)["wouldFitIf"] == suggestions(LLAMA, gpus(25))
+
+
+def test_while_others_are_placed_it_keeps_what_it_was_told() -> None:
+    told_before = {"waiting": [{"reason": "InsufficientGPUMemory", "count": 1, "wouldFitIf": ["concurrency ≤ 3"]}]}
+    view = replace(LLAMA, status=told_before)
+    other = model("other", per_gpu="55Gi")
+    pods = [pod("llama-0", need=str(90 * GIB)), pod("other-0", of="other", need="55Gi")]
+    found = decide(world(view, other, pods=pods, profiles=tuple(PROFILES.values())))
+    assert where(found) == {"other-0": ("GPU-1",)}
+    assert waiting(found)["wouldFitIf"] == ["concurrency ≤ 3"]
+
+
+@pytest.mark.parametrize(
+    "former", [{"waiting": 7}, {"waiting": [7]}, {"waiting": [{"reason": "x"}]}, {"waiting": None}]
+)
+def test_a_former_status_of_any_shape_is_no_obstacle(former: Json) -> None:
+    pods = [pod("llama-0", need=str(90 * GIB)), pod("other-0", of="other", need="20Gi")]
+    view = replace(LLAMA, status=former)
+    found = decide(world(view, model("other"), pods=pods, profiles=tuple(PROFILES.values())))
+    assert waiting(found)["wouldFitIf"] == []
+
+
+def test_many_models_are_asked_in_bounded_numbers() -> None:
+    views = [estimated(f"m{index:03}", serving=SERVING) for index in range(MOST_ASKED + 3)]
+    pods = [pod(f"{view.name}-0", of=view.name, need=str(need_of(LLAMA))) for view in views]
+    fleet = [gpu_node("n1", *world_gpus(1, memory="24Gi"))]
+    found = decide(world(*views, pods=pods, gpu_nodes=fleet, profiles=tuple(PROFILES.values())))
+    answered = [view.name for view in views if waiting(found, view.name)["wouldFitIf"]]
+    assert answered == [view.name for view in views[:MOST_ASKED]]

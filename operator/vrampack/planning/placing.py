@@ -23,13 +23,15 @@ from vrampack.sharing.visible_devices import resolve_style, runs_with
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
-    """A replica without a GPU. ``unplaced``: the packer's explanation, where it was asked."""
+    """A replica without a GPU. ``unplaced``: the packer's explanation, where it was asked. ``would_fit_if``: changes
+    that would help, said by one replica for all of its model that wait for the same reason."""
 
     pod: PodView
     need: Need | None
     reason: str
     message: str
     unplaced: Unplaced | None = None
+    would_fit_if: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from vrampack.planning.placing import Eligibility, Placed, place
 from vrampack.planning.rollout import Rolled, roll
 from vrampack.planning.snapshot import Snapshot
 from vrampack.planning.status import events_of, model_status
+from vrampack.planning.suggestions import suggested
 from vrampack.planning.verdict import Blocked, Settings
 
 
@@ -21,6 +22,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     given = cases(snapshot, settings, stock=stock)
     eligible = Eligibility(snapshot)
     placed = place(snapshot, stock, given, eligible)
+    placed = suggested(placed, given=given, snapshot=snapshot, stock=stock, settings=settings)
     pools = {pool.name: pool for pool in snapshot.pools}
     hosts = dict(placed.hosts)
     rolled: dict[str, Rolled] = {}

@@ -374,6 +374,7 @@ def _group(reason: str, members: Sequence[Waits], stock: Inventory) -> WaitingSt
             short=Quantity.of(closest.short),
         ),
         rejected=dict(sorted(unplaced.rejected.items())[:32]) if unplaced is not None else {},
+        would_fit_if=first.would_fit_if,
     )
 
 

@@ -19,9 +19,6 @@ from vrampack.planning.verdict import Blocked, Sized
 
 Resize = Callable[[ModelDeploymentSpec], Sized | Blocked]
 
-MOST_ASKED: Final = 64
-"""Models for which changes are looked for in one pass: a pass stays short however many wait."""
-
 _LEAST_BATCHED: Final = 512
 """With fewer tokens a step, an engine that reads prompts crawls: no advice."""
 _LEAST_CONTEXT: Final = 1024
