@@ -107,7 +107,7 @@ async def test_a_watch_tells_of_its_beginning_and_of_changes_and_ends(serve: Ser
         response = web.StreamResponse()
         await response.prepare(request)
         await change.wait()
-        await response.write(b'{"type": "ADDED", "object": {"kind": "PartialObjectMetadata"}}\n')
+        await response.write(b"k8s\x00 an event")
         return response
 
     kube = Kube(Configuration(host=await serve(answer)))
@@ -125,7 +125,7 @@ async def test_a_watch_tells_of_its_beginning_and_of_changes_and_ends(serve: Ser
     assert 300 <= int(query.pop("timeoutSeconds")) <= 600
     assert (request.method, request.path) == ("GET", "/api/v1/pods")
     assert query == {"watch": "true", "allowWatchBookmarks": "true", "labelSelector": "app=a,b"}
-    assert request.headers["Accept"] == "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+    assert request.headers["Accept"] == "application/vnd.kubernetes.protobuf"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, ClusterError), (410, ClusterError), (503, UnavailableError)])
