@@ -1,6 +1,7 @@
 """What the estimate needs to know of a model."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from vrampack.memory.layers import FeedForward, LayerRun, PagedAttention
 
@@ -73,6 +74,59 @@ class Architecture:
         return (LayerRun(count=self.layers, mixers=(attention,), feed_forward=feed_forward),)
 
 
+class WeightsMethod(StrEnum):
+    """Where the bytes of the weights come from, from the best to the least known."""
+
+    TENSORS = "Tensors"
+    """Headers of the weight files: every tensor by name, type and shape."""
+    FILE_SIZES = "FileSizes"
+    """Sizes of the files that the engine loads; what is split how comes from the configuration."""
+    SHAPES = "Shapes"
+    """The tensors that the configuration implies."""
+    PARAMETERS = "Parameters"
+    """A count of parameters times the precision: nothing better was known."""
+
+
+class Split(StrEnum):
+    """What tensor parallelism does to a part of the weights."""
+
+    WHOLE = "whole"
+    """Every rank has it: norms, routers, the down-projections of latent attention."""
+    TENSOR = "tensor"
+    """Split over the tensor ranks."""
+    HEADS = "heads"
+    """By heads of keys and values: split, but a rank has at least one head."""
+    VOCABULARY = "vocabulary"
+    """By rows of the vocabulary, which the engine pads first."""
+    EXPERT = "expert"
+    """Routed experts: split over tensor and data ranks, or dealt out whole under expert parallelism."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightPart:
+    """Bytes of the whole model that are split in one way."""
+
+    bytes: int
+    split: Split
+    units: int = 0
+    """HEADS: heads; VOCABULARY: rows; EXPERT: experts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedTensor:
+    """A tensor as the engine holds it: it fuses some that files hold apart."""
+
+    parts: tuple[WeightPart, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWeights:
+    """The tensors of each of ``count`` layers in a row that are alike."""
+
+    count: int
+    tensors: tuple[LoadedTensor, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """The tensors that the engine loads: their bytes, and how many of them every rank holds in full."""
@@ -85,3 +139,14 @@ class Weights:
     """Bytes of the input embedding table and the output head (counted once when tied): padded, then split."""
     replicated: int = 0
     """Bytes that tensor parallelism does not split: norms, routers."""
+    tower: int = 0
+    """Bytes of vision and audio towers within ``total``; not loaded where the workload takes text alone."""
+    predict: int = 0
+    """Bytes of multi-token-prediction layers, beside ``total``: loaded only for speculation with them."""
+    method: WeightsMethod = WeightsMethod.TENSORS
+    layers: tuple[LayerWeights, ...] = ()
+    """From the first layer to the last. Empty: the architecture's shapes, scaled to the figures above."""
+    before: tuple[LoadedTensor, ...] = ()
+    """What the first pipeline stage has besides: embeddings, towers."""
+    after: tuple[LoadedTensor, ...] = ()
+    """What the last pipeline stage has besides: the last norm, the output head."""

@@ -76,7 +76,7 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
             architecture, max_sequences=workload.concurrency, max_batched_tokens=max_batched_tokens
         )
     terms = {
-        "weights": round_up(reserved_bytes(architecture, weights, tensor=tensor), MIB),
+        "weights": round_up(reserved_bytes(architecture, weights, workload), MIB),
         "kv_cache": round_up(kv_cache_bytes, MIB),
         "activations": round_up(activations, MIB),
         "cuda_graphs": round_up(graphs, MIB),

@@ -1,18 +1,33 @@
-"""Weights: the bytes of the files, as one rank of tensor parallelism holds them in memory."""
+"""Weights: the bytes that one rank holds in memory, and what the allocator takes for them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Final
 
-from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.architecture import Architecture, LayerWeights, LoadedTensor, Split, WeightPart, Weights
 from vrampack.memory.constants import (
     ALLOCATOR_LARGE,
     ALLOCATOR_SEGMENT,
     ALLOCATOR_UNSPLIT,
     DTYPE_BYTES,
     VOCABULARY_PADDING,
-    WEIGHT_BITS,
 )
-from vrampack.memory.kv import kv_heads_per_rank
+from vrampack.memory.tensorlayout import weights_from_architecture
+from vrampack.memory.workload import Workload
 from vrampack.units import round_up
+
+__all__ = [
+    "laid_out",
+    "loaded_bytes",
+    "padded_vocabulary",
+    "reserved_bytes",
+    "stage_bytes",
+    "weights_from_architecture",
+]
+
+
+_NEAR: Final = Fraction(1, 50)
 
 
 def padded_vocabulary(architecture: Architecture) -> int:
@@ -20,71 +35,159 @@ def padded_vocabulary(architecture: Architecture) -> int:
     return round_up(architecture.vocab_size, VOCABULARY_PADDING)
 
 
-def loaded_bytes(architecture: Architecture, weights: Weights, *, tensor: int) -> int:
-    """What the engine prints as taken by model loading, per GPU: rests that the allocator does not give back included.
+def loaded_bytes(architecture: Architecture, weights: Weights, workload: Workload) -> int:
+    """What the engine prints as taken by model loading, on the rank that has most: rests that the allocator does not
+    give back included.
 
     Reproduces vLLM's "Model loading took" line of dense bf16 models within its rounding.
     """
-    rests = sum(count * rest for count, rest in _rests(architecture, weights, tensor) if rest <= ALLOCATOR_UNSPLIT)
-    return _tensor_bytes(architecture, weights, tensor) + rests
+    return max(stage_bytes(architecture, weights, workload, largest_rest=ALLOCATOR_UNSPLIT))
 
 
-def reserved_bytes(architecture: Architecture, weights: Weights, *, tensor: int) -> int:
+def reserved_bytes(architecture: Architecture, weights: Weights, workload: Workload) -> int:
     """What the weights take from the GPU: whole segments of the allocator. Never less than ``loaded_bytes``."""
-    rests = sum(count * rest for count, rest in _rests(architecture, weights, tensor))
-    return _tensor_bytes(architecture, weights, tensor) + rests
+    return max(stage_bytes(architecture, weights, workload))
 
 
-def _tensor_bytes(architecture: Architecture, weights: Weights, tensor: int) -> int:
-    """Matrices are split, the padded vocabulary too; norms, routers and the rotary table are whole on every rank."""
-    matrices = weights.total - weights.embedding - weights.replicated
-    embedding = weights.embedding * padded_vocabulary(architecture)
-    return (
-        -(-(matrices + _copied_kv_bytes(architecture, weights, tensor)) // tensor)
-        + -(-embedding // (architecture.vocab_size * tensor))
-        + weights.replicated
-        + _rotary_bytes(architecture)
+def stage_bytes(
+    architecture: Architecture, weights: Weights, workload: Workload, *, largest_rest: int = ALLOCATOR_SEGMENT
+) -> tuple[int, ...]:
+    """The same for a rank of each pipeline stage. Rests of an allocator's segment count up to ``largest_rest``."""
+    layout = laid_out(architecture, weights)
+    stages: list[int] = []
+    counts = stage_layers(sum(run.count for run in layout.layers), pipeline=workload.pipeline)
+    start = 0
+    for stage, count in enumerate(counts):
+        tensors = list(_between(layout.layers, start=start, end=start + count))
+        start += count
+        if stage == 0:
+            tensors += [(1, tensor) for tensor in layout.before]
+            if not workload.text_only and layout.tower:
+                tensors.append((1, _whole(layout.tower)))
+        if stage == workload.pipeline - 1:
+            tensors += [(1, tensor) for tensor in layout.after]
+            if stage and architecture.tied_embeddings:  # the last stage needs the table as its output head
+                tensors.append((1, _vocabulary(architecture, weights.embedding)))
+            if workload.speculation == "mtp" and layout.predict:
+                tensors.append((1, _split(layout.predict)))
+        if rotary := _rotary_bytes(architecture):
+            tensors.append((1, _whole(rotary)))
+        stages.append(_held(tensors, workload, largest_rest=largest_rest))
+    return tuple(stages)
+
+
+def stage_layers(layers: int, *, pipeline: int) -> tuple[int, ...]:
+    """Layers of each pipeline stage, as vLLM and SGLang deal them out: what is left over goes to the stages before
+    the last one, the last of them first."""
+    each, left = divmod(layers, pipeline)
+    counts = [each] * pipeline
+    for stage in range(pipeline - 1 - left, pipeline - 1):
+        counts[stage] += 1
+    return tuple(counts)
+
+
+def laid_out(architecture: Architecture, weights: Weights) -> Weights:
+    """The weights with their tensors named; where they are not, those of the architecture's shapes, scaled to what
+    is known of the bytes. Worth keeping where many estimates are asked of one model."""
+    if weights.layers:
+        return weights
+    shapes = weights_from_architecture(architecture, precision=weights.precision)
+    replicated = weights.replicated or shapes.replicated
+    embedding = weights.embedding or shapes.embedding
+    known = {
+        Split.WHOLE: (replicated, shapes.replicated),
+        Split.VOCABULARY: (embedding, shapes.embedding),
+        Split.TENSOR: (
+            max(0, weights.total - weights.tower - replicated - embedding),
+            shapes.total - shapes.tower - shapes.replicated - shapes.embedding,
+        ),
+    }
+    scales = {split: Fraction(*pair) if _far(*pair) else Fraction(1) for split, pair in known.items()}
+    rests = [
+        LoadedTensor(parts=(WeightPart(bytes=pair[0] - pair[1], split=split, units=architecture.vocab_size),))
+        for split, pair in known.items()
+        if pair[0] != pair[1] and not _far(*pair)
+    ]
+    return replace(
+        weights,
+        layers=tuple(replace(run, tensors=_scaled(run.tensors, scales)) for run in shapes.layers),
+        before=_scaled(shapes.before, scales) + tuple(rests),
+        after=_scaled(shapes.after, scales),
     )
 
 
-def _copied_kv_bytes(architecture: Architecture, weights: Weights, tensor: int) -> int:
-    """With more ranks than KV heads, the K and V projections are copied: bytes over all ranks that no file has."""
-    copies = kv_heads_per_rank(architecture, tensor=tensor) * tensor - architecture.kv_heads
-    elements = 2 * architecture.layers * architecture.hidden_size * architecture.head_dim * copies
-    return elements * WEIGHT_BITS[weights.precision] // 8
+def _far(known: int, shaped: int) -> bool:
+    """Whether shapes are another thing than what is known, instead of lacking a bias here and there. Near ones keep
+    their sizes, which the allocator rounds up one by one, and what they lack is added in one piece."""
+    return shaped > 0 and abs(known - shaped) > shaped * _NEAR
+
+
+def _scaled(tensors: tuple[LoadedTensor, ...], scales: Mapping[Split, Fraction]) -> tuple[LoadedTensor, ...]:
+    return tuple(
+        LoadedTensor(
+            parts=tuple(
+                replace(part, bytes=round(part.bytes * scales.get(part.split, scales[Split.TENSOR])))
+                for part in tensor.parts
+            )
+        )
+        for tensor in tensors
+    )
+
+
+def _between(layers: Iterable[LayerWeights], *, start: int, end: int) -> Iterator[tuple[int, LoadedTensor]]:
+    """The tensors of the layers from ``start`` to before ``end``, with how many there are of each."""
+    first = 0
+    for run in layers:
+        count = min(end, first + run.count) - max(start, first)
+        first += run.count
+        if count > 0:
+            for tensor in run.tensors:
+                yield count, tensor
+
+
+def _held(tensors: Iterable[tuple[int, LoadedTensor]], workload: Workload, *, largest_rest: int) -> int:
+    """Bytes of one rank. A large tensor's rest is what lies between its end and its last segment's end."""
+    held = 0
+    for count, tensor in tensors:
+        size = sum(_rank_bytes(part, workload) for part in tensor.parts)
+        if size >= ALLOCATOR_LARGE:
+            rest = round_up(size, ALLOCATOR_SEGMENT) - size
+            size += rest if rest <= largest_rest else 0
+        held += count * size
+    return held
+
+
+def _rank_bytes(part: WeightPart, workload: Workload) -> int:
+    """What the fullest rank has of a part."""
+    tensor = workload.tensor
+    match part.split:
+        case Split.WHOLE:
+            return part.bytes
+        case Split.TENSOR:
+            return -(-part.bytes // tensor)
+        case Split.HEADS:
+            return -(-part.bytes * max(1, -(-part.units // tensor)) // part.units)
+        case Split.VOCABULARY:
+            return -(-part.bytes * round_up(part.units, VOCABULARY_PADDING) // (part.units * tensor))
+        case Split.EXPERT:
+            ranks = tensor * workload.data
+            if workload.expert:
+                return -(-part.bytes * -(-part.units // ranks) // part.units)
+            return -(-part.bytes // ranks)
+
+
+def _whole(size: int) -> LoadedTensor:
+    return LoadedTensor(parts=(WeightPart(bytes=size, split=Split.WHOLE),))
+
+
+def _split(size: int) -> LoadedTensor:
+    return LoadedTensor(parts=(WeightPart(bytes=size, split=Split.TENSOR),))
+
+
+def _vocabulary(architecture: Architecture, size: int) -> LoadedTensor:
+    return LoadedTensor(parts=(WeightPart(bytes=size, split=Split.VOCABULARY, units=architecture.vocab_size),))
 
 
 def _rotary_bytes(architecture: Architecture) -> int:
     """The cos/sin table: made at start, one for all layers, in the computation type."""
     return architecture.rotary_positions * architecture.rotary_dim * DTYPE_BYTES[architecture.dtype]
-
-
-def _rests(architecture: Architecture, weights: Weights, tensor: int) -> Iterator[tuple[int, int]]:
-    """For each kind of large tensor: how many there are, and the bytes from its end to its last segment's end."""
-    for count, size in _tensors(architecture, weights, tensor):
-        if size >= ALLOCATOR_LARGE:
-            yield count, round_up(size, ALLOCATOR_SEGMENT) - size
-
-
-def _tensors(architecture: Architecture, weights: Weights, tensor: int) -> Iterator[tuple[int, int]]:
-    """Matrices of one rank as vLLM fuses them: how many there are, and the bytes of each."""
-    hidden, layers = architecture.hidden_size, architecture.layers
-    bits = WEIGHT_BITS[weights.precision]
-    query = architecture.attention_heads // tensor * architecture.head_dim
-    key_value = 2 * kv_heads_per_rank(architecture, tensor=tensor) * architecture.head_dim
-    widths = [query + key_value, query]
-    for mlp in _mlp_widths(architecture):
-        widths += [(2 if architecture.gated_mlp else 1) * (mlp // tensor), mlp // tensor]
-    for width in widths:
-        yield layers, hidden * width * bits // 8
-    table = padded_vocabulary(architecture) // tensor * hidden * DTYPE_BYTES[architecture.dtype]
-    yield (1 if architecture.tied_embeddings else 2), table
-    yield 1, _rotary_bytes(architecture)
-
-
-def _mlp_widths(architecture: Architecture) -> tuple[int, ...]:
-    """Widths of a layer's feed-forward matrices; the experts of a layer lie in one tensor."""
-    if not architecture.experts:
-        return (architecture.intermediate_size,)
-    experts = architecture.experts * architecture.expert_intermediate_size
-    return (experts, architecture.shared_expert_intermediate_size)

@@ -32,5 +32,7 @@ class Workload:
     """mtp, eagle, eagle3, medusa, draft or ngram; empty: none."""
     lora_adapters: int = 0
     lora_rank: int = 0
+    text_only: bool = False
+    """No images and sound are accepted (``--limit-mm-per-prompt`` 0): their towers are not loaded."""
     encoder_budget: int = 0
     """Tokens of images and sound that one step may encode; 0: the engine's default for the model."""

@@ -1,0 +1,160 @@
+"""What the shapes of a model's tensors depend on besides its layers: biases, norms, gates, towers.
+
+None of it changes the KV cache, so the architecture does not carry it. All together is below a hundredth of most
+models' weights, except where said.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class QueryKeyNorm(StrEnum):
+    """A norm of queries and keys."""
+
+    NONE = "none"
+    HEAD = "head"
+    """One vector for all heads (Qwen 3, Gemma 3)."""
+    WIDTH = "width"
+    """A vector over all heads (OLMo 2, MiniMax M2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tower:
+    """A vision or audio encoder of the usual form: layers of attention with four square projections and two matrices
+    of a feed-forward part, all with biases unless ``biases`` is False."""
+
+    layers: int
+    hidden_size: int
+    width: int
+    gated: bool = False
+    biases: bool = True
+    outside: int = 0
+    """Elements outside the layers: patches, positions, the projector into the language model."""
+
+    @property
+    def elements(self) -> int:
+        """Elements of the whole tower."""
+        matrices = 4 * self.hidden_size**2 + (3 if self.gated else 2) * self.hidden_size * self.width
+        vectors = 4 * self.hidden_size
+        if self.biases:
+            vectors += 5 * self.hidden_size + (2 if self.gated else 1) * self.width
+        return self.layers * (matrices + vectors) + self.outside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorFacts:
+    """Of the whole model, as the configuration and the model class say."""
+
+    query_bias: bool = False
+    """Biases of the query, key and value projections."""
+    keys_without_bias: bool = False
+    """Of those three, keys have none (Whisper)."""
+    output_bias: bool = False
+    """Bias of the attention's output projection."""
+    feed_forward_bias: bool = False
+    query_key_norm: QueryKeyNorm = QueryKeyNorm.NONE
+    output_gate: bool = False
+    """Queries come with a gate of the same size (Qwen3-Next, 3.5): doubles the query projection."""
+    head_gate: bool = False
+    """A gate with one element a head (Step 3.5)."""
+    sinks: bool = False
+    """A learned logit a head (gpt-oss, MiMo V2)."""
+    value_is_key: bool = False
+    """Full-attention layers have no value projection in the files; the engine holds the keys' twice (Gemma 4)."""
+    layer_norms: int = 2
+    """Norms of the hidden size in each layer."""
+    norm_bias: bool = False
+    """Norms have biases (LayerNorm)."""
+    norm_weight: bool = True
+    """False: norms without parameters (OLMo 1)."""
+    final_norm: bool = True
+    router_bias: bool = False
+    """A bias or correction a routed expert."""
+    expert_bias: bool = False
+    """Biases of the experts' projections (gpt-oss)."""
+    shared_expert_gate: bool = False
+    """A gate of one row for the shared expert (Qwen MoE)."""
+    positions: int = 0
+    """Rows of learned positions."""
+    head_bias: bool = False
+    """The output head has a bias."""
+    time_step_rank: int = 0
+    """Mamba 1: 0 is hidden size / 16."""
+    state_norms: bool = False
+    """Norms of time step, B and C (Jamba, Falcon-Mamba has them without parameters)."""
+    per_layer_width: int = 0
+    """Gemma 3n and 4: width of the embedding that each layer has of its own."""
+    per_layer_vocabulary: int = 0
+    """Rows of that table, which weighs as much as the model."""
+    tower: Tower | None = None
+    unknown_towers: tuple[str, ...] = ()
+    """Fields of the configuration that describe towers whose shapes are not known; their bytes are missing."""
+    encoder_layers: int = 0
+    """Of an encoder-decoder model (Whisper, T5, BART)."""
+    encoder_width: int = 0
+    """Feed-forward width of those."""
+
+
+_QKV_BIAS: Final = TensorFacts(query_bias=True)
+_HEAD_NORMS: Final = TensorFacts(query_key_norm=QueryKeyNorm.HEAD)
+
+_FAMILIES: Final[dict[str, TensorFacts]] = {
+    "qwen": _QKV_BIAS,
+    "qwen2": _QKV_BIAS,
+    "qwen2_vl": _QKV_BIAS,
+    "qwen2_5_vl": _QKV_BIAS,
+    "qwen2_moe": TensorFacts(query_bias=True, shared_expert_gate=True),
+    "qwen3": _HEAD_NORMS,
+    "qwen3_moe": _HEAD_NORMS,
+    "qwen3_vl": _HEAD_NORMS,
+    "qwen3_vl_moe": _HEAD_NORMS,
+    "qwen3_next": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, output_gate=True, shared_expert_gate=True),
+    "qwen3_5": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, output_gate=True),
+    "qwen3_5_moe": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, output_gate=True, shared_expert_gate=True),
+    "gemma2": TensorFacts(layer_norms=4),
+    "gemma3": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
+    "gemma3n": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
+    "gemma4": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
+    "glm4": TensorFacts(layer_norms=4),
+    "glm4_moe": TensorFacts(router_bias=True),
+    "glm_moe_dsa": TensorFacts(router_bias=True),
+    "gpt_oss": TensorFacts(query_bias=True, output_bias=True, sinks=True, router_bias=True, expert_bias=True),
+    "deepseek_v3": TensorFacts(router_bias=True),
+    "deepseek_v32": TensorFacts(router_bias=True),
+    "kimi_k2": TensorFacts(router_bias=True),
+    "minimax_m2": TensorFacts(query_key_norm=QueryKeyNorm.WIDTH, router_bias=True),
+    "olmo": TensorFacts(norm_weight=False, final_norm=False),
+    "olmo2": TensorFacts(query_key_norm=QueryKeyNorm.WIDTH),
+    "olmo3": TensorFacts(query_key_norm=QueryKeyNorm.WIDTH),
+    "olmoe": TensorFacts(query_key_norm=QueryKeyNorm.WIDTH),
+    "cohere": TensorFacts(layer_norms=1),
+    "cohere2": TensorFacts(layer_norms=1),
+    "phi": TensorFacts(
+        query_bias=True, output_bias=True, feed_forward_bias=True, layer_norms=1, norm_bias=True, head_bias=True
+    ),
+    "phimoe": TensorFacts(query_bias=True, output_bias=True, norm_bias=True, head_bias=True),
+    "falcon": TensorFacts(layer_norms=1, norm_bias=True),
+    "gpt2": TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True),
+    "gpt_bigcode": TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True),
+    "gpt_neox": TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True),
+    "gptj": TensorFacts(feed_forward_bias=True, layer_norms=1, norm_bias=True, head_bias=True),
+    "stablelm": TensorFacts(norm_bias=True),
+    "starcoder2": TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True),
+    "whisper": TensorFacts(
+        query_bias=True,
+        keys_without_bias=True,
+        output_bias=True,
+        feed_forward_bias=True,
+        layer_norms=3,
+        norm_bias=True,
+    ),
+    "mimo": _QKV_BIAS,
+    "nemotron_h": TensorFacts(layer_norms=1, router_bias=True),
+}
+"""By ``model_type``: what a model class does that no field of the configuration says. Read from transformers."""
+
+
+def family_facts(model_type: str) -> TensorFacts:
+    """What the family's model class has by itself; plain RMS norms and no biases where it is not listed."""
+    return _FAMILIES.get(model_type.removesuffix("_text"), TensorFacts())

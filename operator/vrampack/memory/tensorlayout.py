@@ -1,0 +1,201 @@
+"""All tensors that a configuration implies, and the weights that they make."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from vrampack.memory.architecture import (
+    Architecture,
+    LayerWeights,
+    LoadedTensor,
+    Split,
+    WeightPart,
+    Weights,
+    WeightsMethod,
+)
+from vrampack.memory.constants import DTYPE_BYTES
+from vrampack.memory.layers import LatentAttention, LayerRun, PagedAttention, RecurrentState
+from vrampack.memory.tensorfacts import TensorFacts, family_facts
+from vrampack.memory.tensors import TensorShape, feed_forward, latent_attention, matrix, paged_attention, vector
+from vrampack.memory.tensorstates import recurrent_state
+from vrampack.memory.weightformat import WeightFormat, format_of
+
+OUTSIDE = -1
+"""In place of a layer's number: outside the layers."""
+
+Keeps = Callable[[int, str], bool]
+"""Whether the matrix of this name in this layer stays in the computation type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShapes:
+    """The tensors of a model by where a pipeline puts them."""
+
+    before: tuple[TensorShape, ...]
+    layers: tuple[tuple[int, tuple[TensorShape, ...]], ...]
+    """How many layers in a row are alike, and the tensors of each."""
+    after: tuple[TensorShape, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Elements in the files."""
+        inside = sum(count * _elements(shapes) for count, shapes in self.layers)
+        return _elements(self.before) + inside + _elements(self.after)
+
+
+def model_shapes(architecture: Architecture, *, facts: TensorFacts | None = None) -> ModelShapes:
+    """Every tensor of the language model and of its towers, as far as those are known.
+
+    ``facts``: what the configuration says of biases, norms and the like; None: what the family has by itself.
+    """
+    known = family_facts(architecture.model_type) if facts is None else facts
+    return ModelShapes(
+        before=tuple(_before(architecture, known)),
+        layers=tuple(
+            (run.count, tuple(_layer(run, architecture=architecture, facts=known))) for run in architecture.layer_runs
+        ),
+        after=tuple(_after(architecture, known)),
+    )
+
+
+def weights_from_architecture(
+    architecture: Architecture,
+    *,
+    precision: str,
+    facts: TensorFacts | None = None,
+    form: WeightFormat | None = None,
+    keeps: Keeps | None = None,
+) -> Weights:
+    """The weights that a configuration implies.
+
+    ``precision`` is that of ``spec.precision.weights``; ``form`` says how it is stored where that is known, else its
+    usual settings count. ``keeps``: which matrices of the layers are not quantized; None: all of them are. Tables,
+    output heads and towers never are.
+    """
+    stored = form or format_of(precision, dtype=architecture.dtype)
+    shapes = model_shapes(architecture, facts=facts)
+    before = tuple(_Stored.of(shape, architecture, None) for shape in shapes.before)
+    after = tuple(_Stored.of(shape, architecture, None) for shape in shapes.after)
+    layers = tuple(_layers(shapes, architecture=architecture, stored=stored, keeps=keeps))
+    files = [(1, entry) for entry in (*before, *after)]
+    files += [(count, entry) for count, entries in layers for entry in entries]
+    files = [(count, entry) for count, entry in files if entry.shape.in_files]
+    tower = sum(entry.bytes for entry in before if entry.shape.name == _TOWER)
+    return Weights(
+        total=sum(count * entry.bytes for count, entry in files),
+        parameters=shapes.parameters,
+        precision=precision,
+        embedding=sum(count * entry.bytes for count, entry in files if entry.shape.split is Split.VOCABULARY),
+        replicated=sum(count * entry.bytes for count, entry in files if entry.shape.split is Split.WHOLE),
+        tower=tower,
+        method=WeightsMethod.SHAPES,
+        layers=tuple(LayerWeights(count=count, tensors=loaded(entries)) for count, entries in layers),
+        before=loaded(entry for entry in before if entry.shape.name != _TOWER),
+        after=loaded(after),
+    )
+
+
+_TOWER = "tower"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """A tensor with the bytes that it takes."""
+
+    shape: TensorShape
+    bytes: int
+
+    @classmethod
+    def of(cls, shape: TensorShape, architecture: Architecture, form: WeightFormat | None) -> "_Stored":
+        if form is not None and form.bits < 16:
+            return cls(shape=shape, bytes=shape.copies * form.bytes_of(shape.rows, shape.columns))
+        return cls(shape=shape, bytes=shape.elements * DTYPE_BYTES[shape.dtype or architecture.dtype])
+
+
+def loaded(entries: Iterable[_Stored]) -> tuple[LoadedTensor, ...]:
+    """As the engine holds them: what it fuses is one tensor; those too small to matter alone are one as well."""
+    parts: dict[str, list[WeightPart]] = {}
+    for entry in entries:
+        shape = entry.shape
+        small = shape.columns == 1 and shape.split is Split.WHOLE
+        key = "" if small else shape.fused or shape.name
+        parts.setdefault(key, []).append(WeightPart(bytes=entry.bytes, split=shape.split, units=shape.units))
+    if "" in parts:
+        parts[""] = [WeightPart(bytes=sum(part.bytes for part in parts[""]), split=Split.WHOLE)]
+    return tuple(LoadedTensor(parts=tuple(each)) for each in parts.values())
+
+
+def _layers(
+    shapes: ModelShapes, *, architecture: Architecture, stored: WeightFormat, keeps: Keeps | None
+) -> Iterator[tuple[int, tuple[_Stored, ...]]]:
+    """Layers in a row that are alike in what is quantized, too."""
+    layer = 0
+    for count, tensors in shapes.layers:
+        flags = [
+            tuple(_quantized(shape, number, stored, keeps) for shape in tensors)
+            for number in range(layer, layer + (count if keeps else 1))
+        ]
+        for same, group in groupby(flags):
+            each = tuple(
+                _Stored.of(shape, architecture, stored if quantized else None)
+                for shape, quantized in zip(tensors, same, strict=True)
+            )
+            yield (len(tuple(group)) if keeps else count), each
+        layer += count
+
+
+def _quantized(shape: TensorShape, layer: int, stored: WeightFormat, keeps: Keeps | None) -> bool:
+    if not shape.quantizable or (stored.experts_only and shape.split is not Split.EXPERT):
+        return False
+    return keeps is None or not keeps(layer, shape.name)
+
+
+def _before(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:
+    hidden = architecture.hidden_size
+    yield _table("embed_tokens", architecture.vocab_size, hidden)
+    if facts.positions:
+        yield TensorShape(name="embed_positions", rows=facts.positions, columns=hidden)
+    if facts.per_layer_width:
+        width = facts.per_layer_width * architecture.layers
+        yield _table("embed_tokens_per_layer", facts.per_layer_vocabulary or architecture.vocab_size, width)
+        yield matrix("per_layer_model_projection", width, hidden)
+        yield vector("per_layer_projection_norm", facts.per_layer_width)
+    if facts.tower is not None:
+        yield vector(_TOWER, facts.tower.elements)
+
+
+def _after(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:
+    if facts.final_norm:
+        yield vector("norm", architecture.hidden_size * (2 if facts.norm_bias else 1))
+    if not architecture.tied_embeddings:
+        yield _table("lm_head", architecture.vocab_size, architecture.hidden_size)
+    if facts.head_bias:
+        yield vector("lm_head.bias", architecture.vocab_size)
+
+
+def _table(name: str, rows: int, columns: int) -> TensorShape:
+    return TensorShape(name=name, rows=rows, columns=columns, split=Split.VOCABULARY, units=rows)
+
+
+def _layer(run: LayerRun, *, architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:
+    hidden = architecture.hidden_size
+    for mixer in run.mixers:
+        match mixer:
+            case PagedAttention():
+                yield from paged_attention(mixer, hidden=hidden, facts=facts)
+            case LatentAttention():
+                yield from latent_attention(mixer, hidden=hidden)
+            case RecurrentState():
+                yield from recurrent_state(mixer, hidden=hidden, facts=facts)
+    if run.feed_forward is not None:
+        yield from feed_forward(run.feed_forward, hidden=hidden, facts=facts)
+    if facts.norm_weight:
+        yield vector("norms", facts.layer_norms * hidden * (2 if facts.norm_bias else 1))
+    if facts.per_layer_width:
+        yield matrix("per_layer_input_gate", facts.per_layer_width, hidden, split=Split.WHOLE)
+        yield matrix("per_layer_projection", hidden, facts.per_layer_width, split=Split.WHOLE)
+        yield vector("post_per_layer_input_norm", hidden)
+
+
+def _elements(shapes: Iterable[TensorShape]) -> int:
+    return sum(shape.elements for shape in shapes if shape.in_files)
