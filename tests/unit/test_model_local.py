@@ -1,0 +1,147 @@
+"""A model in a folder: its facts, and what is said of a folder that is broken or hostile."""
+
+import hashlib
+import json
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.local_models import TINY, safetensors, tiny_tensors, write_model
+from vrampack.errors import ModelSourceError, UnsupportedModelError, VrampackError
+from vrampack.models.facts import WeightFile, digest_of
+from vrampack.models.local import read_config, read_folder, weight_paths
+
+PARAMETERS = 2 * 512 * 64 + 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64 + 2 * 64)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_facts_are_the_same_however_the_weights_are_cut(tmp_path: Path, shards: int) -> None:
+    found = read_folder(write_model(tmp_path, shards=shards), source="pvc://models/tiny")
+    assert found.weights.parameters == PARAMETERS
+    assert found.weights.total == 2 * PARAMETERS
+    assert found.weights.precision == "bf16"
+    assert found.architecture.layers == 2
+    assert found.source == "pvc://models/tiny"
+    assert found.commit == ""
+    assert found.weights_digest == ""
+    assert len(found.files) == shards
+
+
+def test_the_digest_is_the_hub_s_of_the_same_contents(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    told: list[int] = []
+    found = read_folder(folder, digest=True, hashed=told.append)
+    content = (folder / "model.safetensors").read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    expected = [WeightFile(name="model.safetensors", bytes=len(content), sha256=sha256)]
+    assert found.weights_digest == digest_of(expected)
+    assert sum(told) == len(content)
+
+
+def test_other_copies_of_the_weights_are_left_out(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    (folder / "consolidated.safetensors").write_bytes(safetensors(tiny_tensors()))
+    (folder / "model.gguf").write_bytes(b"GGUF")
+    assert [file.name for file in read_folder(folder).files] == ["model.safetensors"]
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    assert list(weight_paths(folder)) == ["weights.safetensors"]
+    (folder / "weights.safetensors").unlink()
+    assert list(weight_paths(folder)) == ["consolidated.safetensors"]
+
+
+def test_links_are_followed_as_in_the_hub_s_own_cache(tmp_path: Path) -> None:
+    blobs = write_model(tmp_path / "blobs")
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(Path("..") / "blobs" / file.name)
+    assert read_folder(snapshot).weights == read_folder(blobs).weights
+
+
+def broken(folder: Path) -> str:
+    with pytest.raises(ModelSourceError) as refusal:
+        read_folder(folder, digest=True)
+    assert not refusal.value.retriable
+    return str(refusal.value)
+
+
+class TestBroken:
+    def test_no_folder(self, tmp_path: Path) -> None:
+        assert broken(tmp_path / "absent") == f"{tmp_path}/absent/config.json can't be read: it is not there."
+
+    def test_a_link_in_a_circle(self, tmp_path: Path) -> None:
+        folder = write_model(tmp_path)
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors").symlink_to("other.safetensors")
+        (folder / "other.safetensors").symlink_to("model.safetensors")
+        assert "model.safetensors can't be read: its link leads in a circle" in broken(folder)
+
+    def test_a_link_to_nothing(self, tmp_path: Path) -> None:
+        folder = write_model(tmp_path)
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors").symlink_to("gone")
+        assert "it is not there, its link leads nowhere" in broken(folder)
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        folder = write_model(tmp_path)
+        (folder / "config.json").unlink()
+        os.mkfifo(folder / "config.json")
+        assert "config.json can't be used: it is no plain file" in broken(folder)
+
+    def test_a_truncated_file(self, tmp_path: Path) -> None:
+        path = write_model(tmp_path) / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-100])
+        assert "its header describes" in broken(tmp_path)
+        path.write_bytes(path.read_bytes()[:4])
+        assert "model.safetensors is no valid safetensors file: it has 4 bytes" in broken(tmp_path)
+
+    def test_a_header_that_claims_ten_gigabytes(self, tmp_path: Path) -> None:
+        path = write_model(tmp_path) / "model.safetensors"
+        path.write_bytes(struct.pack("<Q", 10**10) + b"{}")
+        assert "its header claims 10000000000 bytes" in broken(tmp_path)
+
+    def test_no_weights(self, tmp_path: Path) -> None:
+        (write_model(tmp_path) / "model.safetensors").unlink()
+        assert "it has no *.safetensors" in broken(tmp_path)
+
+    @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "", "x\0y"])
+    def test_an_index_that_leads_out_of_the_folder(self, tmp_path: Path, name: str) -> None:
+        folder = write_model(tmp_path, shards=2)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+        assert "which is no file of this folder" in broken(folder)
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", '{"weight_map": {}}', '{"weight_map": {"a": 1}}', "[" * 100_000])
+    def test_an_index_that_is_none(self, tmp_path: Path, text: str) -> None:
+        folder = write_model(tmp_path, shards=2)
+        (folder / "model.safetensors.index.json").write_text(text)
+        assert "model.safetensors.index.json can't be used" in broken(folder)
+
+    def test_a_config_of_any_size(self, tmp_path: Path) -> None:
+        folder = write_model(tmp_path)
+        (folder / "config.json").write_bytes(b" " * (1024**2 + 1))
+        assert "it is larger than 1048576 bytes" in broken(folder)
+
+    def test_an_architecture_that_is_not_known_needs_no_weights(self, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text(json.dumps({key: TINY[key] for key in TINY if key != "model_type"}))
+        with pytest.raises(UnsupportedModelError, match="model_type"):
+            read_folder(tmp_path)
+
+
+def test_a_configuration_alone(tmp_path: Path) -> None:
+    assert read_config(write_model(tmp_path) / "config.json") == TINY
+
+
+@given(content=st.binary(max_size=400), index=st.none() | st.binary(max_size=200))
+def test_bytes_of_any_kind_are_an_answer_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, index: bytes | None
+) -> None:
+    folder = write_model(tmp_path_factory.mktemp("model"))
+    (folder / "model.safetensors").write_bytes(content)
+    if index is not None:
+        (folder / "model.safetensors.index.json").write_bytes(index)
+    with pytest.raises(VrampackError):
+        read_folder(folder, digest=True)
