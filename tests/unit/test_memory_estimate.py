@@ -222,7 +222,6 @@ def test_kv_heads_that_neither_split_nor_copy_evenly_are_refused() -> None:
 @pytest.mark.parametrize(
     ("architecture", "weights", "unknown"),
     [
-        (dataclasses.replace(LLAMA_8B, model_type="gemma3"), LLAMA_8B_WEIGHTS, "model_type gemma3"),
         (dataclasses.replace(LLAMA_8B, dtype="float8"), LLAMA_8B_WEIGHTS, "dtype float8"),
         (LLAMA_8B, dataclasses.replace(LLAMA_8B_WEIGHTS, precision="gguf"), "precision gguf"),
     ],

@@ -3,7 +3,6 @@
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.constants import DTYPE_BYTES, KV_ELEMENT_BYTES, WEIGHT_BITS
-from vrampack.memory.families import KNOWN_FAMILIES
 from vrampack.memory.weights import padded_vocabulary
 from vrampack.memory.workload import Workload
 
@@ -18,11 +17,6 @@ def check(*, architecture: Architecture, weights: Weights, workload: Workload) -
 
 
 def _check_formats(architecture: Architecture, weights: Weights) -> None:
-    if architecture.model_type not in KNOWN_FAMILIES:
-        raise UnsupportedModelError(
-            unknown=f"model_type {architecture.model_type}",
-            detail="how this family uses memory is not known yet",
-        )
     if architecture.dtype not in DTYPE_BYTES:
         raise UnsupportedModelError(
             unknown=f"dtype {architecture.dtype}",

@@ -1,252 +1,183 @@
 """config.json of a checkpoint, read as the engine reads it. Pure; nothing in a stranger's file is trusted."""
 
-import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import groupby
 from typing import Final
 
-from vrampack.errors import InvalidInputError, UnsupportedModelError
+from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.constants import DTYPE_BYTES
-from vrampack.models.families import FAMILIES, Family, Windows
-from vrampack.models.fields import MAX_SHOWN, MAX_SIZE, Fields, shown
+from vrampack.memory.layers import FeedForward, LatentAttention, LayerRun, Mixer, Span
+from vrampack.models.attention_layers import HEADS, Heads, attention_of, heads_of, latent_of
+from vrampack.models.blocks import Block, blocks_of
+from vrampack.models.families import Family
+from vrampack.models.feedforward import Experts, dense_width, experts_of, feed_forwards
+from vrampack.models.fields import Fields
+from vrampack.models.identity import Identity, identity_of
+from vrampack.models.kvdtype import kv_cache_dtype_of
+from vrampack.models.layerkinds import Kind, layer_kinds
+from vrampack.models.rotary import rotary_of
+from vrampack.models.state_layers import state_of
 
 MAX_LAYERS: Final = 1024
-MAX_HEADS: Final = 4096
-MAX_HEAD_DIM: Final = 8192
-MAX_EXPERTS: Final = 65_536
-MAX_TOKENS: Final = 2**24
-
-_FOREIGN: Final[dict[str, str]] = {
-    "text_config": "a multimodal model",
-    "llm_config": "a multimodal model",
-    "thinker_config": "a multimodal model",
-    "vision_config": "a multimodal model",
-    "audio_config": "a multimodal model",
-    "mm_vision_tower": "a multimodal model",
-    "is_encoder_decoder": "an encoder-decoder model",
-    "kv_lora_rank": "multi-head latent attention",
-    "index_topk": "sparse attention with an indexer",
-    "compress_ratios": "a compressed KV cache",
-    "hybrid_override_pattern": "a hybrid of attention and state-space layers",
-    "attn_layer_period": "a hybrid of attention and state-space layers",
-    "full_attention_interval": "a hybrid of full and linear attention",
-    "linear_num_key_heads": "a hybrid of full and linear attention",
-    "mamba_d_state": "state-space layers",
-    "ssm_cfg": "state-space layers",
-    "state_size": "state-space layers",
-    "sliding_window_pattern": "sliding window layers",
-    "attention_chunk_size": "chunked local attention",
-    "dual_chunk_attention_config": "dual chunk attention",
-    "cross_attention_layers": "cross-attention layers",
-    "num_kv_shared_layers": "layers that share a KV cache",
-    "block_configs": "layers that differ from each other",
-    "num_nextn_predict_layers": "multi-token prediction layers",
-}
-"""Fields that change what is kept in memory, whatever the family. Absent, null, false, zero and empty are nothing."""
+_LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+_HIDDEN: Final = ("hidden_size", "n_embd", "d_model")
+_VOCABULARY: Final = ("vocab_size", "padded_vocab_size")
+_PREDICTION: Final = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
-def architecture_of(config: Mapping[str, object], *, stored_dtype: str | None = None) -> Architecture:
+def architecture_of(
+    config: Mapping[str, object],
+    *,
+    stored_dtype: str | None = None,
+    quant_config: Mapping[str, object] | None = None,
+) -> Architecture:
     """What the estimate needs of a config.json.
 
-    ``stored_dtype`` (``bfloat16``, …) is that of the weight files, which counts where config.json names none.
-    Raises UnsupportedModelError for whatever is not known to be a decoder with full attention in every layer, and
-    InvalidInputError, with the field, for values that can't be.
+    ``stored_dtype`` (``bfloat16``, …) is that of the weight files, which counts where config.json names none;
+    ``quant_config`` is ``hf_quant_config.json`` where the repository has one.
+    Raises UnsupportedModelError, with the field, for layers whose kind is not known or not said, and InvalidInputError,
+    with the field, for values that can't be.
     """
-    fields = Fields(config)
-    family = _family(fields)
-    hidden = fields.size(family.hidden)
-    heads = fields.size(family.heads, most=MAX_HEADS)
-    kv_heads = _kv_heads(fields, family, heads=heads)
-    head_dim = _head_dim(fields, family, hidden=hidden, heads=heads)
-    if heads % kv_heads:
-        raise InvalidInputError(
-            field="config.json:num_key_value_heads", value=kv_heads, allowed=f"a divisor of {heads}"
-        )
-    factor = family.intermediate_factor
-    rotary = _rotary(fields, family, head_dim=head_dim)
-    experts = _experts(fields, family)
-    return Architecture(
-        model_type=fields.text("model_type") or "",
-        layers=fields.size(family.layers, most=MAX_LAYERS),
+    identity = identity_of(config)
+    text, family = identity.text, identity.family
+    layers = text.size(_LAYERS, most=MAX_LAYERS)
+    hidden = text.size(_HIDDEN)
+    blocks = blocks_of(text, layers=layers, hidden=hidden)
+    kinds = _block_kinds(blocks) if blocks else layer_kinds(text, family, layers=layers)
+    heads = _heads(text, family, kinds, blocks, hidden=hidden)
+    experts = experts_of(text)
+    if blocks:
+        parts: list[FeedForward | None] = [_block_mlp(block, family) for block in blocks]
+    else:
+        parts = feed_forwards(text, family, kinds, hidden=hidden, experts=experts)
+    mixers = [
+        _mixers(text, family, _heads_of_block(heads, blocks, index), kind, index=index, layers=layers, hidden=hidden)
+        for index, kind in enumerate(kinds)
+    ]
+    runs = _runs(mixers, parts)
+    latent = next((mixer for run in runs for mixer in run.mixers if isinstance(mixer, LatentAttention)), None)
+    head_dim = latent.rank + latent.rope_dim if latent else (heads.dim if heads else 0)
+    rotary = rotary_of(text, family, head_dim=head_dim)
+    widths = Counter(part.width for part in parts if part and part.width)
+    architecture = Architecture(
+        model_type=identity.model_type,
+        layers=layers,
         hidden_size=hidden,
-        intermediate_size=fields.size(family.intermediate, default=None if factor is None else factor * hidden),
-        vocab_size=fields.size(("vocab_size",)),
-        attention_heads=heads,
-        kv_heads=kv_heads,
+        intermediate_size=_intermediate(text, family, hidden, experts, widths),
+        vocab_size=text.size(_VOCABULARY),
+        attention_heads=heads.count if heads else 0,
+        kv_heads=heads.kv if heads else 0,
         head_dim=head_dim,
-        dtype=_dtype(fields, stored_dtype),
+        dtype=_dtype(identity, stored_dtype),
         max_context=rotary.context,
-        tied_embeddings=fields.flag("tie_word_embeddings", default=family.tied),
+        tied_embeddings=_tied(identity),
         experts=experts.count,
         experts_per_token=experts.per_token,
-        expert_intermediate_size=experts.width,
+        expert_intermediate_size=experts.width if experts.count else 0,
         shared_expert_intermediate_size=experts.shared_width,
         gated_mlp=family.gated,
         rotary_positions=rotary.positions,
         rotary_dim=rotary.dim,
+        class_name=identity.class_name,
+        kv_cache_dtype=kv_cache_dtype_of(identity.root, text, quant_config),
+        encoder_tokens=text.size(("max_source_positions",)) if family.encoder_decoder else 0,
+        predict_layers=text.size(_PREDICTION, least=0, most=MAX_LAYERS, default=0),
+        multimodal=identity.multimodal,
+        pooling=identity.pooling,
+        causal=family.causal,
+        assumptions=identity.assumptions(),
+    )
+    identity.refuse_what_nobody_read()
+    return _with_runs(architecture, runs)
+
+
+def _with_runs(architecture: Architecture, runs: tuple[LayerRun, ...]) -> Architecture:
+    """Without runs where the scalars say it all."""
+    if architecture.layer_runs == runs:
+        return architecture
+    return replace(architecture, runs=runs)
+
+
+def _heads(text: Fields, family: Family, kinds: list[Kind], blocks: list[Block] | None, *, hidden: int) -> Heads | None:
+    """None for a model without any attention."""
+    attention = {Kind.FULL, Kind.SLIDING, Kind.CHUNKED, Kind.STATE_AND_FULL}
+    if not attention.intersection(kinds) and not text.names(*HEADS):
+        return None
+    heads = heads_of(text, family, hidden=hidden)
+    if not attention.intersection(kinds):
+        return None
+    if not blocks:
+        return heads
+    groups = Counter(block.heads_in_group for block in blocks if block.heads_in_group)
+    return replace(heads, kv=max(1, heads.count // groups.most_common(1)[0][0]))
+
+
+def _mixers(
+    text: Fields,
+    family: Family,
+    heads: Heads | None,
+    kind: Kind,
+    *,
+    index: int,
+    layers: int,
+    hidden: int,
+) -> tuple[Mixer, ...]:
+    if kind in (Kind.DENSE, Kind.EXPERTS, Kind.NOTHING):
+        return ()
+    state = (state_of(text, family, hidden=hidden),) if kind in (Kind.STATE, Kind.STATE_AND_FULL) else ()
+    if kind is Kind.STATE or heads is None:
+        return state
+    if family.latent and text.names("kv_lora_rank", "compress_ratios"):
+        return (*state, latent_of(text, index=index))
+    attention = attention_of(text, family, heads, kind, index=index, layers=layers)
+    if family.encoder_decoder:
+        return (attention, replace(attention, span=Span.CROSS))
+    return (*state, attention)
+
+
+def _heads_of_block(heads: Heads | None, blocks: list[Block] | None, index: int) -> Heads | None:
+    if heads is None or not blocks or not blocks[index].heads_in_group:
+        return heads
+    return replace(heads, kv=max(1, heads.count // blocks[index].heads_in_group))
+
+
+def _runs(mixers: list[tuple[Mixer, ...]], parts: list[FeedForward | None]) -> tuple[LayerRun, ...]:
+    grouped = groupby(zip(mixers, parts, strict=True))
+    return tuple(
+        LayerRun(count=sum(1 for _ in alike), mixers=mixer, feed_forward=part) for (mixer, part), alike in grouped
     )
 
 
-def _family(fields: Fields) -> Family:
-    """The family, when everything about this member of it is known."""
-    model_type = fields.text("model_type")
-    if not model_type:
-        raise UnsupportedModelError(unknown="model_type", detail="config.json does not name the model's family")
-    _refuse_foreign_parts(fields)
-    family = FAMILIES.get(model_type)
-    _refuse_windows(fields, family.windows if family else Windows.SWITCHED)
-    if family is None:
-        raise UnsupportedModelError(
-            unknown=f"model_type {model_type}", detail="how this family uses memory is not known yet"
-        )
-    classes = fields.get("architectures")
-    if classes is None:
-        return family
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise fields.refusal("architectures", classes, "a list of class names")
-    if not set(classes) & set(family.classes):
-        raise UnsupportedModelError(
-            unknown=f"architecture {', '.join(classes)[:MAX_SHOWN] or '(none)'}",
-            detail=f"of the family {model_type} only {', '.join(family.classes)} is known",
-        )
-    return family
+def _block_kinds(blocks: list[Block]) -> list[Kind]:
+    return [Kind.FULL if block.heads_in_group else Kind.NOTHING for block in blocks]
 
 
-def _refuse_foreign_parts(fields: Fields) -> None:
-    for name, part in _FOREIGN.items():
-        if fields.get(name):
-            raise UnsupportedModelError(unknown=name, detail=f"{part}; the memory of that is not known yet")
-    kinds = fields.get("layer_types")
-    if kinds is None:
-        return
-    if not isinstance(kinds, list) or len(kinds) > MAX_LAYERS:
-        raise fields.refusal("layer_types", kinds, f"a list of at most {MAX_LAYERS} layer kinds")
-    others = {str(kind)[:MAX_SHOWN] for kind in kinds if kind != "full_attention"}
-    if others:
-        raise UnsupportedModelError(
-            unknown=f"layer_types {', '.join(sorted(others)[:4])}",
-            detail="only full attention in every layer is known yet",
-        )
+def _block_mlp(block: Block, family: Family) -> FeedForward | None:
+    return FeedForward(width=block.width, gated=family.gated) if block.width else None
 
 
-def _refuse_windows(fields: Fields, windows: Windows) -> None:
-    """The engine makes every layer slide where the configuration class keeps a window, even one beyond the context."""
-    window, switch = fields.get("sliding_window"), fields.get("use_sliding_window")
-    if windows is Windows.SWITCHED and switch is False:
-        return
-    if window is None and not switch and (windows is not Windows.NULL_ONLY or fields.has("sliding_window")):
-        return
-    tokens = "absent, which means 4096 tokens" if window is None and not switch else shown(window)
-    raise UnsupportedModelError(
-        unknown="sliding_window", detail=f"sliding window layers ({tokens}): their KV cache is not known yet"
-    )
+def _intermediate(text: Fields, family: Family, hidden: int, experts: Experts, widths: Counter[int]) -> int:
+    if widths:
+        return widths.most_common(1)[0][0]
+    return dense_width(text, family, hidden=hidden, experts=experts)
 
 
-def _kv_heads(fields: Fields, family: Family, *, heads: int) -> int:
-    """Multi-query models of older families say so by a switch instead of a number."""
-    match fields.get("model_type"):
-        case "gpt_bigcode":
-            single = fields.flag("multi_query", default=True)
-        case "falcon" if not fields.flag("new_decoder_architecture", default=False):
-            single = fields.flag("multi_query", default=True)
-        case "mpt":
-            attention = fields.below("attn_config")
-            kind = attention.text("attn_type") if attention else None
-            if attention and kind == "grouped_query_attention":
-                return attention.size(("kv_n_heads",), most=MAX_HEADS)
-            single = kind == "multiquery_attention"
-        case _ if family.kv_heads:
-            return fields.size(family.kv_heads, most=MAX_HEADS, default=None if family.kv_heads_required else heads)
-        case _:
-            single = False
-    return 1 if single else heads
+def _tied(identity: Identity) -> bool:
+    """The root's word counts before that of the text part."""
+    default = identity.text.flag("tie_word_embeddings", default=identity.family.tied)
+    return identity.root.flag("tie_word_embeddings", default=default)
 
 
-def _head_dim(fields: Fields, family: Family, *, hidden: int, heads: int) -> int:
-    if fields.get("head_dim") is not None or family.head_dim is not None:
-        return fields.size(("head_dim",), most=MAX_HEAD_DIM, default=family.head_dim)
-    if hidden % heads or hidden // heads > MAX_HEAD_DIM:
-        raise fields.refusal(
-            family.heads[0], heads, f"a divisor of the hidden size {hidden}, for heads of at most {MAX_HEAD_DIM}"
-        )
-    return hidden // heads
-
-
-def _dtype(fields: Fields, stored: str | None) -> str:
-    named = fields.text("dtype") or fields.text("torch_dtype") or stored or "float32"
-    dtype = named.removeprefix("torch.")
+def _dtype(identity: Identity, stored: str | None) -> str:
+    parts = [identity.root, identity.text, identity.root.below("vision_config")]
+    named = (part.text(name) for part in parts if part for name in ("dtype", "torch_dtype"))
+    dtype = next((name for name in named if name), stored or "float32").removeprefix("torch.")
     if dtype not in DTYPE_BYTES:
         raise UnsupportedModelError(
             unknown=f"dtype {dtype}",
             detail=f"the bytes of its activations are not known; known: {', '.join(DTYPE_BYTES)}",
         )
     return dtype
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Experts:
-    count: int = 0
-    per_token: int = 0
-    width: int = 0
-    shared_width: int = 0
-
-
-def _experts(fields: Fields, family: Family) -> _Experts:
-    if not family.experts:
-        return _Experts()
-    count = fields.size(family.experts, most=MAX_EXPERTS)
-    return _Experts(
-        count=count,
-        per_token=fields.size(("num_experts_per_tok",), most=count),
-        width=fields.size(family.expert_intermediate),
-        shared_width=int(fields.number("shared_expert_intermediate_size", least=0, most=MAX_SIZE, default=0)),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rotary:
-    """Rows and width of the cos/sin table, and the longest sequence that the engine accepts."""
-
-    positions: int
-    dim: int
-    context: int | None
-
-
-def _rotary(fields: Fields, family: Family, *, head_dim: int) -> _Rotary:
-    """As vLLM derives both: scaled by the factor, except where the longer table is in the file already."""
-    written = any(fields.get(name) is not None for name in family.context)
-    context = fields.size(family.context, most=MAX_TOKENS, default=family.default_context or MAX_TOKENS)
-    if not written and family.default_context is None:
-        return _Rotary(positions=0, dim=0, context=None)
-    if not family.rotary or fields.get("alibi") is True:
-        return _Rotary(positions=0, dim=0, context=context)
-    scaling = fields.below("rope_scaling") or fields.below("rope_parameters")
-    dim = _rotary_dim(fields, family, scaling, head_dim=head_dim)
-    kind = (scaling.text("rope_type") or scaling.text("type") or "default") if scaling else "default"
-    positions = context
-    if scaling is not None and kind in ("linear", "dynamic", "yarn"):
-        if kind == "yarn":
-            context = scaling.size(("original_max_position_embeddings",), most=MAX_TOKENS, default=context)
-        factor = scaling.number("factor", least=1, most=1024, default=1)
-        positions = context = math.floor(context * factor)
-    elif kind in ("longrope", "su"):
-        positions += (scaling or fields).size(
-            ("original_max_position_embeddings",),
-            most=MAX_TOKENS,
-            default=fields.size(("original_max_position_embeddings",), most=MAX_TOKENS, default=context),
-        )
-    elif kind not in ("default", "llama3"):
-        raise UnsupportedModelError(unknown=f"rope_type {kind}", detail="what it makes of the context is not known")
-    return _Rotary(positions=min(positions, MAX_TOKENS), dim=dim, context=min(context, MAX_TOKENS))
-
-
-def _rotary_dim(fields: Fields, family: Family, scaling: Fields | None, *, head_dim: int) -> int:
-    if fields.get("rotary_dim") is not None:
-        return fields.size(("rotary_dim",), most=head_dim)
-    fraction = family.default_rotary_fraction
-    for name in family.rotary_fraction:
-        if scaling is not None:
-            fraction = scaling.number(name, least=0, most=1, default=fraction)
-        fraction = fields.number(name, least=0, most=1, default=fraction)
-    return int(head_dim * fraction)

@@ -1,159 +1,159 @@
-"""How each known family writes its configuration: names of fields, and what holds where a field is absent.
+"""What a ``model_type`` says that config.json does not: how it is built, and what absent fields mean to it.
 
-Absent fields mean what the family's configuration class in ``transformers`` makes of them: that is what the engine
-sees. Where that class would put in a number of one particular model, the field is required instead.
+Facts are those of the configuration classes in ``transformers`` and of the model classes of the engine. Most of a model
+is read from its fields whatever its name is; here stands only what no field says.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
+from vrampack.memory.layers import StateKind
+
 
 class Windows(Enum):
-    """What ``sliding_window`` means to a family. Any layer that slides has a KV cache that is not known yet."""
+    """What ``sliding_window`` means to a family."""
 
     NULL_OR_ABSENT = auto()
-    """Every layer slides unless the field is null or absent."""
+    """Every layer slides unless the field is null or absent, or other fields say which layers do."""
     NULL_ONLY = auto()
-    """As above, and the class puts in a window where the field is absent."""
+    """As above, and the class puts in 4096 where the field is absent."""
     SWITCHED = auto()
-    """``use_sliding_window: false`` makes the class drop the window."""
+    """``use_sliding_window`` must be true, or the class drops the window."""
+    IGNORED = auto()
+    """Only layers that are named as sliding slide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One ``model_type``. Tuples are alternative names of one field, the first that is there counts."""
+    """One ``model_type``."""
 
-    classes: tuple[str, ...]
-    """``architectures`` that generate text with this layout; a classifier or an encoder of the family is none."""
-    layers: tuple[str, ...] = ("num_hidden_layers",)
-    hidden: tuple[str, ...] = ("hidden_size",)
-    heads: tuple[str, ...] = ("num_attention_heads",)
-    kv_heads: tuple[str, ...] = ("num_key_value_heads",)
-    kv_heads_required: bool = False
-    head_dim: int | None = None
-    """Where the field is absent; None: hidden size over heads."""
-    intermediate: tuple[str, ...] = ("intermediate_size",)
-    intermediate_factor: int | None = None
-    """Times the hidden size, where the field is absent; None: the field is required."""
-    context: tuple[str, ...] = ("max_position_embeddings",)
-    default_context: int | None = None
     gated: bool = True
+    """Whether the feed-forward part has a gate beside its up projection."""
     tied: bool = False
-    rotary_fraction: tuple[str, ...] = ("partial_rotary_factor",)
-    default_rotary_fraction: float = 1.0
+    """``tie_word_embeddings`` where it is absent."""
+    head_dim: int | None = None
+    """Where ``head_dim`` is absent; None: hidden size over heads."""
+    intermediate_factor: int | None = None
+    """Width of the feed-forward part in hidden sizes, where no field has it; None: a field is required."""
     rotary: bool = True
+    default_rotary_fraction: float = 1.0
+    default_context: int | None = None
     windows: Windows = Windows.NULL_OR_ABSENT
-    experts: tuple[str, ...] = ()
-    expert_intermediate: tuple[str, ...] = ()
+    full_every: int = 0
+    """With a window and no layer kinds: every so-many-th layer is full; 0: no such rule."""
+    last_full: bool = False
+    window_extra: int = 0
+    """Tokens that the engine keeps beyond the window (Cohere 2 looks back one further)."""
+    chunked: bool = False
+    """``attention_chunk_size`` is meant (MiMo V2 writes it and does not mean it)."""
+    latent: bool = False
+    """``kv_lora_rank`` makes the engine keep latents."""
+    state: StateKind | None = None
+    """Layers that keep a state; a family without attention when no field says which layers have some."""
+    attention_beside: bool = False
+    """Every layer has attention beside its state (Falcon-H1)."""
+    feed_forward: bool = True
+    causal: bool = True
+    encoder_decoder: bool = False
+    uniform: bool = True
+    """All its members have layers that are alike unless a field says otherwise."""
 
 
-_GPT2 = Family(
-    classes=("GPT2LMHeadModel",),
-    layers=("n_layer",),
-    hidden=("n_embd",),
-    heads=("n_head",),
-    kv_heads=(),
-    intermediate=("n_inner",),
-    intermediate_factor=4,
-    context=("n_positions",),
-    gated=False,
-    tied=True,
-    rotary=False,
+_PLAIN: Final = Family()
+_UNGATED: Final = Family(gated=False)
+_GPT2: Final = Family(gated=False, tied=True, rotary=False, intermediate_factor=4)
+_QWEN: Final = Family(windows=Windows.SWITCHED)
+_LATENT: Final = Family(latent=True)
+_ENCODER: Final = Family(gated=False, rotary=False, causal=False, tied=True)
+_GEMMA3: Final = Family(tied=True, head_dim=256, full_every=6, uniform=False)
+_GEMMA4: Final = replace(_GEMMA3, last_full=True)
+_GATED_DELTA: Final = Family(state=StateKind.GATED_DELTA, head_dim=256, default_rotary_fraction=0.25, uniform=False)
+_MAMBA2: Final = Family(state=StateKind.MAMBA2, uniform=False)
+_MAMBA1_ONLY: Final = Family(state=StateKind.MAMBA1, feed_forward=False, uniform=False)
+_LLAMA4: Final = Family(chunked=True, uniform=False)
+
+# fmt: off
+_PLAIN_NAMES: Final = (
+    "aquila", "arctic", "baichuan", "dbrx", "decilm", "deepseek", "dots1", "ernie4_5", "ernie4_5_moe", "exaone",
+    "flex_olmo", "glm", "glm4", "glm4_moe", "glm4v_text", "granite", "granitemoe", "granitemoeshared",
+    "hunyuan_v1_dense", "hunyuan_v1_moe", "internlm", "internlm2", "internlm3", "llama", "llama_text", "llava",
+    "mimo", "minicpm", "minimax_m2", "ministral3", "mixtral", "mllama_text_model", "multi_modality", "olmo", "olmo2",
+    "olmoe", "orion", "phi3", "phi3_v", "phi3small", "phi4mm", "phimoe", "qwen", "qwen2_5_vl_text", "qwen2_vl_text",
+    "qwen3_vl_moe_text", "qwen3_vl_text", "seed_oss", "smollm3", "solar", "xverse", "yi",
 )
+_LATENT_NAMES: Final = (
+    "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "kimi_k2", "longcat_flash",
+    "mistral4", "mistral_large_3", "pangu_ultra_moe",
+)
+# fmt: on
 
 FAMILIES: Final[dict[str, Family]] = {
-    "cohere": Family(classes=("CohereForCausalLM",), tied=True),
-    "falcon": Family(
-        classes=("FalconForCausalLM",),
-        layers=("num_hidden_layers", "n_layer"),
-        heads=("num_attention_heads", "n_head"),
-        kv_heads=("num_kv_heads", "n_head_kv"),
-        intermediate=("ffn_hidden_size",),
-        intermediate_factor=4,
-        default_context=2048,
-        gated=False,
-        tied=True,
-    ),
-    "gemma": Family(classes=("GemmaForCausalLM",), kv_heads_required=True, head_dim=256, tied=True),
+    **dict.fromkeys(_PLAIN_NAMES, _PLAIN),
+    "arcee": _UNGATED,
+    "bert": _ENCODER,
+    "roberta": _ENCODER,
+    "xlm-roberta": _ENCODER,
+    "bloom": Family(gated=False, tied=True, rotary=False, intermediate_factor=4),
+    "chatglm": Family(default_rotary_fraction=0.5),
+    "cohere": Family(tied=True),
+    "cohere2": Family(tied=True, full_every=4, window_extra=1, uniform=False),
+    **dict.fromkeys(_LATENT_NAMES, _LATENT),
+    "deepseek_v4": Family(latent=True, uniform=False, windows=Windows.IGNORED),
+    "deepseek_ref": Family(latent=True, uniform=False, windows=Windows.IGNORED),
+    "exaone4": Family(full_every=4, uniform=False),
+    "falcon": Family(gated=False, tied=True, intermediate_factor=4, default_context=2048),
+    "falcon_h1": Family(state=StateKind.MAMBA2, attention_beside=True, uniform=False),
+    "falcon_mamba": _MAMBA1_ONLY,
+    "gemma": Family(tied=True, head_dim=256),
+    "gemma2": Family(tied=True, head_dim=256, full_every=2, uniform=False),
+    "gemma3_text": _GEMMA3,
+    "gemma3n_text": replace(_GEMMA3, full_every=5),
+    "gemma4_text": _GEMMA4,
+    "gemma4_unified_text": _GEMMA4,
     "gpt2": _GPT2,
-    "gpt_bigcode": Family(
-        classes=("GPTBigCodeForCausalLM",),
-        layers=_GPT2.layers,
-        hidden=_GPT2.hidden,
-        heads=_GPT2.heads,
-        kv_heads=(),
-        intermediate=_GPT2.intermediate,
-        intermediate_factor=4,
-        context=_GPT2.context,
-        gated=False,
-        tied=True,
-        rotary=False,
-    ),
-    "gpt_neox": Family(
-        classes=("GPTNeoXForCausalLM",),
-        kv_heads=(),
-        gated=False,
-        rotary_fraction=("rotary_pct",),
-        default_rotary_fraction=0.25,
-    ),
-    "gptj": Family(
-        classes=("GPTJForCausalLM",),
-        layers=_GPT2.layers,
-        hidden=_GPT2.hidden,
-        heads=_GPT2.heads,
-        kv_heads=(),
-        intermediate=_GPT2.intermediate,
-        intermediate_factor=4,
-        context=_GPT2.context,
-        gated=False,
-    ),
-    "granite": Family(classes=("GraniteForCausalLM",)),
-    "llama": Family(classes=("LlamaForCausalLM",)),
-    "mistral": Family(classes=("MistralForCausalLM",), kv_heads_required=True, windows=Windows.NULL_ONLY),
-    "mixtral": Family(
-        classes=("MixtralForCausalLM",),
-        kv_heads_required=True,
-        experts=("num_local_experts",),
-        expert_intermediate=("intermediate_size",),
-    ),
-    "mpt": Family(
-        classes=("MPTForCausalLM", "MptForCausalLM"),
-        layers=("n_layers",),
-        hidden=("d_model",),
-        heads=("n_heads",),
-        kv_heads=(),
-        intermediate=(),
-        intermediate_factor=4,
-        context=("max_seq_len",),
-        gated=False,
-        tied=True,
-        rotary=False,
-    ),
-    "olmo": Family(classes=("OlmoForCausalLM",)),
-    "olmo2": Family(classes=("Olmo2ForCausalLM",)),
-    "olmoe": Family(
-        classes=("OlmoeForCausalLM",), experts=("num_experts",), expert_intermediate=("intermediate_size",)
-    ),
-    "phi": Family(classes=("PhiForCausalLM",), gated=False, default_rotary_fraction=0.5),
-    "phi3": Family(classes=("Phi3ForCausalLM",)),
-    "qwen2": Family(classes=("Qwen2ForCausalLM",), kv_heads_required=True, windows=Windows.SWITCHED),
-    "qwen2_moe": Family(
-        classes=("Qwen2MoeForCausalLM",),
-        kv_heads_required=True,
-        windows=Windows.SWITCHED,
-        experts=("num_experts",),
-        expert_intermediate=("moe_intermediate_size",),
-    ),
-    "qwen3": Family(classes=("Qwen3ForCausalLM",), kv_heads_required=True, head_dim=128, windows=Windows.SWITCHED),
-    "qwen3_moe": Family(
-        classes=("Qwen3MoeForCausalLM",),
-        kv_heads_required=True,
-        windows=Windows.SWITCHED,
-        experts=("num_experts",),
-        expert_intermediate=("moe_intermediate_size",),
-    ),
-    "stablelm": Family(classes=("StableLmForCausalLM",), kv_heads_required=True, default_rotary_fraction=0.25),
-    "starcoder2": Family(classes=("Starcoder2ForCausalLM",), kv_heads_required=True, gated=False, tied=True),
+    "gpt_bigcode": _GPT2,
+    "gpt_neox": Family(gated=False, default_rotary_fraction=0.25),
+    "gpt_oss": Family(full_every=2, head_dim=64, uniform=False),
+    "gptj": Family(gated=False, intermediate_factor=4),
+    "granitemoehybrid": _MAMBA2,
+    "bamba": _MAMBA2,
+    "jamba": Family(state=StateKind.MAMBA1, rotary=False, uniform=False),
+    "kimi_linear": Family(state=StateKind.KIMI_DELTA, latent=True, uniform=False),
+    "lfm2": Family(state=StateKind.SHORT_CONV, tied=True, uniform=False),
+    "lfm2_moe": Family(state=StateKind.SHORT_CONV, tied=True, uniform=False),
+    "llama4_text": _LLAMA4,
+    "mamba": _MAMBA1_ONLY,
+    "mamba2": Family(state=StateKind.MAMBA2, feed_forward=False, uniform=False),
+    "mimo_v2_flash": Family(windows=Windows.IGNORED, uniform=False),
+    "minicpm3": _PLAIN,
+    "minimax": Family(state=StateKind.LIGHTNING, uniform=False),
+    "minimax_text_01": Family(state=StateKind.LIGHTNING, uniform=False),
+    "minimax_m3": Family(uniform=False),
+    "ministral": Family(windows=Windows.NULL_ONLY),
+    "mistral": Family(windows=Windows.NULL_ONLY),
+    "mpt": Family(gated=False, tied=True, rotary=False, intermediate_factor=4),
+    "nemotron-nas": Family(uniform=False),
+    "nemotron": _UNGATED,
+    "nemotron_h": Family(state=StateKind.MAMBA2, gated=False, rotary=False, uniform=False),
+    "olmo3": Family(full_every=4, uniform=False),
+    "olmo_hybrid": Family(state=StateKind.GATED_DELTA, uniform=False),
+    "phi": Family(gated=False, default_rotary_fraction=0.5),
+    "phi-msft": Family(gated=False, intermediate_factor=4),
+    "qwen2": _QWEN,
+    "qwen2_moe": _QWEN,
+    "qwen2_vl": _QWEN,
+    "qwen2_5_vl": _QWEN,
+    "qwen3": Family(windows=Windows.SWITCHED, head_dim=128),
+    "qwen3_moe": _QWEN,
+    "qwen3_next": _GATED_DELTA,
+    "qwen3_5_text": _GATED_DELTA,
+    "qwen3_5_moe_text": _GATED_DELTA,
+    "stablelm": Family(default_rotary_fraction=0.25),
+    "starcoder2": Family(gated=False, tied=True),
+    "step3p5": Family(uniform=False, windows=Windows.IGNORED),
+    "step3p7": Family(uniform=False, windows=Windows.IGNORED),
+    "whisper": Family(gated=False, tied=True, rotary=False, encoder_decoder=True),
+    "zamba2": Family(state=StateKind.MAMBA2, tied=True, uniform=False),
 }
-"""By ``model_type``."""
+"""By ``model_type`` of the text part."""

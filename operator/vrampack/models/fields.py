@@ -7,33 +7,56 @@ from vrampack.errors import InvalidInputError
 
 MAX_SIZE: Final = 2**31 - 1
 MAX_SHOWN: Final = 100
+MAX_ITEMS: Final = 4096
 
 
 class Fields:
-    """Typed look-ups. A field that is null counts as absent, as it does for the engine."""
+    """Typed look-ups. A field that is null counts as absent, as it does for the engine.
 
-    def __init__(self, config: Mapping[str, object], *, path: str = "config.json:") -> None:
+    ``defaults`` are what the configuration class puts in where a field is not written at all; a written null stays
+    null. Which fields were asked for is kept, so that a caller can tell what nobody understood.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, object],
+        *,
+        path: str = "config.json:",
+        defaults: Mapping[str, object] | None = None,
+    ) -> None:
         self._config = config
         self._path = path
+        self._defaults = defaults or {}
+        self._asked: set[str] = set()
 
     def has(self, name: str) -> bool:
         """Whether the field is written at all, be it null."""
-        return name in self._config
+        self._asked.add(name)
+        return name in self._config or name in self._defaults
 
     def get(self, name: str) -> object:
-        return self._config.get(name)
+        self._asked.add(name)
+        return self._config[name] if name in self._config else self._defaults.get(name)
+
+    def unread(self) -> list[str]:
+        """Names of written fields that were never asked for and hold something."""
+        return [name for name, value in self._config.items() if name not in self._asked and value]
+
+    def names(self, *names: str) -> str | None:
+        """The first of these names that holds something other than null."""
+        return next((name for name in names if self.get(name) is not None), None)
 
     def refusal(self, name: str, value: object, allowed: str) -> InvalidInputError:
         return InvalidInputError(field=f"{self._path}{name}", value=shown(value), allowed=allowed)
 
-    def size(self, names: tuple[str, ...], *, most: int = MAX_SIZE, default: int | None = None) -> int:
-        """A whole number from 1 to ``most``: of the first name that is there. Raises InvalidInputError."""
+    def size(self, names: tuple[str, ...], *, least: int = 1, most: int = MAX_SIZE, default: int | None = None) -> int:
+        """A whole number from ``least`` to ``most``: of the first name that is there. Raises InvalidInputError."""
         for name in names:
             value = self.get(name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-                raise self.refusal(name, value, f"a whole number from 1 to {most}")
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise self.refusal(name, value, f"a whole number from {least} to {most}")
             return value
         if default is None:
             raise self.refusal(names[0], None, "this field is required for this family")
@@ -64,6 +87,40 @@ class Fields:
             raise self.refusal(name, value, f"a text of at most {MAX_SHOWN} characters")
         return value
 
+    def text_of(self, name: str, *, most: int) -> str | None:
+        """A text that may be long."""
+        value = self.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str) or len(value) > most:
+            raise self.refusal(name, value, f"a text of at most {most} characters")
+        return value
+
+    def texts(self, name: str) -> list[str] | None:
+        """A list of short texts."""
+        value = self.get(name)
+        if value is None:
+            return None
+        if (
+            not isinstance(value, list)
+            or len(value) > MAX_ITEMS
+            or not all(isinstance(item, str) and len(item) <= MAX_SHOWN for item in value)
+        ):
+            raise self.refusal(name, value, f"a list of at most {MAX_ITEMS} words")
+        return value
+
+    def numbers(self, name: str) -> list[int] | None:
+        """A list of whole numbers of at most MAX_SIZE, -1 at least."""
+        value = self.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) > MAX_ITEMS:
+            raise self.refusal(name, value, f"a list of at most {MAX_ITEMS} whole numbers")
+        for item in value:
+            if not isinstance(item, int) or not -1 <= item <= MAX_SIZE:
+                raise self.refusal(name, item, f"whole numbers from -1 to {MAX_SIZE}")
+        return [int(item) for item in value]
+
     def below(self, name: str) -> "Fields | None":
         """An object inside the object."""
         value = self.get(name)
@@ -71,7 +128,13 @@ class Fields:
             return None
         if not isinstance(value, Mapping):
             raise self.refusal(name, value, "an object")
-        return Fields(value, path=f"{self._path}{name}.")
+        return self.inside(name, value)
+
+    def inside(
+        self, name: str, value: Mapping[str, object], *, defaults: Mapping[str, object] | None = None
+    ) -> "Fields":
+        """Look-ups in ``value``, which stands under ``name``."""
+        return Fields(value, path=f"{self._path}{name}.", defaults=defaults)
 
 
 def shown(value: object) -> object:

@@ -1,0 +1,95 @@
+"""Which model a config.json describes: its family, its class, and the part of it that writes text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from vrampack.errors import UnsupportedModelError
+from vrampack.models.classdefaults import CLASS_DEFAULTS
+from vrampack.models.families import FAMILIES, Family
+from vrampack.models.fields import MAX_SHOWN, Fields
+
+_TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
+_TOWERS: Final = ("vision_config", "audio_config", "mm_vision_tower", "img_processor", "vision_tower", "visual")
+_POOLING: Final = ("Model", "ForSequenceClassification", "ForRewardModel", "ForTokenClassification", "ForMaskedLM")
+
+# fmt: off
+_MEMORY_WORDS: Final = (
+    "window", "chunk", "sparse", "linear", "mamba", "ssm", "conv", "state", "recurr", "rwkv", "lru", "compress",
+    "latent", "lora_rank", "cross", "kv_", "layer_types", "block", "pattern", "attn_layer", "attn_type", "delta",
+    "retention", "hyena", "index_", "memory", "encoder",
+)
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who it is."""
+
+    root: Fields
+    text: Fields
+    family: Family
+    model_type: str
+    """Of the text part."""
+    class_name: str
+    multimodal: bool
+    pooling: bool
+    known: bool
+
+    def assumptions(self) -> tuple[str, ...]:
+        """What is taken for granted; none of a family that is known by name."""
+        if self.known:
+            return ()
+        return (f"model_type {self.model_type} is not known by name: its fields are read as other decoders mean them",)
+
+    def refuse_what_nobody_read(self) -> None:
+        """In a family that is not known by name: a field that smells of memory and that nobody asked for."""
+        for name in () if self.known else self.text.unread():
+            if any(word in name.lower() for word in _MEMORY_WORDS):
+                raise UnsupportedModelError(unknown=name[:MAX_SHOWN], detail="what it means to the memory is not known")
+
+
+def identity_of(config: Mapping[str, object]) -> Identity:
+    """Raises UnsupportedModelError for a file that names no family."""
+    root = Fields(config)
+    text = _text_part(root)
+    outer = root.text("model_type")
+    model_type = text.text("model_type") or outer
+    if not model_type:
+        raise UnsupportedModelError(unknown="model_type", detail="config.json does not name the model's family")
+    family = FAMILIES.get(model_type)
+    classes = root.texts("architectures") or []
+    name = classes[0] if classes else ""
+    return Identity(
+        root=root,
+        text=text,
+        family=family or Family(),
+        model_type=model_type,
+        class_name=name,
+        multimodal=any(root.get(tower) for tower in _TOWERS),
+        pooling=name.endswith(_POOLING),
+        known=family is not None,
+    )
+
+
+def _text_part(root: Fields) -> Fields:
+    """The innermost configuration of a model that writes text."""
+    part = root
+    for _ in range(4):
+        name = part.names(*_TEXT_PARTS)
+        if name is None:
+            return part
+        part = _nested(part, name)
+    return part
+
+
+def _nested(outer: Fields, name: str) -> Fields:
+    """The part with the defaults of its class; a window may be switched off outside of it."""
+    value = outer.get(name)
+    if not isinstance(value, Mapping):
+        raise outer.refusal(name, value, "an object")
+    model_type = outer.inside(name, value).text("model_type") or ""
+    defaults = dict(CLASS_DEFAULTS.get(model_type, {}))
+    if outer.has("sliding_window"):
+        defaults["sliding_window"] = outer.get("sliding_window")
+    return outer.inside(name, value, defaults=defaults)
