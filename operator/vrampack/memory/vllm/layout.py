@@ -1,0 +1,389 @@
+"""The layout of a model's KV cache: its groups, the bytes of a block, and the blocks that a request takes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from vrampack.errors import InvalidInputError, UnsupportedModelError
+from vrampack.memory.architecture import Architecture
+from vrampack.memory.layers import LatentAttention, LayerRun, Mixer, PagedAttention, RecurrentState
+from vrampack.memory.vllm.blocks import StateBlocks, attention_block, state_blocks
+from vrampack.memory.vllm.groups import Group, groups_of
+from vrampack.memory.vllm.pages import (
+    KV_FIELD,
+    Keeps,
+    LayerCache,
+    compressed_caches,
+    dtype_bytes,
+    index_token_bytes,
+    keeps_of,
+    latent_token_bytes,
+    local_heads,
+    paged_token_bytes,
+    state_bytes,
+)
+from vrampack.memory.vllm.versions import Rules, rules_of
+from vrampack.memory.workload import Workload
+
+AUTO: Final = "auto"
+_BY_SIZE: Final = {4: "fp32", 2: "bf16"}
+_NO_CACHE: Final = frozenset({"", "ngram", "medusa"})
+"""Ways of drafting tokens without attention layers of their own."""
+_SPECULATION: Final = "spec.engine.speculation"
+_CONTEXT_PARALLEL: Final = "spec.parallelism.decodeContext"
+_INDEX_BYTES: Final = 2
+"""Of an element of a paged layer's index key: bf16."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KVLayout:
+    """How a pool of blocks is shared by all layers of one rank."""
+
+    block_size: int
+    """Tokens of a block of attention."""
+    groups: tuple[Group, ...]
+    """Empty: the model keeps nothing."""
+    bytes_per_block: int
+    """Bytes of a block over all layers, on the rank that has most."""
+    bytes_per_token: float
+    """What a token of a sequence of full length costs on average, before it is rounded to blocks."""
+    rules: Rules
+    in_flight: int
+    """Tokens that may be under way between being scheduled and being settled."""
+    decode_context: int
+    state_blocks: int
+    """Blocks of each group of states that the engine sets aside for a request."""
+    speculative_tokens: int
+    retained: int
+    """Tokens beyond a window that are kept for drafting."""
+    encoder_tokens: int
+    encoder_budget: int
+    """Tokens of an encoder that the engine sets aside for a request."""
+
+    @property
+    def has_states(self) -> bool:
+        """Whether sequences have states, of which the engine wants one for every slot."""
+        return any(group.keeps is Keeps.STATE for group in self.groups)
+
+    def blocks_of_request(self, tokens: int) -> int:
+        """Blocks that the engine sets aside to admit a request of ``tokens``, over all groups."""
+        return sum(group.pools * self._admitted(group, tokens) for group in self.groups)
+
+    def resident_blocks(self, tokens: int) -> int:
+        """Blocks that a request holds after the decode step that made it ``tokens`` long."""
+        return sum(group.pools * self._resident(group, tokens) for group in self.groups)
+
+    def held_blocks(self, tokens: int) -> int:
+        """Most blocks that a request holds while it decodes up to ``tokens``."""
+        return sum(group.pools * self._held(group, tokens) for group in self.groups)
+
+    def minimum_blocks(self, context_length: int) -> int:
+        """Blocks that the engine demands before it starts: one request of full length."""
+        if not self.groups:
+            return 0
+        return self.blocks_of_request(context_length) + self.rules.null_block_checked
+
+    def minimum_bytes(self, context_length: int) -> int:
+        """Bytes of the smallest pool that the engine starts with."""
+        return self.minimum_blocks(context_length) * self.bytes_per_block
+
+    def _admitted(self, group: Group, tokens: int) -> int:
+        size = group.block_size
+        match group.keeps:
+            case Keeps.ALL:
+                return _blocks(_blocks(tokens, self.decode_context), size)
+            case Keeps.WINDOW:
+                return _blocks(min(group.window - 1 + self.retained + self.in_flight, tokens), size) + 1
+            case Keeps.CHUNK:
+                return _blocks(min(group.window + self.in_flight, tokens), size)
+            case Keeps.ENCODER:
+                return _blocks(self.encoder_budget, size)
+            case Keeps.STATE:
+                return self.state_blocks
+
+    def _resident(self, group: Group, tokens: int) -> int:
+        size, before = group.block_size, tokens - 1
+        match group.keeps:
+            case Keeps.ALL:
+                return _blocks(_blocks(tokens, self.decode_context), size)
+            case Keeps.WINDOW:
+                outside = max(0, before - group.window + 1 - self.retained)
+                return _blocks(tokens, size) - outside // size
+            case Keeps.CHUNK:
+                return _blocks(tokens, size) - before // group.window * group.window // size
+            case Keeps.ENCODER:
+                return _blocks(self.encoder_tokens, size)
+            case Keeps.STATE:
+                return 1 + self.speculative_tokens
+
+    def _held(self, group: Group, tokens: int) -> int:
+        if group.keeps not in (Keeps.WINDOW, Keeps.CHUNK):
+            return self._resident(group, tokens + self.speculative_tokens)
+        drafted = tokens + self.speculative_tokens
+        kept = group.window + self.retained + self.speculative_tokens
+        return min(_blocks(drafted, group.block_size), _blocks(kept, group.block_size) + 1)
+
+
+def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
+    """The layout that vLLM makes for ``workload``.
+
+    Raises InvalidInputError for a KV precision, version or parallelism that the engine does not take with this model,
+    UnsupportedModelError for layers whose cache can't share one pool.
+    """
+    rules = rules_of(workload.engine_version)
+    precision = cache_precision(architecture, workload)
+    retained = max(0, _drafting_layers(architecture, workload) - 1)
+    counts = _mixer_counts(architecture, workload)
+    mixers = tuple(counts)
+    states = _state_blocks(architecture, workload, mixers, precision=precision, rules=rules)
+    size = states.block_size if states else attention_block(mixers, precision=precision, rules=rules)
+    caches: dict[LayerCache, int] = {}
+    of_mixer: dict[Mixer, list[LayerCache]] = {}
+    for mixer, layers in counts.items():
+        made = _caches(mixer, size, states, architecture=architecture, workload=workload, precision=precision)
+        if not (rules.frees_windows and (rules.mixed_groups or len(mixers) == 1)):
+            made = [_everything(cache) for cache in made]
+        of_mixer[mixer] = made
+        for cache in made:
+            caches[cache] = caches.get(cache, 0) + layers
+    _check_context_parallel(caches, workload)
+    packed = any(isinstance(mixer, LatentAttention) and mixer.window for mixer in mixers)
+    groups = groups_of(caches, packed=packed)
+    widest = max((group.bytes for group in groups), default=0)
+    steps = rules.steps_in_flight
+    if workload.pipeline > 1:
+        widest = _widest_stage(architecture, workload, groups, of_mixer)
+        steps = workload.pipeline + steps - 1
+    return KVLayout(
+        block_size=size,
+        groups=groups,
+        bytes_per_block=widest,
+        bytes_per_token=_bytes_per_token(caches, workload),
+        rules=rules,
+        in_flight=steps * workload.max_batched_tokens,
+        decode_context=workload.decode_context,
+        state_blocks=states.per_request if states else 0,
+        speculative_tokens=workload.speculative_tokens,
+        retained=retained,
+        encoder_tokens=architecture.encoder_tokens,
+        encoder_budget=max(workload.max_batched_tokens, architecture.encoder_tokens, workload.encoder_budget),
+    )
+
+
+def cache_precision(architecture: Architecture, workload: Workload) -> str:
+    """The precision of K and V: as asked, or what ``auto`` makes of the checkpoint."""
+    if workload.kv_cache_precision != AUTO:
+        return workload.kv_cache_precision
+    return architecture.kv_cache_dtype or _BY_SIZE[dtype_bytes(architecture.dtype)]
+
+
+def _blocks(tokens: int, size: int) -> int:
+    return -(-tokens // size)
+
+
+def _mixer_counts(architecture: Architecture, workload: Workload) -> dict[Mixer, int]:
+    """How many layers have a mixer. Runs are many and mixers few, so equal ones are looked up by identity first."""
+    if not architecture.causal:
+        return {}
+    by_identity: dict[int, tuple[Mixer, int]] = {}
+    for run in architecture.layer_runs:
+        for mixer in run.mixers:
+            _, before = by_identity.get(id(mixer), (mixer, 0))
+            by_identity[id(mixer)] = (mixer, before + run.count)
+    counts: dict[Mixer, int] = {}
+    for mixer, layers in by_identity.values():
+        if not (isinstance(mixer, PagedAttention) and mixer.shares_cache):
+            counts[mixer] = counts.get(mixer, 0) + layers
+    drafted = _drafting_layers(architecture, workload)
+    if drafted:
+        mixer = _drafting_mixer(architecture)
+        counts[mixer] = counts.get(mixer, 0) + drafted
+    return counts
+
+
+def _drafting_layers(architecture: Architecture, workload: Workload) -> int:
+    """Attention layers that speculation adds."""
+    match workload.speculation:
+        case "mtp":
+            return max(1, architecture.predict_layers)
+        case "eagle" | "eagle3":
+            return 1
+        case method if method in _NO_CACHE:
+            return 0
+        case method:
+            raise UnsupportedModelError(
+                unknown=f"{_SPECULATION} {method}", detail="the layers of the model that drafts are not known"
+            )
+
+
+def _drafting_mixer(architecture: Architecture) -> Mixer:
+    """Heads that predict further tokens attend as the last attention layer of the model does."""
+    for run in reversed(architecture.layer_runs):
+        for mixer in run.mixers:
+            if isinstance(mixer, LatentAttention):
+                return mixer
+            if isinstance(mixer, PagedAttention):
+                return replace(mixer, shares_cache=False)
+    raise UnsupportedModelError(unknown=_SPECULATION, detail="a model without attention layers drafts no tokens")
+
+
+def _state_blocks(
+    architecture: Architecture, workload: Workload, mixers: tuple[Mixer, ...], *, precision: str, rules: Rules
+) -> StateBlocks | None:
+    if not any(isinstance(mixer, RecurrentState) for mixer in mixers):
+        return None
+    caching = workload.prefix_caching
+    if caching is None:
+        # Models that are nothing but states are left out.
+        caching = rules.hybrids_cache_prefixes and architecture.attention_heads > 0
+    return state_blocks(
+        mixers,
+        tensor=workload.tensor,
+        precision=precision,
+        dtype=architecture.dtype,
+        rules=rules,
+        prefix_caching=caching,
+        context_length=workload.context_length,
+        speculative_tokens=workload.speculative_tokens,
+        class_name=architecture.class_name,
+    )
+
+
+def _caches(
+    mixer: Mixer,
+    size: int,
+    states: StateBlocks | None,
+    *,
+    architecture: Architecture,
+    workload: Workload,
+    precision: str,
+) -> list[LayerCache]:
+    tensor = workload.tensor
+    if isinstance(mixer, PagedAttention):
+        page = size * paged_token_bytes(mixer, tensor=tensor, precision=precision)
+        shape = (local_heads(mixer.kv_heads, tensor), mixer.key_dim, mixer.value_dim)
+        caches = [LayerCache(keeps=keeps_of(mixer.span), block_size=size, page=page, window=mixer.window, shape=shape)]
+        if mixer.index_dim:
+            caches.append(_latent(size, mixer.index_dim, mixer.index_dim * _INDEX_BYTES))
+        return caches
+    if isinstance(mixer, RecurrentState):
+        assert states is not None
+        page = states.page or state_bytes(
+            mixer, tensor=tensor, dtype=architecture.dtype, speculative_tokens=workload.speculative_tokens
+        )
+        return [LayerCache(keeps=Keeps.STATE, block_size=states.state_block, page=page)]
+    if mixer.window:
+        return compressed_caches(mixer)
+    caches = [_latent(size, mixer.rank + mixer.rope_dim, latent_token_bytes(mixer, precision=precision))]
+    if mixer.index_dim:
+        caches.append(_latent(size, mixer.index_dim, index_token_bytes(mixer)))
+    return caches
+
+
+def _latent(size: int, width: int, token: int) -> LayerCache:
+    return LayerCache(keeps=Keeps.ALL, block_size=size, page=size * token, latent=True, shape=(width,))
+
+
+def _everything(cache: LayerCache) -> LayerCache:
+    """Without groups of several kinds, layers with a window keep every token."""
+    if cache.keeps in (Keeps.WINDOW, Keeps.CHUNK):
+        return replace(cache, keeps=Keeps.ALL, window=0)
+    return cache
+
+
+def _check_context_parallel(caches: Iterable[LayerCache], workload: Workload) -> None:
+    parallel = workload.decode_context
+    if parallel == 1:
+        return
+    if workload.tensor % parallel:
+        raise InvalidInputError(
+            field=_CONTEXT_PARALLEL, value=parallel, allowed=f"a divisor of the {workload.tensor} tensor ranks"
+        )
+    if any(cache.keeps in (Keeps.WINDOW, Keeps.CHUNK) for cache in caches):
+        raise InvalidInputError(
+            field=_CONTEXT_PARALLEL, value=parallel, allowed="1: layers with a window are not dealt out over ranks"
+        )
+
+
+def stages(layers: int, pipeline: int) -> list[range]:
+    """Layers of each pipeline stage: what does not split evenly goes to the stages before the last.
+
+    Source: ``get_pp_indices`` of vLLM.
+    """
+    if pipeline > layers:
+        raise InvalidInputError(
+            field="spec.parallelism.pipeline", value=pipeline, allowed=f"at most the model's {layers} layers"
+        )
+    even, rest = divmod(layers, pipeline)
+    sizes = [even] * pipeline
+    for stage in range(2, rest + 2):
+        sizes[-stage] += 1
+    bounds, first = [], 0
+    for size in sizes:
+        bounds.append(range(first, first + size))
+        first += size
+    return bounds
+
+
+def _widest_stage(
+    architecture: Architecture, workload: Workload, groups: tuple[Group, ...], of_mixer: dict[Mixer, list[LayerCache]]
+) -> int:
+    """Groups are formed of the whole model, and each stage holds its own layers of every group."""
+    positions: dict[LayerCache, list[int]] = {}
+    for index, mixer in _placed_mixers(architecture, workload):
+        for cache in of_mixer[mixer]:
+            positions.setdefault(cache, []).append(index)
+    last = sum(run.count for run in architecture.layer_runs)
+    bounds = stages(last, workload.pipeline)
+    # Layers that draft are on the last stage.
+    bounds[-1] = range(bounds[-1].start, last + 1)
+    return max((_pool_bytes(group, positions, stage) for stage in bounds for group in groups), default=0)
+
+
+def _pool_bytes(group: Group, positions: dict[LayerCache, list[int]], stage: range) -> int:
+    """Of the group's widest pool on one stage. A cache whose page was enlarged is found by its shape."""
+    totals = [0] * group.pools
+    for cache, _ in group.parts:
+        layers = sorted(
+            index
+            for other, indices in positions.items()
+            if (other.keeps, other.window, other.shape) == (cache.keeps, cache.window, cache.shape)
+            for index in indices
+        )
+        for pool in range(group.pools):
+            totals[pool] += cache.page * sum(1 for index in layers[pool :: group.pools] if index in stage)
+    return max(totals)
+
+
+def _placed_mixers(architecture: Architecture, workload: Workload) -> Iterator[tuple[int, Mixer]]:
+    index = 0
+    for run in architecture.layer_runs:
+        for _ in range(run.count):
+            yield from ((index, mixer) for mixer in _kept(run))
+            index += 1
+    drafted = _drafting_layers(architecture, workload)
+    if drafted:
+        yield from ((index, _drafting_mixer(architecture)) for _ in range(drafted))
+
+
+def _kept(run: LayerRun) -> Iterator[Mixer]:
+    return (mixer for mixer in run.mixers if not (isinstance(mixer, PagedAttention) and mixer.shares_cache))
+
+
+def _bytes_per_token(caches: dict[LayerCache, int], workload: Workload) -> float:
+    """Of a sequence of full length: windows and states are shared out over its tokens."""
+    length = workload.context_length
+    total = 0.0
+    for cache, layers in caches.items():
+        match cache.keeps:
+            case Keeps.STATE:
+                share = 1 / length
+            case Keeps.WINDOW | Keeps.CHUNK:
+                share = min(1.0, cache.window / length) / cache.block_size
+            case _:
+                share = 1 / cache.block_size
+        total += layers * cache.page * share
+    return total
+
+
+__all__ = ["AUTO", "KV_FIELD", "KVLayout", "cache_precision", "kv_layout", "stages"]
