@@ -1,42 +1,33 @@
 """Facts of ``hf://`` models: a few small requests to the model hub, and never a weight.
 
 Of each weight file only the header is read, by ranged requests whose answers are cut off where the header ends, even
-when the server ignores the range.
+when the server ignores the range. Proxies are those of the environment (``HTTPS_PROXY``, ``NO_PROXY``). Where
+``HF_HUB_OFFLINE`` is set, nothing is asked: the hub's cache on this machine answers, or nobody does.
 """
 
 import asyncio
-import json
 import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from functools import cached_property
+from typing import Final, TypeVar
 
 import tenacity
 from huggingface_hub import HfApi, constants, get_session, hf_hub_url
-from huggingface_hub.hf_api import ModelInfo, RepoSibling
+from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from vrampack.api.source import SourceKind, parse_source
 from vrampack.errors import ModelSourceError
-from vrampack.models.config import architecture_of
-from vrampack.models.facts import ModelFacts, WeightFile, digest_of
+from vrampack.models.checkpoint import facts_of, weight_files
+from vrampack.models.facts import ModelFacts, digest_of
+from vrampack.models.files import Listed, ModelFiles
+from vrampack.models.hubcache import cached_files, is_offline
 from vrampack.models.huberrors import HUB_ERRORS, Asked, explain, no_hub
-from vrampack.models.quantization import precision_of
-from vrampack.models.safetensors import PREFIX_BYTES, Tensor, header_length, parse_header
-from vrampack.models.weights import bytes_by_dtype, matrix_types, stored_dtype, weights_of
 
-INDEX_FILE: Final = "model.safetensors.index.json"
-SINGLE_FILE: Final = "model.safetensors"
-CONFIG_FILE: Final = "config.json"
-
-_MAX_CONFIG_BYTES: Final = 1024**2
-_MAX_INDEX_BYTES: Final = 64 * 1024**2
-_MAX_SHARDS: Final = 2048
-_AT_ONCE: Final = 8
-_COMMIT_DIGITS: Final = 40
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CHUNK: Final = 64 * 1024
 _ENDPOINT: Final = re.compile(
     r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
@@ -59,6 +50,16 @@ class Patience:
     """Of one answer in full."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a source has now. ``head``: the commit of the branch or tag; ``digest``: over its weight files, and
+    ``pinned_digest`` over those of the commit that was asked about. Empty: it has no such revision any more."""
+
+    head: str
+    digest: str
+    pinned_digest: str
+
+
 async def read_facts(
     *, source: str, revision: str | None, token: str | None, endpoint: str | None, patience: Patience | None = None
 ) -> ModelFacts:
@@ -69,7 +70,7 @@ async def read_facts(
     config.json.
     """
     repository = _repository(source, token, endpoint, patience)
-    return await asyncio.to_thread(repository.facts, revision or None)
+    return await asyncio.to_thread(lambda: facts_of(repository.at(revision or None)))
 
 
 async def resolve_commit(
@@ -79,10 +80,43 @@ async def resolve_commit(
 
     Raises ModelSourceError.
     """
-    if revision and len(revision) == _COMMIT_DIGITS and not set(revision) - set("0123456789abcdef"):
+    if revision and _COMMIT.fullmatch(revision):
         return revision
     repository = _repository(source, token, endpoint, patience)
-    return _commit(await asyncio.to_thread(repository.info, revision or None), repository.asked(revision))
+    return (await asyncio.to_thread(repository.at, revision or None)).commit
+
+
+async def look(
+    *,
+    source: str,
+    revision: str | None,
+    commit: str,
+    token: str | None,
+    endpoint: str | None,
+    patience: Patience | None = None,
+) -> Seen:
+    """Where a branch or tag is now, and whether the files at ``commit`` are still what they were.
+
+    Two to four small requests, and no weight file is touched. Raises ModelSourceError; a revision that is gone is no
+    error.
+    """
+    repository = _repository(source, token, endpoint, patience)
+
+    def digest_at(wanted: str | None) -> tuple[str, str]:
+        try:
+            files = repository.at(wanted)
+            return files.commit, digest_of(weight_files(files))
+        except ModelSourceError as error:
+            if error.reason == "RevisionNotFound":
+                return "", ""
+            raise
+
+    def both() -> Seen:
+        head, digest = digest_at(revision or None)
+        pinned = digest if head == commit else digest_at(commit)[1]
+        return Seen(head=head, digest=digest, pinned_digest=pinned)
+
+    return await asyncio.to_thread(both)
 
 
 def _repository(source: str, token: str | None, endpoint: str | None, patience: Patience | None) -> "_Repository":
@@ -110,30 +144,14 @@ class _Repository:
     endpoint: str
     patience: Patience
 
-    def facts(self, revision: str | None) -> ModelFacts:
+    def at(self, revision: str | None) -> ModelFiles:
+        """The files at a branch, tag or commit. Raises ModelSourceError."""
+        if is_offline():
+            return cached_files(source=self.source, repository=self.name, revision=revision)
         info = self.info(revision)
-        commit = _commit(info, self.asked(revision))
-        siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-        if CONFIG_FILE not in siblings:
-            raise self._missing(CONFIG_FILE, siblings)
-        config = self._json(commit, CONFIG_FILE, most=_MAX_CONFIG_BYTES)
-        architecture_of(config)  # refuses what is not known before any weight file is touched
-        files = tuple(self._weight_file(siblings, name) for name in self._weight_names(commit, siblings))
-        tensors: dict[str, Tensor] = {}
-        with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="hub") as pool:
-            for found in pool.map(lambda file: self._tensors(commit, file), files):
-                tensors |= found
-        architecture = architecture_of(config, stored_dtype=stored_dtype(tensors))
-        precision = precision_of(config, dtype=architecture.dtype, matrix_types=matrix_types(tensors))
-        return ModelFacts(
-            source=self.source,
-            commit=commit,
-            architecture=architecture,
-            weights=weights_of(tensors, architecture=architecture, precision=precision),
-            weights_digest=digest_of(files),
-            by_dtype=bytes_by_dtype(tensors),
-            files=files,
-        )
+        if not info.sha:
+            raise no_hub(ValueError("no commit"), self.asked(revision))
+        return _HubFiles(repository=self, info=info, commit=info.sha)
 
     def asked(self, revision: str | None) -> Asked:
         return Asked(repository=self.name, revision=revision, endpoint=self.endpoint, with_token=self.token is not None)
@@ -152,49 +170,7 @@ class _Repository:
 
         return self._patiently(ask, asked)
 
-    def _weight_names(self, commit: str, siblings: Mapping[str, RepoSibling]) -> list[str]:
-        """Files that the engine loads: those of the index, else the single file. Other copies of the weights beside
-        them (``original/``, ``consolidated.safetensors``, ``.bin``) are not loaded and do not count."""
-        if INDEX_FILE not in siblings:
-            if SINGLE_FILE not in siblings:
-                raise self._missing(f"{INDEX_FILE} or {SINGLE_FILE}", siblings)
-            return [SINGLE_FILE]
-        index = self._json(commit, INDEX_FILE, most=_MAX_INDEX_BYTES).get("weight_map")
-        if not isinstance(index, dict) or not index or not all(isinstance(name, str) for name in index.values()):
-            raise self._invalid(INDEX_FILE, "it maps no tensors to files")
-        names = sorted(set(index.values()))
-        if len(names) > _MAX_SHARDS:
-            raise self._invalid(INDEX_FILE, f"it names {len(names)} files, more than {_MAX_SHARDS}")
-        for name in names:
-            if name not in siblings:
-                raise self._missing(name[:200], siblings)
-        return names
-
-    def _weight_file(self, siblings: Mapping[str, RepoSibling], name: str) -> WeightFile:
-        sibling = siblings[name]
-        digest = sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id
-        if sibling.size is None or digest is None:
-            raise self._invalid(name, "the hub does not tell its size and digest")
-        return WeightFile(name=name, bytes=sibling.size, sha256=digest)
-
-    def _tensors(self, commit: str, file: WeightFile) -> dict[str, Tensor]:
-        length = header_length(self._read(commit, file.name, length=PREFIX_BYTES), file=file.name)
-        header = self._read(commit, file.name, start=PREFIX_BYTES, length=length)
-        return parse_header(header, file=file.name, file_bytes=file.bytes)
-
-    def _json(self, commit: str, name: str, *, most: int) -> dict[str, Any]:
-        content = self._read(commit, name, length=most + 1)
-        if len(content) > most:
-            raise self._invalid(name, f"it is larger than {most} bytes")
-        try:
-            parsed = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise self._invalid(name, "it is no JSON") from error
-        if not isinstance(parsed, dict):
-            raise self._invalid(name, "it is no JSON object")
-        return parsed
-
-    def _read(self, commit: str, name: str, *, start: int = 0, length: int) -> bytes:
+    def read(self, commit: str, name: str, *, start: int, length: int) -> bytes:
         return self._patiently(lambda: self._read_once(commit, name, start, length), self.asked(commit))
 
     def _read_once(self, commit: str, name: str, start: int, length: int) -> bytes:
@@ -245,24 +221,33 @@ class _Repository:
         )
         return retrying(attempt)
 
-    def _missing(self, name: str, siblings: Mapping[str, RepoSibling]) -> ModelSourceError:
-        others = [other for other in siblings if other.endswith((".bin", ".gguf", ".pth", ".safetensors"))]
-        found = f"; it has {', '.join(sorted(others)[:3])}" if others else ""
-        return ModelSourceError(
-            f"{self.endpoint}/{self.name} has no {name}{found}: use a repository with safetensors weights.",
-            reason="ModelFilesMissing",
-            retriable=False,
-        )
 
-    def _invalid(self, name: str, why: str) -> ModelSourceError:
-        return ModelSourceError(
-            f"{name} of {self.endpoint}/{self.name} can't be used: {why}. Use another revision or source.",
-            reason="ModelFilesInvalid",
-            retriable=False,
-        )
+@dataclass(frozen=True, kw_only=True)
+class _HubFiles:
+    """A repository at one commit."""
 
+    repository: _Repository
+    info: ModelInfo
+    commit: str
 
-def _commit(info: ModelInfo, asked: Asked) -> str:
-    if not info.sha:
-        raise no_hub(ValueError("no commit"), asked)
-    return info.sha
+    @property
+    def source(self) -> str:
+        return self.repository.source
+
+    @property
+    def place(self) -> str:
+        return f"{self.repository.endpoint}/{self.repository.name}"
+
+    @cached_property
+    def listing(self) -> Mapping[str, Listed]:
+        return {
+            each.rfilename: Listed(bytes=each.size, digest=each.lfs.sha256 if each.lfs is not None else each.blob_id)
+            for each in self.info.siblings or ()
+        }
+
+    def read(self, name: str, *, start: int = 0, length: int) -> bytes:
+        return self.repository.read(self.commit, name, start=start, length=length)
+
+    def digest(self, name: str) -> str | None:
+        """The hub's own, or none: no weight is taken in order to compute it."""
+        return self.listing[name].digest

@@ -1,0 +1,85 @@
+"""From the files of a model to its facts: the configuration, the headers of the weight files, and never a weight."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from vrampack.models.config import architecture_of
+from vrampack.models.facts import ModelFacts, WeightFile, digest_of
+from vrampack.models.files import ModelFiles, invalid, missing, read_json
+from vrampack.models.quantization import precision_of
+from vrampack.models.safetensors import PREFIX_BYTES, Tensor, header_length, parse_header
+from vrampack.models.weights import bytes_by_dtype, matrix_types, stored_dtype, weights_of
+
+INDEX_FILE: Final = "model.safetensors.index.json"
+SINGLE_FILE: Final = "model.safetensors"
+CONFIG_FILE: Final = "config.json"
+
+_MAX_CONFIG_BYTES: Final = 1024**2
+_MAX_INDEX_BYTES: Final = 64 * 1024**2
+_MAX_SHARDS: Final = 2048
+_AT_ONCE: Final = 8
+
+
+def facts_of(files: ModelFiles) -> ModelFacts:
+    """The facts of a model. Blocking.
+
+    Raises ModelSourceError, UnsupportedModelError, and InvalidInputError for an impossible config.json.
+    """
+    if CONFIG_FILE not in files.listing:
+        raise missing(files, CONFIG_FILE)
+    config = read_json(files, CONFIG_FILE, most=_MAX_CONFIG_BYTES)
+    architecture_of(config)  # refuses what is not known before any weight file is touched
+    found = weight_files(files)
+    tensors: dict[str, Tensor] = {}
+    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="files") as pool:
+        for each in pool.map(lambda file: _tensors(files, file), found):
+            tensors |= each
+    architecture = architecture_of(config, stored_dtype=stored_dtype(tensors))
+    precision = precision_of(config, dtype=architecture.dtype, matrix_types=matrix_types(tensors))
+    return ModelFacts(
+        source=files.source,
+        commit=files.commit,
+        architecture=architecture,
+        weights=weights_of(tensors, architecture=architecture, precision=precision),
+        weights_digest=digest_of(found),
+        by_dtype=bytes_by_dtype(tensors),
+        files=found,
+    )
+
+
+def weight_files(files: ModelFiles) -> tuple[WeightFile, ...]:
+    """Files that the engine loads, with size and digest. Raises ModelSourceError."""
+    return tuple(_weight_file(files, name) for name in _weight_names(files))
+
+
+def _weight_names(files: ModelFiles) -> list[str]:
+    """Those of the index, else the single file. Other copies of the weights beside them (``original/``,
+    ``consolidated.safetensors``, ``.bin``) are not loaded and do not count."""
+    if INDEX_FILE not in files.listing:
+        if SINGLE_FILE not in files.listing:
+            raise missing(files, f"{INDEX_FILE} or {SINGLE_FILE}")
+        return [SINGLE_FILE]
+    index = read_json(files, INDEX_FILE, most=_MAX_INDEX_BYTES).get("weight_map")
+    if not isinstance(index, dict) or not index or not all(isinstance(name, str) for name in index.values()):
+        raise invalid(files, INDEX_FILE, "it maps no tensors to files")
+    names = sorted(set(index.values()))
+    if len(names) > _MAX_SHARDS:
+        raise invalid(files, INDEX_FILE, f"it names {len(names)} files, more than {_MAX_SHARDS}")
+    for name in names:
+        if name not in files.listing:
+            raise missing(files, name[:200])
+    return names
+
+
+def _weight_file(files: ModelFiles, name: str) -> WeightFile:
+    listed = files.listing[name]
+    digest = listed.digest or files.digest(name)
+    if listed.bytes is None or digest is None:
+        raise invalid(files, name, "its size and digest are not told")
+    return WeightFile(name=name, bytes=listed.bytes, sha256=digest)
+
+
+def _tensors(files: ModelFiles, file: WeightFile) -> dict[str, Tensor]:
+    length = header_length(files.read(file.name, length=PREFIX_BYTES), file=file.name)
+    header = files.read(file.name, start=PREFIX_BYTES, length=length)
+    return parse_header(header, file=file.name, file_bytes=file.bytes)
