@@ -5,6 +5,7 @@ The engine splits all of them by heads or by inner width over the tensor ranks, 
 
 from collections.abc import Iterator
 
+from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Split
 from vrampack.memory.layers import RecurrentState, StateKind
 from vrampack.memory.tensorfacts import TensorFacts
@@ -14,7 +15,7 @@ _TENSOR = Split.TENSOR
 
 
 def recurrent_state(mixer: RecurrentState, *, hidden: int, facts: TensorFacts) -> Iterator[TensorShape]:
-    """By kind. Raises nothing: a kind is one of these."""
+    """By kind. Raises UnsupportedModelError for RWKV, whose shapes are not written out."""
     match mixer.kind:
         case StateKind.MAMBA1:
             yield from _mamba1(mixer, hidden=hidden, facts=facts)
@@ -31,6 +32,8 @@ def recurrent_state(mixer: RecurrentState, *, hidden: int, facts: TensorFacts) -
             yield matrix("conv.in_proj", 3 * inner, hidden)
             yield _convolution("conv.conv", inner, mixer.conv_kernel)
             yield matrix("conv.out_proj", hidden, inner)
+        case StateKind.WKV:
+            raise UnsupportedModelError(unknown="RWKV layers", detail="their tensors are known from files alone")
 
 
 def _convolution(name: str, rows: int, kernel: int) -> TensorShape:
