@@ -1,0 +1,28 @@
+"""What every engine's allocation rule answers: what to claim for the cache, and what the engine prints of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolClaim:
+    """The cache of one GPU: of the worst one, where they differ."""
+
+    bytes: int
+    """Exactly what the engine allocates when it is told ``tokens``."""
+    tokens: int
+    """Tokens of the pool: what the engine is told, and prints."""
+    state_bytes: int = 0
+    """Within ``bytes``: states of recurrent layers, which do not grow with the tokens."""
+    why: str
+    """In whole words, what sets the size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedPool:
+    """What the engine prints at start of a pool of given bytes."""
+
+    tokens: int
+    max_concurrency: float
+    """Sequences of context_length that the pool holds."""
+    lines: tuple[str, ...]
+    """As in its log, without time and place."""
