@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.local_models import TINY, safetensors, tiny_tensors, write_model
 from vrampack.errors import ModelSourceError, UnsupportedModelError, VrampackError
 from vrampack.models.facts import WeightFile, digest_of
-from vrampack.models.local import read_config, read_folder, weight_paths
+from vrampack.models.local import read_config, read_folder
 
 PARAMETERS = 2 * 512 * 64 + 64 + 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64 + 2 * 64)
 
@@ -45,12 +45,8 @@ def test_the_digest_is_the_hub_s_of_the_same_contents(tmp_path: Path) -> None:
 def test_other_copies_of_the_weights_are_left_out(tmp_path: Path) -> None:
     folder = write_model(tmp_path)
     (folder / "consolidated.safetensors").write_bytes(safetensors(tiny_tensors()))
-    (folder / "model.gguf").write_bytes(b"GGUF")
+    (folder / "original").mkdir()
     assert [file.name for file in read_folder(folder).files] == ["model.safetensors"]
-    (folder / "model.safetensors").rename(folder / "weights.safetensors")
-    assert list(weight_paths(folder)) == ["weights.safetensors"]
-    (folder / "weights.safetensors").unlink()
-    assert list(weight_paths(folder)) == ["consolidated.safetensors"]
 
 
 def test_links_are_followed_as_in_the_hub_s_own_cache(tmp_path: Path) -> None:
@@ -71,7 +67,8 @@ def broken(folder: Path) -> str:
 
 class TestBroken:
     def test_no_folder(self, tmp_path: Path) -> None:
-        assert broken(tmp_path / "absent") == f"{tmp_path}/absent/config.json can't be read: it is not there."
+        assert broken(tmp_path / "absent") == f"{tmp_path}/absent can't be read: it is not there."
+        assert broken(write_model(tmp_path) / "config.json").endswith("config.json can't be read: it is no folder.")
 
     def test_a_link_in_a_circle(self, tmp_path: Path) -> None:
         folder = write_model(tmp_path)
@@ -106,24 +103,26 @@ class TestBroken:
 
     def test_no_weights(self, tmp_path: Path) -> None:
         (write_model(tmp_path) / "model.safetensors").unlink()
-        assert "it has no *.safetensors" in broken(tmp_path)
+        assert "has no model.safetensors.index.json or model.safetensors" in broken(tmp_path)
 
-    @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "", "x\0y"])
+    @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "", "x\0y", "original/a"])
     def test_an_index_that_leads_out_of_the_folder(self, tmp_path: Path, name: str) -> None:
         folder = write_model(tmp_path, shards=2)
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
-        assert "which is no file of this folder" in broken(folder)
+        assert f"{folder} has no {name}" in broken(folder)
 
     @pytest.mark.parametrize("text", ["", "[]", "{", '{"weight_map": {}}', '{"weight_map": {"a": 1}}', "[" * 100_000])
     def test_an_index_that_is_none(self, tmp_path: Path, text: str) -> None:
         folder = write_model(tmp_path, shards=2)
         (folder / "model.safetensors.index.json").write_text(text)
-        assert "model.safetensors.index.json can't be used" in broken(folder)
+        assert f"model.safetensors.index.json of {folder} can't be used" in broken(folder)
 
     def test_a_config_of_any_size(self, tmp_path: Path) -> None:
         folder = write_model(tmp_path)
         (folder / "config.json").write_bytes(b" " * (1024**2 + 1))
         assert "it is larger than 1048576 bytes" in broken(folder)
+        with pytest.raises(ModelSourceError, match="larger than 1048576"):
+            read_config(folder / "config.json")
 
     def test_an_architecture_that_is_not_known_needs_no_weights(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({key: TINY[key] for key in TINY if key != "model_type"}))
@@ -133,6 +132,13 @@ class TestBroken:
 
 def test_a_configuration_alone(tmp_path: Path) -> None:
     assert read_config(write_model(tmp_path) / "config.json") == TINY
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 100_000])
+def test_a_configuration_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelSourceError, match="it is no JSON"):
+        read_config(tmp_path / "config.json")
 
 
 @given(content=st.binary(max_size=400), index=st.none() | st.binary(max_size=200))
