@@ -8,13 +8,12 @@ from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.layers import LatentAttention, LayerRun, Mixer, PagedAttention, RecurrentState
 from vrampack.memory.vllm.blocks import StateBlocks, attention_block, state_blocks
+from vrampack.memory.vllm.dtypes import cache_precision, served_dtype
 from vrampack.memory.vllm.groups import Group, groups_of
 from vrampack.memory.vllm.pages import (
-    KV_FIELD,
     Keeps,
     LayerCache,
     compressed_caches,
-    dtype_bytes,
     index_token_bytes,
     keeps_of,
     latent_token_bytes,
@@ -25,10 +24,10 @@ from vrampack.memory.vllm.pages import (
 from vrampack.memory.vllm.versions import Rules, rules_of
 from vrampack.memory.workload import Workload
 
-AUTO: Final = "auto"
-_BY_SIZE: Final = {4: "fp32", 2: "bf16"}
 _NO_CACHE: Final = frozenset({"", "ngram", "medusa"})
 """Ways of drafting tokens without attention layers of their own."""
+_ATTENTION_FREE: Final = frozenset({"MambaForCausalLM", "Mamba2ForCausalLM", "FalconMambaForCausalLM"})
+"""Classes that vLLM takes for free of attention, and whose prefixes it does not cache by default."""
 _SPECULATION: Final = "spec.engine.speculation"
 _CONTEXT_PARALLEL: Final = "spec.parallelism.decodeContext"
 _INDEX_BYTES: Final = 2
@@ -170,13 +169,6 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
     )
 
 
-def cache_precision(architecture: Architecture, workload: Workload) -> str:
-    """The precision of K and V: as asked, or what ``auto`` makes of the checkpoint."""
-    if workload.kv_cache_precision != AUTO:
-        return workload.kv_cache_precision
-    return architecture.kv_cache_dtype or _BY_SIZE[dtype_bytes(architecture.dtype)]
-
-
 def _blocks(tokens: int, size: int) -> int:
     return -(-tokens // size)
 
@@ -234,13 +226,12 @@ def _state_blocks(
         return None
     caching = workload.prefix_caching
     if caching is None:
-        # Models that are nothing but states are left out.
-        caching = rules.hybrids_cache_prefixes and architecture.attention_heads > 0
+        caching = rules.hybrids_cache_prefixes and architecture.class_name not in _ATTENTION_FREE
     return state_blocks(
         mixers,
         tensor=workload.tensor,
         precision=precision,
-        dtype=architecture.dtype,
+        dtype=served_dtype(architecture),
         rules=rules,
         prefix_caching=caching,
         context_length=workload.context_length,
@@ -269,7 +260,7 @@ def _caches(
     if isinstance(mixer, RecurrentState):
         assert states is not None
         page = states.page or state_bytes(
-            mixer, tensor=tensor, dtype=architecture.dtype, speculative_tokens=workload.speculative_tokens
+            mixer, tensor=tensor, dtype=served_dtype(architecture), speculative_tokens=workload.speculative_tokens
         )
         return [LayerCache(keeps=Keeps.STATE, block_size=states.state_block, page=page)]
     if mixer.window:
@@ -384,6 +375,3 @@ def _bytes_per_token(caches: dict[LayerCache, int], workload: Workload) -> float
                 share = 1 / cache.block_size
         total += layers * cache.page * share
     return total
-
-
-__all__ = ["AUTO", "KV_FIELD", "KVLayout", "cache_precision", "kv_layout", "stages"]

@@ -46,6 +46,9 @@ MAMBA2_CHECKPOINTS: Final = (0, 32, 0)
 DELTA_CHECKPOINTS: Final = (0, 33, 0)
 """As for Kimi, for the gated delta net, and blocks beside it become multiples of 64 tokens. Not in 0.32.0."""
 
+OWN_PRECISION: Final = {"MiMoV2FlashForCausalLM": (0, 32, 0), "MiMoV2ForCausalLM": (0, 32, 0)}
+"""Classes that kept K and V in the computation type whatever ``--kv-cache-dtype`` said, before these releases."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -64,6 +67,8 @@ class Rules:
     """Kinds of state that keep one block more for a checkpoint when prefixes are cached."""
     delta_alignment: int
     """Tokens; blocks beside a gated delta net are a multiple of this when prefixes are cached."""
+    own_precision: frozenset[str]
+    """Classes that keep K and V in the computation type, whatever is asked."""
 
 
 @lru_cache(maxsize=64)
@@ -92,4 +97,5 @@ def rules_of(version: str) -> Rules:
         wide_head_blocks=release >= WIDE_HEAD_BLOCKS,
         checkpoints=frozenset(kind for kind, first in since.items() if release >= first),
         delta_alignment=64 if release >= DELTA_CHECKPOINTS else 1,
+        own_precision=frozenset(name for name, fixed in OWN_PRECISION.items() if release < fixed),
     )
