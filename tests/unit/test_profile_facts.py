@@ -1,12 +1,17 @@
 """A ModelProfile's figures as the estimate takes them."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS
 from vrampack.api.modelprofile import ModelProfileSpec
-from vrampack.errors import InvalidInputError
+from vrampack.errors import InvalidInputError, VrampackError
+from vrampack.memory.layers import Span
+from vrampack.models.config import architecture_of
+from vrampack.models.profile import architecture_spec
 from vrampack.planning.facts import architecture_and_weights
 
 SPEC: dict[str, Any] = {
@@ -50,3 +55,67 @@ def test_figures_that_contradict_each_other_are_refused(changes: dict[str, Any],
     with pytest.raises(InvalidInputError) as refusal:
         architecture_and_weights(ModelProfileSpec.model_validate(SPEC | changes))
     assert refusal.value.field == field
+
+
+MIXED = SPEC["architecture"] | {
+    "layers": 4,
+    "layerKinds": [
+        {
+            "name": "sliding",
+            "mixers": [
+                {
+                    "attention": {
+                        "heads": 32,
+                        "kvHeads": 8,
+                        "keyDim": 128,
+                        "valueDim": 128,
+                        "span": "Sliding",
+                        "window": 1024,
+                    }
+                }
+            ],
+            "feedForward": {"width": 14336},
+        },
+        {
+            "name": "full",
+            "mixers": [{"attention": {"heads": 32, "kvHeads": 8, "keyDim": 128, "valueDim": 128}}],
+            "feedForward": {"width": 14336},
+        },
+    ],
+    "layerOrder": [{"kind": "sliding", "count": 3}, {"kind": "full"}],
+}
+
+
+def test_layers_that_differ_are_written_as_kinds_and_their_order() -> None:
+    architecture, _ = architecture_and_weights(ModelProfileSpec.model_validate(SPEC | {"architecture": MIXED}))
+    assert [(run.count, run.mixers[0].span) for run in architecture.runs] == [(3, Span.SLIDING), (1, Span.FULL)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"layers": 5}, "spec.architecture.layerOrder"),
+        ({"layerOrder": [{"kind": "slidng", "count": 4}]}, "spec.architecture.layerOrder.kind"),
+        (
+            {"layerKinds": [{"name": "sliding", "mixers": [{}]}, MIXED["layerKinds"][1]]},
+            "spec.architecture.layerKinds.mixers",
+        ),
+    ],
+)
+def test_layers_that_do_not_add_up_are_refused(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        architecture_and_weights(ModelProfileSpec.model_validate(SPEC | {"architecture": MIXED | changes}))
+    assert refusal.value.field == field
+
+
+def test_every_published_configuration_comes_back_from_its_profile(shared_data: Path) -> None:
+    checked = 0
+    for file in [*shared_data.glob("model-configs/*.json"), *shared_data.glob("allocator/configs/*.json")]:
+        try:
+            architecture = architecture_of(json.loads(file.read_text()))
+        except VrampackError:
+            continue
+        spec = SPEC | {"architecture": json.loads(json.dumps(architecture_spec(architecture).wire()))}
+        assert architecture_and_weights(ModelProfileSpec.model_validate(spec))[0] == architecture, file.name
+        checked += 1
+    assert checked > 300

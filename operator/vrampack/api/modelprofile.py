@@ -8,9 +8,8 @@ from pydantic import ConfigDict, Field
 from vrampack.api.common import ApiModel, AtLeast, Condition, Quantity, Rule, by_key, rules
 from vrampack.api.engine import EngineName, Parallelism
 from vrampack.api.modeldeployment import MAX_TOKENS, WeightsPrecision
+from vrampack.api.modellayers import LAYER_KINDS, MAX_KINDS, MAX_LAYERS, MAX_SIZE, MAX_WIDTH, LayerKind, LayerRunSpec
 from vrampack.api.texts import DIGEST, FILE, REVISION, WEIGHTS_SOURCE
-
-MAX_SIZE = 2**31 - 1
 
 
 class ComputeType(StrEnum):
@@ -22,19 +21,28 @@ class ComputeType(StrEnum):
 
 
 class ArchitectureSpec(ApiModel):
-    """The fields of config.json that the estimate needs. Counts are of the whole model, sizes in elements."""
+    """What config.json says and the estimate needs. Counts are of the whole model, sizes in elements.
+
+    A model whose layers are all alike needs the plain fields only. Where layers differ, layerKinds and layerOrder say
+    what each of them is, and the plain fields hold what most of them have.
+    """
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                rule="self.attentionHeads % self.kvHeads == 0",
+                rule="self.kvHeads == 0 ? self.attentionHeads == 0 : self.attentionHeads % self.kvHeads == 0",
                 message="query heads share heads of keys and values evenly: write a divisor of attentionHeads",
                 field_path=".kvHeads",
             ),
             Rule(
-                rule="self.experts > 0 || self.intermediateSize > 0",
+                rule="self.experts > 0 || self.intermediateSize > 0 || self.layerOrder.size() > 0",
                 message="a dense model has a feed-forward layer: write its width",
                 field_path=".intermediateSize",
+            ),
+            Rule(
+                rule="self.attentionHeads > 0 && self.headDim > 0 || self.layerOrder.size() > 0",
+                message="a model without attention needs layerKinds and layerOrder: they say what it has instead",
+                field_path=".attentionHeads",
             ),
             Rule(
                 rule="self.expertsPerToken <= self.experts && (self.experts == 0) == (self.expertsPerToken == 0)",
@@ -46,25 +54,35 @@ class ArchitectureSpec(ApiModel):
                 message="experts have a width; a dense model has none",
                 field_path=".expertIntermediateSize",
             ),
+            Rule(
+                rule="self.layerOrder.size() == 0 || self.layerOrder.map(r, r.count).sum() == self.layers",
+                message="layerOrder lists every layer: its counts add up to layers",
+                field_path=".layerOrder",
+            ),
+            Rule(
+                rule="self.layerOrder.all(r, self.layerKinds.exists(k, k.name == r.kind))",
+                message="layerOrder names kinds that layerKinds describes",
+                field_path=".layerOrder",
+            ),
         )
     )
 
     model_type: str = Field(min_length=1, max_length=64)
     """Family, as model_type of config.json: llama, qwen3, mixtral, …"""
-    layers: int = Field(ge=1, le=1024)
+    layers: int = Field(ge=1, le=MAX_LAYERS)
     """Decoder layers (num_hidden_layers)."""
     hidden_size: int = Field(ge=1, le=MAX_SIZE)
     """Width of the residual stream (hidden_size)."""
     intermediate_size: int = Field(ge=0, le=MAX_SIZE)
-    """Width of the dense feed-forward layer (intermediate_size); 0 where every layer is a mixture of experts."""
+    """Width of the dense feed-forward layer (intermediate_size); 0 where no layer has one."""
     vocab_size: int = Field(ge=1, le=MAX_SIZE)
     """Tokens of the vocabulary (vocab_size)."""
-    attention_heads: int = Field(ge=1, le=4096)
-    """Query heads (num_attention_heads)."""
-    kv_heads: int = Field(ge=1, le=4096)
+    attention_heads: int = Field(ge=0, le=4096)
+    """Query heads (num_attention_heads); 0 for a model without attention."""
+    kv_heads: int = Field(ge=0, le=4096)
     """Heads of keys and values (num_key_value_heads); as many as attentionHeads without grouped queries."""
-    head_dim: int = Field(ge=1, le=8192)
-    """Elements of one head (head_dim, or hidden_size / num_attention_heads)."""
+    head_dim: int = Field(ge=0, le=MAX_WIDTH)
+    """Elements of one head (head_dim, or hidden_size / num_attention_heads), or of the latent where there is one."""
     dtype: ComputeType
     """Computation type as config.json writes it: bfloat16, float16 or float32."""
     max_context: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
@@ -83,8 +101,28 @@ class ArchitectureSpec(ApiModel):
     """Whether the feed-forward layer has a gate beside its up projection (SwiGLU and its kin)."""
     rotary_positions: int = Field(default=0, ge=0, le=MAX_TOKENS)
     """Rows of the rotary embedding's table, which is in memory but in no weight file; 0 without rotary embedding."""
-    rotary_dim: int = Field(default=0, ge=0, le=8192)
+    rotary_dim: int = Field(default=0, ge=0, le=MAX_WIDTH)
     """Elements of one row of that table."""
+    class_name: str = Field(default="", max_length=128)
+    """First name in architectures of config.json: what the engine goes by."""
+    kv_cache_dtype: str = Field(default="", max_length=32)
+    """What the checkpoint's quantization makes of the KV cache's precision Auto: fp8. Empty: the computation type."""
+    encoder_tokens: int = Field(default=0, ge=0, le=MAX_TOKENS)
+    """Tokens of the encoder that a sequence attends to; 0 without cross attention."""
+    predict_layers: int = Field(default=0, ge=0, le=MAX_LAYERS)
+    """Layers that predict more than one token, loaded only for speculation (num_nextn_predict_layers)."""
+    multimodal: bool = False
+    """Whether the model has a part for images or sound."""
+    pooling: bool = False
+    """Whether the model answers with a vector instead of tokens."""
+    causal: bool = True
+    """Whether a token sees the past only. An encoder such as BERT sees all tokens and keeps nothing."""
+    assumptions: tuple[Annotated[str, Field(max_length=1024)], ...] = Field(default=(), max_length=16)
+    """What was taken for granted of an architecture that is not known by name, in whole words."""
+    layer_kinds: tuple[LayerKind, ...] = Field(default=(), max_length=MAX_KINDS, json_schema_extra=LAYER_KINDS)
+    """The kinds of layers, where layers differ."""
+    layer_order: tuple[LayerRunSpec, ...] = Field(default=(), max_length=MAX_LAYERS)
+    """The layers from the first to the last, by the names of their kinds."""
 
 
 class WeightFiles(ApiModel):

@@ -1,5 +1,6 @@
 """The ModelProfile of a model: its facts in the form of the API."""
 
+from dataclasses import fields
 from typing import Any
 
 from vrampack.api.common import Quantity
@@ -7,16 +8,24 @@ from vrampack.api.modeldeployment import WeightsPrecision
 from vrampack.api.modelprofile import ArchitectureSpec, ModelProfileSpec, WeightFiles
 from vrampack.api.names import API_VERSION
 from vrampack.api.source import profile_name
+from vrampack.memory.architecture import Architecture
 from vrampack.models.facts import ModelFacts
+from vrampack.models.profilelayers import layer_specs
+
+
+def architecture_spec(architecture: Architecture) -> ArchitectureSpec:
+    """An architecture in the form of the API; planning reads the same one back."""
+    kinds, order = layer_specs(architecture.runs)
+    plain = {each.name: getattr(architecture, each.name) for each in fields(architecture) if each.name != "runs"}
+    return ArchitectureSpec(**plain, layer_kinds=kinds, layer_order=order)
 
 
 def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
     """The object to create. Facts of a commit never change, so neither does it."""
-    architecture = {name: getattr(facts.architecture, name) for name in ArchitectureSpec.model_fields}
     spec = ModelProfileSpec(
         source=facts.source,
         revision=facts.commit,
-        architecture=ArchitectureSpec(**architecture),
+        architecture=architecture_spec(facts.architecture),
         parameters=facts.weights.parameters,
         weight_files=WeightFiles(
             bytes=Quantity.of(facts.weights.total),

@@ -4,6 +4,7 @@ from vrampack.api.modeldeployment import WeightsPrecision
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture, Weights
+from vrampack.planning.layerfacts import layer_runs
 
 
 def architecture_and_weights(spec: ModelProfileSpec) -> tuple[Architecture, Weights]:
@@ -24,13 +25,14 @@ def architecture_and_weights(spec: ModelProfileSpec) -> tuple[Architecture, Weig
             field="spec.precision", value=spec.precision.value, allowed="the precision that the files are stored in"
         )
     shape = spec.architecture
-    if shape.attention_heads % shape.kv_heads:
+    if shape.attention_heads % shape.kv_heads if shape.kv_heads else shape.attention_heads:
         raise InvalidInputError(
             field="spec.architecture.kvHeads",
             value=shape.kv_heads,
             allowed=f"a divisor of attentionHeads, {shape.attention_heads}",
         )
-    architecture = Architecture(**{name: getattr(shape, name) for name in type(shape).model_fields})
+    plain = {name: getattr(shape, name) for name in type(shape).model_fields.keys() - {"layer_kinds", "layer_order"}}
+    architecture = Architecture(**plain, runs=layer_runs(shape))
     weights = Weights(
         total=total,
         parameters=spec.parameters,
