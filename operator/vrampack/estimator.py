@@ -1,0 +1,221 @@
+"""The estimate as a library: one call from a model to the bytes that a replica of it needs on each GPU.
+
+::
+
+    from vrampack import estimate
+
+    answer = estimate("hf://Qwen/Qwen3-8B", context_length=8192, concurrency=16)
+    answer.per_gpu, answer.terms, answer.fits("L40S"), answer.largest_concurrency("L40S")
+
+It needs no cluster and no client of one; the hub's client is loaded only for models that are on the hub.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from vrampack.errors import InvalidInputError
+from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.estimate import Estimate
+from vrampack.memory.estimate import estimate as claim_of
+from vrampack.memory.gpus import GPUS, gpu_named
+from vrampack.memory.inverse import Reach, largest_concurrency, longest_context
+from vrampack.memory.workload import Workload
+from vrampack.units import parse_bytes
+
+Model = Mapping[str, Any] | str | os.PathLike[str]
+
+HUB: Final = "hf://"
+DEFAULT_BATCHED_TOKENS: Final = 8192
+"""Of spec.engine.maxBatchedTokens as well: always passed to the engine, so it is the same everywhere."""
+AUTO: Final = "Auto"
+
+_KV_OF_DTYPE: Final[Mapping[str, str]] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_SUM: Final = "per_gpu"
+TERMS: Final = tuple(field.name for field in fields(Estimate))[: [field.name for field in fields(Estimate)].index(_SUM)]
+"""Names of the terms: the fields of Estimate that stand before their sum."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFigures:
+    """A model as the estimate takes it. ``name``: what it was asked by; ``commit``: of the hub, else empty."""
+
+    name: str
+    architecture: Architecture
+    weights: Weights
+    commit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEstimate:
+    """What one replica needs on each of its GPUs, and what it was computed from. Bytes are whole numbers."""
+
+    model: ModelFigures
+    workload: Workload
+    estimate: Estimate
+
+    @property
+    def per_gpu(self) -> int:
+        """The claim on each GPU: the exact sum of the terms."""
+        return self.estimate.per_gpu
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of a replica."""
+        return self.estimate.gpus
+
+    @property
+    def terms(self) -> dict[str, int]:
+        """The terms of the claim by name, in the order in which they are told."""
+        return {name: getattr(self.estimate, name) for name in TERMS}
+
+    def fits(self, gpu: str | int) -> bool:
+        """Whether an empty GPU has room. ``gpu``: a product's name, a quantity such as 24Gi, or bytes.
+
+        Raises InvalidInputError for a name that is not known, here and below.
+        """
+        return self.per_gpu <= gpu_bytes(gpu)
+
+    def largest_concurrency(self, gpu: str | int) -> Reach:
+        """Most sequences at this context length on such GPUs."""
+        return largest_concurrency(
+            architecture=self.model.architecture,
+            weights=self.model.weights,
+            workload=self.workload,
+            available=gpu_bytes(gpu),
+        )
+
+    def longest_context(self, gpu: str | int) -> Reach:
+        """Most tokens of a sequence at this concurrency on such GPUs."""
+        return longest_context(
+            architecture=self.model.architecture,
+            weights=self.model.weights,
+            workload=self.workload,
+            available=gpu_bytes(gpu),
+        )
+
+    def changed(self, **changes: Any) -> "ModelEstimate":
+        """The same model under another workload: any fields of Workload.
+
+        tokens_per_sequence follows context_length where it was equal to it. Raises InvalidInputError for a workload
+        that the engine would refuse.
+        """
+        follows = self.workload.tokens_per_sequence == self.workload.context_length
+        if follows and "context_length" in changes:
+            changes.setdefault("tokens_per_sequence", changes["context_length"])
+        return estimated(self.model, replace(self.workload, **changes))
+
+
+def estimate(
+    model: Model,
+    *,
+    context_length: int,
+    concurrency: int,
+    tokens_per_sequence: int | None = None,
+    max_batched_tokens: int = DEFAULT_BATCHED_TOKENS,
+    tensor: int = 1,
+    kv_cache: str = AUTO,
+    cuda_graphs: bool = True,
+    headroom_percent: float = 3.0,
+    revision: str | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> ModelEstimate:
+    """The bytes that one replica of ``model`` needs on each GPU.
+
+    ``model``: ``hf://ORG/NAME``, the folder of a model, the path of a config.json, or a config.json that was parsed
+    already. Without weight files the weights are those that the configuration implies. The other arguments are what a
+    ModelDeployment says under the same names; ``kv_cache`` is one of its precisions. ``revision``, ``token`` and
+    ``endpoint`` are for models on the hub: a branch, tag or commit; an access token (None: HF_TOKEN); the hub's address
+    (None: HF_ENDPOINT, else the public one).
+
+    Raises UnsupportedModelError for an architecture whose memory is not known, InvalidInputError for a value that can't
+    be or that the engine would refuse, ModelSourceError where the files can't be had.
+    """
+    figures = read_model(model, revision=revision, token=token, endpoint=endpoint)
+    workload = Workload(
+        context_length=context_length,
+        concurrency=concurrency,
+        tokens_per_sequence=context_length if tokens_per_sequence is None else tokens_per_sequence,
+        max_batched_tokens=max_batched_tokens,
+        tensor=tensor,
+        kv_cache_precision=_kv_precision(kv_cache, figures.architecture),
+        cuda_graphs=cuda_graphs,
+        headroom_percent=headroom_percent,
+    )
+    return estimated(figures, workload)
+
+
+def estimated(model: ModelFigures, workload: Workload) -> ModelEstimate:
+    """The estimate of a model that was read already. Raises as `estimate` does."""
+    computed = claim_of(architecture=model.architecture, weights=model.weights, workload=workload)
+    return ModelEstimate(model=model, workload=workload, estimate=computed)
+
+
+def read_model(
+    model: Model, *, revision: str | None = None, token: str | None = None, endpoint: str | None = None
+) -> ModelFigures:
+    """What the estimate needs to know of a model, from wherever it is. Raises as `estimate` does."""
+    if isinstance(model, Mapping):
+        return _configured(model, name=str(model.get("_name_or_path") or model.get("model_type") or "model"))
+    name = os.fspath(model)
+    if name.startswith(HUB):
+        return _from_hub(name, revision=revision, token=token, endpoint=endpoint)
+    from vrampack.models.local import read_config, read_folder
+
+    path = Path(name)
+    if path.suffix == ".json":
+        return _configured(read_config(path), name=name)
+    facts = read_folder(path)
+    return ModelFigures(name=name, architecture=facts.architecture, weights=facts.weights)
+
+
+def gpu_bytes(gpu: str | int) -> int:
+    """Bytes that an engine can have of a GPU: of a product by its name, else as written.
+
+    Raises InvalidInputError for what is neither.
+    """
+    if isinstance(gpu, int):
+        return gpu
+    known = gpu_named(gpu)
+    if known is not None:
+        return known.usable
+    try:
+        return parse_bytes(gpu)
+    except ValueError as error:
+        names = ", ".join(GPUS)
+        raise InvalidInputError(
+            field="gpu", value=gpu, allowed=f"write one of {names}, or the memory of one, such as 24Gi"
+        ) from error
+
+
+def _from_hub(source: str, *, revision: str | None, token: str | None, endpoint: str | None) -> ModelFigures:
+    from vrampack.models.hub import read_facts
+
+    reading = read_facts(
+        source=source, revision=revision, token=token or os.environ.get("HF_TOKEN") or None, endpoint=endpoint
+    )
+    # In a thread of its own: a notebook has a running event loop already.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        facts = pool.submit(asyncio.run, reading).result()
+    return ModelFigures(name=source, commit=facts.commit, architecture=facts.architecture, weights=facts.weights)
+
+
+def _configured(config: Mapping[str, Any], *, name: str) -> ModelFigures:
+    """Without a weight file: the tensors that the configuration implies."""
+    from vrampack.memory.tensorlayout import weights_from_architecture
+    from vrampack.models.config import architecture_of
+    from vrampack.models.quantization import precision_of
+
+    architecture = architecture_of(config)
+    precision = precision_of(config, dtype=architecture.dtype, matrix_types=frozenset())
+    weights = weights_from_architecture(architecture, precision=precision)
+    return ModelFigures(name=name, architecture=architecture, weights=weights)
+
+
+def _kv_precision(asked: str, architecture: Architecture) -> str:
+    return _KV_OF_DTYPE[architecture.dtype] if asked.casefold() == AUTO.casefold() else asked
