@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from vrampack.errors import InvalidInputError
-from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.architecture import Architecture
 from vrampack.memory.estimate import Estimate
 from vrampack.memory.estimate import estimate as claim_of
 from vrampack.memory.gpus import GPUS, gpu_named
 from vrampack.memory.inverse import Reach, largest_concurrency, longest_context
 from vrampack.memory.workload import Workload
+from vrampack.models.facts import ModelFacts
 from vrampack.units import parse_bytes
 
 Model = Mapping[str, Any] | str | os.PathLike[str]
@@ -41,20 +42,10 @@ TERMS: Final = tuple(field.name for field in fields(Estimate))[: [field.name for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFigures:
-    """A model as the estimate takes it. ``name``: what it was asked by; ``commit``: of the hub, else empty."""
-
-    name: str
-    architecture: Architecture
-    weights: Weights
-    commit: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEstimate:
     """What one replica needs on each of its GPUs, and what it was computed from. Bytes are whole numbers."""
 
-    model: ModelFigures
+    model: ModelFacts
     workload: Workload
     estimate: Estimate
 
@@ -136,21 +127,21 @@ def estimate(
     Raises UnsupportedModelError for an architecture whose memory is not known, InvalidInputError for a value that can't
     be or that the engine would refuse, ModelSourceError where the files can't be had.
     """
-    figures = read_model(model, revision=revision, token=token, endpoint=endpoint)
+    facts = read_model(model, revision=revision, token=token, endpoint=endpoint)
     workload = Workload(
         context_length=context_length,
         concurrency=concurrency,
         tokens_per_sequence=context_length if tokens_per_sequence is None else tokens_per_sequence,
         max_batched_tokens=max_batched_tokens,
         tensor=tensor,
-        kv_cache_precision=_kv_precision(kv_cache, figures.architecture),
+        kv_cache_precision=_kv_precision(kv_cache, facts.architecture),
         cuda_graphs=cuda_graphs,
         headroom_percent=headroom_percent,
     )
-    return estimated(figures, workload)
+    return estimated(facts, workload)
 
 
-def estimated(model: ModelFigures, workload: Workload) -> ModelEstimate:
+def estimated(model: ModelFacts, workload: Workload) -> ModelEstimate:
     """The estimate of a model that was read already. Raises as `estimate` does."""
     computed = claim_of(architecture=model.architecture, weights=model.weights, workload=workload)
     return ModelEstimate(model=model, workload=workload, estimate=computed)
@@ -158,10 +149,10 @@ def estimated(model: ModelFigures, workload: Workload) -> ModelEstimate:
 
 def read_model(
     model: Model, *, revision: str | None = None, token: str | None = None, endpoint: str | None = None
-) -> ModelFigures:
-    """What the estimate needs to know of a model, from wherever it is. Raises as `estimate` does."""
+) -> ModelFacts:
+    """The facts of a model, from wherever it is; its source is what it was asked by. Raises as `estimate` does."""
     if isinstance(model, Mapping):
-        return _configured(model, name=str(model.get("_name_or_path") or model.get("model_type") or "model"))
+        return _configured(model, source="")
     name = os.fspath(model)
     if name.startswith(HUB):
         return _from_hub(name, revision=revision, token=token, endpoint=endpoint)
@@ -169,9 +160,8 @@ def read_model(
 
     path = Path(name)
     if path.suffix == ".json":
-        return _configured(read_config(path), name=name)
-    facts = read_folder(path)
-    return ModelFigures(name=name, architecture=facts.architecture, weights=facts.weights)
+        return _configured(read_config(path), source=name)
+    return read_folder(path, source=name)
 
 
 def gpu_bytes(gpu: str | int) -> int:
@@ -193,7 +183,7 @@ def gpu_bytes(gpu: str | int) -> int:
         ) from error
 
 
-def _from_hub(source: str, *, revision: str | None, token: str | None, endpoint: str | None) -> ModelFigures:
+def _from_hub(source: str, *, revision: str | None, token: str | None, endpoint: str | None) -> ModelFacts:
     from vrampack.models.hub import read_facts
 
     reading = read_facts(
@@ -201,11 +191,10 @@ def _from_hub(source: str, *, revision: str | None, token: str | None, endpoint:
     )
     # In a thread of its own: a notebook has a running event loop already.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        facts = pool.submit(asyncio.run, reading).result()
-    return ModelFigures(name=source, commit=facts.commit, architecture=facts.architecture, weights=facts.weights)
+        return pool.submit(asyncio.run, reading).result()
 
 
-def _configured(config: Mapping[str, Any], *, name: str) -> ModelFigures:
+def _configured(config: Mapping[str, Any], *, source: str) -> ModelFacts:
     """Without a weight file: the tensors that the configuration implies."""
     from vrampack.memory.tensorlayout import weights_from_architecture
     from vrampack.models.config import architecture_of
@@ -214,7 +203,9 @@ def _configured(config: Mapping[str, Any], *, name: str) -> ModelFigures:
     architecture = architecture_of(config)
     precision = precision_of(config, dtype=architecture.dtype, matrix_types=frozenset())
     weights = weights_from_architecture(architecture, precision=precision)
-    return ModelFigures(name=name, architecture=architecture, weights=weights)
+    return ModelFacts(
+        source=source, commit="", architecture=architecture, weights=weights, weights_digest="", by_dtype={}, files=()
+    )
 
 
 def _kv_precision(asked: str, architecture: Architecture) -> str:

@@ -15,17 +15,27 @@ from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS
 from tests.unit.local_models import TINY, write_model
 from vrampack import estimate
 from vrampack.errors import InvalidInputError, ModelSourceError, UnsupportedModelError
-from vrampack.estimator import TERMS, ModelEstimate, ModelFigures, estimated, gpu_bytes
+from vrampack.estimator import TERMS, ModelEstimate, estimated, gpu_bytes
 from vrampack.localcluster.hubcatalogue import catalogue
 from vrampack.localcluster.hubdouble import HubDouble
 from vrampack.memory.estimate import estimate as claim_of
 from vrampack.memory.gpus import GPUS
 from vrampack.memory.inverse import Limit
 from vrampack.memory.workload import Workload
+from vrampack.models.facts import ModelFacts
 from vrampack.units import GIB
 
 LOAD = Workload(context_length=8192, concurrency=16, tokens_per_sequence=8192, max_batched_tokens=8192)
-LLAMA = estimated(ModelFigures(name="llama", architecture=LLAMA_8B, weights=LLAMA_8B_WEIGHTS), LOAD)
+FACTS = ModelFacts(
+    source="",
+    commit="",
+    architecture=LLAMA_8B,
+    weights=LLAMA_8B_WEIGHTS,
+    weights_digest="",
+    by_dtype={},
+    files=(),
+)
+LLAMA = estimated(FACTS, LOAD)
 
 
 @pytest.fixture

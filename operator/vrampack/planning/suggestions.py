@@ -73,7 +73,8 @@ class _Resizing:
         self._pool = next((pool for pool in snapshot.pools if pool.name == case.pool), None)
         self._profiles = {profile.name: profile for profile in snapshot.profiles}
         self._resolutions = snapshot.resolutions
-        self._products = {gpu.product for gpu in stock.gpus.values() if stock.pool_of[gpu.node] == case.pool}
+        mine = (gpu for gpu in stock.gpus.values() if stock.pool_of[gpu.node] == case.pool)
+        self._products = {gpu.product for gpu in mine if gpu.product}
         self._settings = settings
         self._known: list[tuple[ModelDeploymentSpec, Sized | Blocked]] = (
             [(case.model.spec, sized)] if case.model.spec else []
