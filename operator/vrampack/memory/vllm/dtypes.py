@@ -9,13 +9,17 @@ from vrampack.memory.workload import Workload
 
 AUTO: Final = "auto"
 _PRECISION: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_DTYPE: Final = {precision: dtype for dtype, precision in _PRECISION.items()}
 
 
-def served_dtype(architecture: Architecture) -> str:
-    """The computation type of ``--dtype auto``: float32 checkpoints are served in 16 bit.
+def served_dtype(architecture: Architecture, workload: Workload) -> str:
+    """The computation type: that of a plain KV cache where one is asked for, because the engine keeps both alike;
+    else that of ``--dtype auto``, which serves float32 checkpoints in 16 bit.
 
     Source: ``_resolve_auto_dtype`` of vLLM. Raises UnsupportedModelError for a type whose size is not known.
     """
+    if workload.kv_cache_precision in _DTYPE:
+        return _DTYPE[workload.kv_cache_precision]
     dtype = architecture.dtype.removeprefix("torch.")
     dtype_bytes(dtype)
     if dtype == "float32":
@@ -28,4 +32,4 @@ def cache_precision(architecture: Architecture, workload: Workload) -> str:
     own = architecture.class_name in rules_of(workload.engine_version).own_precision
     if workload.kv_cache_precision != AUTO and not own:
         return workload.kv_cache_precision
-    return (not own and architecture.kv_cache_dtype) or _PRECISION[served_dtype(architecture)]
+    return (not own and architecture.kv_cache_dtype) or _PRECISION[served_dtype(architecture, workload)]

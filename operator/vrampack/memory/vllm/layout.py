@@ -1,13 +1,15 @@
 """The layout of a model's KV cache: its groups, the bytes of a block, and the blocks that a request takes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from vrampack.errors import InvalidInputError, UnsupportedModelError
+from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.layers import LatentAttention, LayerRun, Mixer, PagedAttention, RecurrentState
+from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState
+from vrampack.memory.mixers import mixer_counts
 from vrampack.memory.vllm.blocks import StateBlocks, attention_block, state_blocks
+from vrampack.memory.vllm.drafting import drafting_layers, drafting_mixer
 from vrampack.memory.vllm.dtypes import cache_precision, served_dtype
 from vrampack.memory.vllm.groups import Group, groups_of
 from vrampack.memory.vllm.pages import (
@@ -21,14 +23,12 @@ from vrampack.memory.vllm.pages import (
     paged_token_bytes,
     state_bytes,
 )
+from vrampack.memory.vllm.pipeline import widest_stage
 from vrampack.memory.vllm.versions import Rules, rules_of
 from vrampack.memory.workload import Workload
 
-_NO_CACHE: Final = frozenset({"", "ngram", "medusa"})
-"""Ways of drafting tokens without attention layers of their own."""
 _ATTENTION_FREE: Final = frozenset({"MambaForCausalLM", "Mamba2ForCausalLM", "FalconMambaForCausalLM"})
 """Classes that vLLM takes for free of attention, and whose prefixes it does not cache by default."""
-_SPECULATION: Final = "spec.engine.speculation"
 _CONTEXT_PARALLEL: Final = "spec.parallelism.decodeContext"
 _INDEX_BYTES: Final = 2
 """Of an element of a paged layer's index key: bf16."""
@@ -130,16 +130,16 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
     UnsupportedModelError for layers whose cache can't share one pool.
     """
     rules = rules_of(workload.engine_version)
-    precision = cache_precision(architecture, workload)
-    retained = max(0, _drafting_layers(architecture, workload) - 1)
-    counts = _mixer_counts(architecture, workload)
+    precision, dtype = cache_precision(architecture, workload), served_dtype(architecture, workload)
+    retained = max(0, drafting_layers(architecture, workload) - 1)
+    counts = _caching_mixers(architecture, workload)
     mixers = tuple(counts)
-    states = _state_blocks(architecture, workload, mixers, precision=precision, rules=rules)
+    states = _state_blocks(architecture, workload, mixers, precision=precision, dtype=dtype, rules=rules)
     size = states.block_size if states else attention_block(mixers, precision=precision, rules=rules)
     caches: dict[LayerCache, int] = {}
     of_mixer: dict[Mixer, list[LayerCache]] = {}
     for mixer, layers in counts.items():
-        made = _caches(mixer, size, states, architecture=architecture, workload=workload, precision=precision)
+        made = _caches(mixer, size, states, workload=workload, precision=precision, dtype=dtype)
         if not (rules.frees_windows and (rules.mixed_groups or len(mixers) == 1)):
             made = [_everything(cache) for cache in made]
         of_mixer[mixer] = made
@@ -151,7 +151,7 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
     widest = max((group.bytes for group in groups), default=0)
     steps = rules.steps_in_flight
     if workload.pipeline > 1:
-        widest = _widest_stage(architecture, workload, groups, of_mixer)
+        widest = widest_stage(architecture, workload, groups, of_mixer)
         steps = workload.pipeline + steps - 1
     return KVLayout(
         block_size=size,
@@ -173,54 +173,30 @@ def _blocks(tokens: int, size: int) -> int:
     return -(-tokens // size)
 
 
-def _mixer_counts(architecture: Architecture, workload: Workload) -> dict[Mixer, int]:
-    """How many layers have a mixer. Runs are many and mixers few, so equal ones are looked up by identity first."""
+def _caching_mixers(architecture: Architecture, workload: Workload) -> dict[Mixer, int]:
+    """Those that have a cache of their own, with the layers that draft."""
     if not architecture.causal:
         return {}
-    by_identity: dict[int, tuple[Mixer, int]] = {}
-    for run in architecture.layer_runs:
-        for mixer in run.mixers:
-            _, before = by_identity.get(id(mixer), (mixer, 0))
-            by_identity[id(mixer)] = (mixer, before + run.count)
-    counts: dict[Mixer, int] = {}
-    for mixer, layers in by_identity.values():
-        if not (isinstance(mixer, PagedAttention) and mixer.shares_cache):
-            counts[mixer] = counts.get(mixer, 0) + layers
-    drafted = _drafting_layers(architecture, workload)
+    counts = {
+        mixer: layers
+        for mixer, layers in mixer_counts(architecture).items()
+        if not (isinstance(mixer, PagedAttention) and mixer.shares_cache)
+    }
+    drafted = drafting_layers(architecture, workload)
     if drafted:
-        mixer = _drafting_mixer(architecture)
+        mixer = drafting_mixer(architecture)
         counts[mixer] = counts.get(mixer, 0) + drafted
     return counts
 
 
-def _drafting_layers(architecture: Architecture, workload: Workload) -> int:
-    """Attention layers that speculation adds."""
-    match workload.speculation:
-        case "mtp":
-            return max(1, architecture.predict_layers)
-        case "eagle" | "eagle3":
-            return 1
-        case method if method in _NO_CACHE:
-            return 0
-        case method:
-            raise UnsupportedModelError(
-                unknown=f"{_SPECULATION} {method}", detail="the layers of the model that drafts are not known"
-            )
-
-
-def _drafting_mixer(architecture: Architecture) -> Mixer:
-    """Heads that predict further tokens attend as the last attention layer of the model does."""
-    for run in reversed(architecture.layer_runs):
-        for mixer in run.mixers:
-            if isinstance(mixer, LatentAttention):
-                return mixer
-            if isinstance(mixer, PagedAttention):
-                return replace(mixer, shares_cache=False)
-    raise UnsupportedModelError(unknown=_SPECULATION, detail="a model without attention layers drafts no tokens")
-
-
 def _state_blocks(
-    architecture: Architecture, workload: Workload, mixers: tuple[Mixer, ...], *, precision: str, rules: Rules
+    architecture: Architecture,
+    workload: Workload,
+    mixers: tuple[Mixer, ...],
+    *,
+    precision: str,
+    dtype: str,
+    rules: Rules,
 ) -> StateBlocks | None:
     if not any(isinstance(mixer, RecurrentState) for mixer in mixers):
         return None
@@ -231,7 +207,7 @@ def _state_blocks(
         mixers,
         tensor=workload.tensor,
         precision=precision,
-        dtype=served_dtype(architecture),
+        dtype=dtype,
         rules=rules,
         prefix_caching=caching,
         context_length=workload.context_length,
@@ -245,9 +221,9 @@ def _caches(
     size: int,
     states: StateBlocks | None,
     *,
-    architecture: Architecture,
     workload: Workload,
     precision: str,
+    dtype: str,
 ) -> list[LayerCache]:
     tensor = workload.tensor
     if isinstance(mixer, PagedAttention):
@@ -260,7 +236,10 @@ def _caches(
     if isinstance(mixer, RecurrentState):
         assert states is not None
         page = states.page or state_bytes(
-            mixer, tensor=tensor, dtype=served_dtype(architecture), speculative_tokens=workload.speculative_tokens
+            mixer,
+            tensor=tensor,
+            dtype=dtype,
+            speculative_tokens=workload.speculative_tokens,
         )
         return [LayerCache(keeps=Keeps.STATE, block_size=states.state_block, page=page)]
     if mixer.window:
@@ -294,71 +273,6 @@ def _check_context_parallel(caches: Iterable[LayerCache], workload: Workload) ->
         raise InvalidInputError(
             field=_CONTEXT_PARALLEL, value=parallel, allowed="1: layers with a window are not dealt out over ranks"
         )
-
-
-def stages(layers: int, pipeline: int) -> list[range]:
-    """Layers of each pipeline stage: what does not split evenly goes to the stages before the last.
-
-    Source: ``get_pp_indices`` of vLLM.
-    """
-    if pipeline > layers:
-        raise InvalidInputError(
-            field="spec.parallelism.pipeline", value=pipeline, allowed=f"at most the model's {layers} layers"
-        )
-    even, rest = divmod(layers, pipeline)
-    sizes = [even] * pipeline
-    for stage in range(2, rest + 2):
-        sizes[-stage] += 1
-    bounds, first = [], 0
-    for size in sizes:
-        bounds.append(range(first, first + size))
-        first += size
-    return bounds
-
-
-def _widest_stage(
-    architecture: Architecture, workload: Workload, groups: tuple[Group, ...], of_mixer: dict[Mixer, list[LayerCache]]
-) -> int:
-    """Groups are formed of the whole model, and each stage holds its own layers of every group."""
-    positions: dict[LayerCache, list[int]] = {}
-    for index, mixer in _placed_mixers(architecture, workload):
-        for cache in of_mixer[mixer]:
-            positions.setdefault(cache, []).append(index)
-    last = sum(run.count for run in architecture.layer_runs)
-    bounds = stages(last, workload.pipeline)
-    # Layers that draft are on the last stage.
-    bounds[-1] = range(bounds[-1].start, last + 1)
-    return max((_pool_bytes(group, positions, stage) for stage in bounds for group in groups), default=0)
-
-
-def _pool_bytes(group: Group, positions: dict[LayerCache, list[int]], stage: range) -> int:
-    """Of the group's widest pool on one stage. A cache whose page was enlarged is found by its shape."""
-    totals = [0] * group.pools
-    for cache, _ in group.parts:
-        layers = sorted(
-            index
-            for other, indices in positions.items()
-            if (other.keeps, other.window, other.shape) == (cache.keeps, cache.window, cache.shape)
-            for index in indices
-        )
-        for pool in range(group.pools):
-            totals[pool] += cache.page * sum(1 for index in layers[pool :: group.pools] if index in stage)
-    return max(totals)
-
-
-def _placed_mixers(architecture: Architecture, workload: Workload) -> Iterator[tuple[int, Mixer]]:
-    index = 0
-    for run in architecture.layer_runs:
-        for _ in range(run.count):
-            yield from ((index, mixer) for mixer in _kept(run))
-            index += 1
-    drafted = _drafting_layers(architecture, workload)
-    if drafted:
-        yield from ((index, _drafting_mixer(architecture)) for _ in range(drafted))
-
-
-def _kept(run: LayerRun) -> Iterator[Mixer]:
-    return (mixer for mixer in run.mixers if not (isinstance(mixer, PagedAttention) and mixer.shares_cache))
 
 
 def _bytes_per_token(caches: dict[LayerCache, int], workload: Workload) -> float:

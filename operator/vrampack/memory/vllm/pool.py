@@ -1,11 +1,12 @@
 """The pool: what the engine prints of it, and how many blocks a workload needs."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from vrampack.memory.vllm.layout import KVLayout
 from vrampack.memory.workload import Workload
 
-NULL_BLOCKS = 1
+NULL_BLOCKS: Final = 1
 """Read: the pool keeps one block that no request gets."""
 
 
