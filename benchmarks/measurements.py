@@ -5,6 +5,7 @@ report gives for the row, never an exception and never a row that is gone.
 """
 
 import csv
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -222,10 +223,14 @@ class Row:
 def read_rows(table: Path, configs: Path) -> list[Row]:
     """All rows of the file. Raises OSError where the file itself can't be read."""
     with table.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
-        return [
-            _row(number, {key: value or "" for key, value in cells.items() if isinstance(key, str)}, configs)
-            for number, cells in enumerate(csv.DictReader(lines), start=1)
+        table_rows = [
+            {key: value or "" for key, value in cells.items() if isinstance(key, str)}
+            for cells in csv.DictReader(lines)
         ]
+    for former, cells in itertools.pairwise(table_rows):
+        if cells.get("note", "").strip().lower() == "as above":
+            cells["note"] = former["note"]
+    return [_row(number, cells, configs) for number, cells in enumerate(table_rows, start=1)]
 
 
 def _row(number: int, cells: Mapping[str, str], configs: Path) -> Row:

@@ -14,6 +14,7 @@ from vrampack.memory.batchdefaults import BatchDefaults
 from vrampack.memory.constants import KV_BLOCK_TOKENS
 from vrampack.memory.kv import blocks_of, kv_bytes_per_token
 from vrampack.memory.overheads import communication_bytes, cuda_graph_bytes
+from vrampack.memory.workload import Workload
 from vrampack.units import GIB
 
 
@@ -85,6 +86,22 @@ def _only_vllm(row: Row, term: str) -> None:
         raise UnusableError(f"{term} of {row.engine} is not modelled from these columns")
 
 
+def workload_of(row: Row, batch: BatchDefaults) -> Workload:
+    """The row's run, as the estimate takes it."""
+    context = row.whole("max_model_len", row.architecture().max_context or 1)
+    return Workload(
+        context_length=context,
+        concurrency=batch.max_sequences,
+        tokens_per_sequence=context,
+        max_batched_tokens=batch.max_batched_tokens,
+        tensor=row.tensor,
+        pipeline=row.pipeline,
+        decode_context=row.decode_context,
+        kv_cache_precision=row.kv_precision,
+        engine_version=row.version,
+    )
+
+
 def weights_bytes(row: Row) -> int:
     """Per GPU."""
     row.architecture()
@@ -94,13 +111,7 @@ def weights_bytes(row: Row) -> int:
 def activations_bytes(row: Row) -> int:
     """Per GPU."""
     _only_vllm(row, "the activation peak")
-    batch = row.batch()
-    return activation_bytes(
-        row.architecture(),
-        tensor=row.tensor,
-        max_sequences=batch.max_sequences,
-        max_batched_tokens=batch.max_batched_tokens,
-    )
+    return activation_bytes(row.architecture(), workload_of(row, row.batch()))
 
 
 def graphs_bytes(row: Row) -> int:

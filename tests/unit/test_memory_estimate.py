@@ -56,12 +56,12 @@ def sized(model: str, **changes: Any) -> Estimate:
             {
                 "weights": 15349,  # 8,030,261,248 parameters x 2 B = 15,316.5 MiB, and the rotary table of 32 MiB
                 "kv_cache": 8194,  # 16 x 4096 tokens x 131,072 B, and the null block of 2 MiB
-                "activations": 992,  # 8192 tokens x 2 B x (5 x 4096 + 3 x 14336)
+                "activations": 909,  # 8192 tokens x 2 B x (3 x 4096 + 3 x 14336), 8 MiB statistics, 36 MiB cuBLAS
                 "cuda_graphs": 100,  # 7 batch sizes up to 32
                 "communication": 0,
                 "runtime_context": 861,
-                "headroom": 765,  # 3 % of 25,496 MiB
-                "per_gpu": 26261,
+                "headroom": 763,  # 3 % of 25,413 MiB
+                "per_gpu": 26176,
             },
         ),
         (
@@ -70,10 +70,10 @@ def sized(model: str, **changes: Any) -> Estimate:
             {
                 "weights": 15635,
                 "kv_cache": 4610,  # 65,552 tokens x 73,728 B, rounded up
-                "activations": 896,
+                "activations": 814,
                 "cuda_graphs": 0,
                 "headroom": 0,
-                "per_gpu": 15635 + 4610 + 896 + 861,
+                "per_gpu": 15635 + 4610 + 814 + 861,
             },
         ),
         (
@@ -82,7 +82,7 @@ def sized(model: str, **changes: Any) -> Estimate:
             {
                 "weights": 33679,  # a quarter of 134,570 MiB, norms and rotary table whole, the allocator's rests
                 "kv_cache": 20482,  # 2 of 8 KV heads a rank: 81,920 B a token
-                "activations": 976,
+                "activations": 773,
                 "communication": 604,
                 "runtime_context": 861,
             },

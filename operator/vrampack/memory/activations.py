@@ -1,40 +1,23 @@
-"""Activations: the peak of the engine's start-up run, which sizes its budget."""
+"""Activations: the peak of one step, as the engine measures it at start to size its budget.
 
-import math
+The start-up run encodes images, then runs a forward pass over a full batch, then samples for every sequence. What each
+holds is counted from the engine's source; only workspaces of libraries are constants.
+"""
 
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.constants import (
-    DTYPE_BYTES,
-    EXPERT_MLP_COPIES,
-    FORWARD_HIDDEN_COPIES,
-    FORWARD_MLP_COPIES,
-    SAMPLER_COPIES,
-)
-
-_LOGIT_BYTES = DTYPE_BYTES["float32"]
+from vrampack.memory.constants import LIBRARY_WORKSPACE
+from vrampack.memory.forward import forward_elements, latent_workspace_elements
+from vrampack.memory.sampler import sampled_rows, sampler_bytes, sampler_state_bytes
+from vrampack.memory.vllm.dtypes import served_dtype
+from vrampack.memory.vllm.pages import dtype_bytes
+from vrampack.memory.workload import Workload
 
 
-def activation_bytes(architecture: Architecture, *, tensor: int, max_sequences: int, max_batched_tokens: int) -> int:
-    """Peak bytes per GPU of the larger of the two steps of the start-up run."""
-    return max(
-        _sampler_bytes(architecture, max_sequences=max_sequences, max_batched_tokens=max_batched_tokens),
-        _forward_bytes(architecture, tensor=tensor, max_batched_tokens=max_batched_tokens),
-    )
-
-
-def _sampler_bytes(architecture: Architecture, *, max_sequences: int, max_batched_tokens: int) -> int:
-    """Sampling one token for every sequence. Every rank holds all the logits, whatever the tensor parallelism."""
-    logits = min(max_sequences, max_batched_tokens) * architecture.vocab_size * _LOGIT_BYTES
-    hidden_states = max_batched_tokens * architecture.hidden_size * DTYPE_BYTES[architecture.dtype]
-    return math.ceil(SAMPLER_COPIES * logits) + hidden_states
-
-
-def _forward_bytes(architecture: Architecture, *, tensor: int, max_batched_tokens: int) -> int:
-    """A forward pass over a full batch, in a layer's feed-forward part. Hidden states are not split over the ranks."""
-    mlp = FORWARD_MLP_COPIES * architecture.intermediate_size / tensor
-    if architecture.experts:
-        expert = architecture.hidden_size + EXPERT_MLP_COPIES * architecture.expert_intermediate_size / tensor
-        shared = FORWARD_MLP_COPIES * architecture.shared_expert_intermediate_size / tensor
-        mlp = max(mlp, architecture.experts_per_token * expert + shared)
-    width = FORWARD_HIDDEN_COPIES * architecture.hidden_size + mlp
-    return math.ceil(max_batched_tokens * width * DTYPE_BYTES[architecture.dtype])
+def activation_bytes(architecture: Architecture, workload: Workload) -> int:
+    """Peak bytes per GPU of the larger of the two steps, with what lasts through both."""
+    element = dtype_bytes(served_dtype(architecture))
+    forward = forward_elements(architecture, workload) + latent_workspace_elements(architecture, workload)
+    # While it samples, the engine still has the hidden states of the batch, and twice those of the sampled rows.
+    hidden = (workload.max_batched_tokens + 2 * sampled_rows(workload)) * architecture.hidden_size
+    peak = max(forward * element, sampler_bytes(architecture, workload) + hidden * element)
+    return peak + sampler_state_bytes(architecture, workload) + LIBRARY_WORKSPACE

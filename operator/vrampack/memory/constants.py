@@ -30,6 +30,7 @@ WEIGHT_BITS: Final[dict[str, int]] = {
     "fp16": 16,
     "fp8": 8,
     "int8": 8,
+    "int4": 4,
     "awq": 4,
     "gptq": 4,
     "bitsandbytes": 4,
@@ -49,21 +50,13 @@ ALLOCATOR_UNSPLIT: Final = 1 * MIB
 """Read: … and counts a rest of up to this as part of the tensor (``kSmallSize``). With it, printed weights are
 reproduced to the printed digit, 50 MiB that no tensor explains included (Qwen3-4B, Qwen2.5-14B, Qwen3-32B TP 8)."""
 
-SAMPLER_COPIES: Final = 9.8
-"""Fitted: the start-up run of vLLM's sampler with top-k and top-p peaks at this many fp32 copies of the logits of
-``max_num_seqs`` rows, besides the hidden states of the batch. Five runs with 256 and 1024 sequences of vocabularies
-128256 and 151936 give 9.50 to 9.79: never under, at most 3 % over. Newer engines select by a kernel of their own and
-need less."""
+SAMPLER_PROGRAMS: Final = 148
+"""Read: vLLM's kernel for top-k and top-p runs one program per multiprocessor, each with a row of logits as scratch.
+132 on H100 and H200, 148 on B200, fewer elsewhere."""
 
-FORWARD_HIDDEN_COPIES: Final = 5.0
-"""Fitted: widths of the hidden state alive at the forward pass's peak. Llama-3.1-8B at 20000 and 29000 unchunked
-tokens gives 3.1; other planners use 5 to 10. Five is a margin of 14 % over those two runs."""
-
-FORWARD_MLP_COPIES: Final = 3
-"""Read: the output of the fused gate and up projection (two widths) and of the activation (one)."""
-
-EXPERT_MLP_COPIES: Final = 3
-"""Read: as above for each expert of a token: vLLM's fused MoE keeps 2 widths, the activation 1, and the outputs."""
+LIBRARY_WORKSPACE: Final = 36 * MIB
+"""Read: PyTorch's workspace for cuBLAS on Hopper, 32 MiB (8 elsewhere), and the rests of a few segments. With it, and
+nothing fitted, the peak of nine printed start-up runs that sort is reproduced within 1 %."""
 
 GRAPH_BASE: Final = 32 * MIB
 """Fitted: what capturing costs with the fewest sizes (Qwen3-8B with two sequences: 61 MiB in all)."""

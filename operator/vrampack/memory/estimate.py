@@ -64,12 +64,7 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
         context_length=workload.context_length,
     )
     kv_cache_bytes = blocks * KV_BLOCK_TOKENS * per_token
-    activations = activation_bytes(
-        architecture,
-        tensor=tensor,
-        max_sequences=workload.concurrency,
-        max_batched_tokens=max_batched_tokens,
-    )
+    activations = activation_bytes(architecture, workload)
     graphs = 0
     if workload.cuda_graphs:
         graphs = cuda_graph_bytes(
