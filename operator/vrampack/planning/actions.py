@@ -1,10 +1,10 @@
 """What a plan asks for: writes to the API server, each safe on its own, in the order in which they are to be made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from vrampack.planning.resolution import ResolveRequest
+from vrampack.planning.resolution import ResolveRequest, Token, Watch
 from vrampack.planning.snapshot import PodView
 
 Json = dict[str, Any]
@@ -95,9 +95,13 @@ class Plan:
     statuses: tuple[WriteStatus, ...] = ()
     events: tuple[Tell, ...] = ()
     resolve: tuple[ResolveRequest, ...] = ()
+    watch: Mapping[Watch, tuple[Token, ...]] = field(default_factory=dict)
+    """Models that are served, to be looked at from time to time, and the Secrets with which they may be seen."""
     wake_at: float | None = None
     """When something is due without an event, in the snapshot's clock."""
     waiting: Mapping[str, int] | None = None
     """Replicas that wait, by reason: for the metrics."""
     gpu_bytes: Mapping[tuple[str, str], int] | None = None
     """Bytes by (product, kind), kind one of usable, claimed, free, foreign: for the metrics."""
+    changed: Mapping[str, int] | None = None
+    """Models that are not what they were, by reason: for the metrics."""

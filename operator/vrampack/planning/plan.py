@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from vrampack.errors import VrampackError
 from vrampack.planning.actions import DeletePod, Plan, Tell, WriteStatus
 from vrampack.planning.cases import Case, cases
+from vrampack.planning.contract import watch_of, watches
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
 from vrampack.planning.placing import Eligibility, Placed, place
 from vrampack.planning.rollout import Rolled, roll
-from vrampack.planning.snapshot import Snapshot
-from vrampack.planning.status import events_of, model_status
+from vrampack.planning.snapshot import Json, Snapshot
+from vrampack.planning.status import model_status
 from vrampack.planning.suggestions import suggested
+from vrampack.planning.tidings import events_of
 from vrampack.planning.verdict import Blocked, Settings
+
+_CHANGED = ("ModelUnchanged", "False")
 
 
 def plan(snapshot: Snapshot, settings: Settings) -> Plan:
@@ -47,6 +51,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     deletions, wake_at = _deletions(snapshot, stock, given, settings)
     statuses: list[WriteStatus] = []
     events: list[Tell] = []
+    changed: Counter[str] = Counter()
     for case in given:
         status = model_status(
             case,
@@ -55,7 +60,9 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             waits=placed.waits.get(case.model.key, ()),
             error=snapshot.memory.child_errors.get(case.model.key, ""),
             now=snapshot.now,
+            look=snapshot.looks.get(watch) if (watch := watch_of(case)) is not None else None,
         )
+        changed.update(_changed(status))
         if status != case.model.status:
             model = case.model
             statuses.append(
@@ -78,9 +85,11 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
         statuses=tuple(statuses),
         events=tuple(events),
         resolve=tuple(dict.fromkeys(case.sized.resolve for case in given if case.sized.resolve is not None)),
+        watch=watches(given),
         wake_at=wake_at,
         waiting=_waiting(given, placed),
         gpu_bytes=_gpu_bytes(stock, placed),
+        changed=dict(sorted(changed.items())),
     )
 
 
@@ -138,6 +147,11 @@ def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed) -> list[WriteSt
                     WriteStatus(kind="GPUPool", namespace="", name=pool.name, resource_version="", status=status)
                 )
     return statuses
+
+
+def _changed(status: Json) -> list[str]:
+    """Why a model is not what it was, where it is not."""
+    return [each["reason"] for each in status["conditions"] if (each["type"], each["status"]) == _CHANGED]
 
 
 def _waiting(given: tuple[Case, ...], placed: Placed) -> Mapping[str, int]:

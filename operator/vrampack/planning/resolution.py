@@ -26,3 +26,33 @@ class Resolution:
     """What happened and what to do, in whole words."""
     retriable: bool = False
     """Whether waiting can help; False: somebody has to change something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """A model that is served, to be looked at from time to time. Equal ones are looked at once, however many serve."""
+
+    source: str
+    revision: str
+    """Branch, tag or commit, as the user wrote it; empty: the default branch."""
+    commit: str
+    """What is served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the hub has now of a model that is served. Empty: it has no such revision any more."""
+
+    head: str = ""
+    """Commit of the branch or tag."""
+    digest: str = ""
+    """Over the weight files at ``head``."""
+    pinned_digest: str = ""
+    """Over those of the commit that is served."""
+    reason: str = ""
+    """Why the hub does not let us look, CamelCase; empty: it did."""
+    message: str = ""
+
+
+Token = tuple[str, str, str] | None
+"""Namespace, name and key of a Secret; None: anonymous."""

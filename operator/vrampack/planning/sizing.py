@@ -7,7 +7,6 @@ from typing import Final
 from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching
 from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, Sharing, WeightsPrecision
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
-from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.api.source import ModelSource, SourceKind, parse_source
 from vrampack.engines.base import ClaimModel, EngineContainer, EngineInput, HubModel, SecretKey
 from vrampack.engines.registry import engine
@@ -16,6 +15,7 @@ from vrampack.planning.facts import architecture_and_weights
 from vrampack.planning.figures import declared_kv, estimate_status, figures
 from vrampack.planning.need import Need
 from vrampack.planning.podtemplate import pod_template
+from vrampack.planning.precision import verdict
 from vrampack.planning.profiles import find_profile
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import Json, ModelView, PoolView, ProfileView
@@ -107,9 +107,9 @@ def _estimated(
     if profile.spec is None:
         return Blocked(stalled=True, reason="InvalidProfile", message=f"ModelProfile {profile.name}: {profile.problem}")
     facts = profile.spec
-    mismatch = _mismatch(spec, facts)
-    if mismatch and spec.precision.on_mismatch is OnMismatch.STALL:
-        return Blocked(stalled=True, reason="PrecisionMismatch", message=mismatch)
+    contract = verdict(spec, facts)
+    if not contract.holds and spec.precision.on_mismatch is OnMismatch.STALL:
+        return Blocked(stalled=True, reason=contract.reason, message=contract.message)
     architecture, weights = architecture_and_weights(facts)
     kv_precision = spec.precision.kv_cache.value
     if spec.precision.kv_cache is KVCachePrecision.AUTO:
@@ -179,18 +179,8 @@ def _estimated(
             kv_cache_precision=kv_precision,
         ),
         commit=commit,
-        mismatch=mismatch,
+        precision=contract,
         basis=Basis(architecture=architecture, weights=weights, workload=found.workload),
-    )
-
-
-def _mismatch(spec: ModelDeploymentSpec, facts: ModelProfileSpec) -> str:
-    wanted = spec.precision.weights
-    if wanted in (WeightsPrecision.AUTO, facts.precision):
-        return ""
-    return (
-        f"spec.precision.weights asks for {wanted.value}, and the checkpoint {facts.source} is "
-        f"{facts.precision.value}; name a checkpoint in {wanted.value}, or ask for {facts.precision.value}"
     )
 
 

@@ -11,7 +11,7 @@ from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
 from vrampack.api.gpupool import GPUPoolSpec
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modelprofile import Measurement, ModelProfileSpec
-from vrampack.planning.resolution import Resolution, ResolveRequest
+from vrampack.planning.resolution import Look, Resolution, ResolveRequest, Watch
 
 Json = dict[str, Any]
 
@@ -205,4 +205,5 @@ class Snapshot:
     replica_sets: tuple[ReplicaSetView, ...] = ()
     children: tuple[ChildView, ...] = ()
     resolutions: Mapping[ResolveRequest, Resolution] = field(default_factory=dict)
+    looks: Mapping[Watch, Look] = field(default_factory=dict)
     memory: Memory

@@ -18,17 +18,18 @@ from vrampack.api.modeldeploymentstatus import (
     Summary,
     WaitingStatus,
 )
-from vrampack.planning.actions import Tell
 from vrampack.planning.cases import Case
 from vrampack.planning.conditions import carried, former_conditions
+from vrampack.planning.contract import facts_conditions
 from vrampack.planning.figures import with_pending
 from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
 from vrampack.planning.placing import Waits
 from vrampack.planning.podtemplate import selector
 from vrampack.planning.reasons import ruled_out
+from vrampack.planning.resolution import Look
 from vrampack.planning.rollout import Rolled
-from vrampack.planning.snapshot import Json, ModelView, PodView
+from vrampack.planning.snapshot import Json, PodView
 from vrampack.planning.verdict import Blocked, Sized
 from vrampack.units import MIB, counted, each_of, human_bytes, round_up
 
@@ -37,9 +38,16 @@ _MAX_WAITING = 16
 
 
 def model_status(
-    case: Case, *, stock: Inventory, rolled: Rolled, waits: Sequence[Waits], error: str, now: float
+    case: Case,
+    *,
+    stock: Inventory,
+    rolled: Rolled,
+    waits: Sequence[Waits],
+    error: str,
+    now: float,
+    look: Look | None = None,
 ) -> Json:
-    """The whole status, as it is to stand in the object."""
+    """The whole status, as it is to stand in the object. ``look``: what the hub has now of the model."""
     waiting = _waiting(case, stock, waits)
     estimate = _estimate(case)
     claimed = {uuid for pod in case.placed if pod.claim is not None for uuid in pod.claim.gpus}
@@ -57,36 +65,18 @@ def model_status(
         placements_omitted=max(0, len(case.placed) - MAX_PLACEMENTS) or None,
         waiting=tuple(waiting),
     ).wire()
-    status["conditions"] = _conditions(case, stock, rolled, waiting, error, now)
+    status["conditions"] = _conditions(case, stock, rolled, waiting, error, now, look)
     return status
 
 
-def events_of(model: ModelView, status: Json) -> list[Tell]:
-    """One event for each condition whose reason is a new one, where people look for it."""
-    before = former_conditions(model.status)
-    told = []
-    for condition in status["conditions"]:
-        former = before.get(condition["type"], {})
-        if condition["type"] not in ("Ready", "Reconciling", "Stalled") or former.get("reason") == condition["reason"]:
-            continue
-        if condition["type"] == "Ready" and condition["status"] != "True":
-            continue  # Reconciling or Stalled says why
-        told.append(
-            Tell(
-                kind="ModelDeployment",
-                namespace=model.namespace,
-                name=model.name,
-                uid=model.uid,
-                type="Warning" if condition["type"] == "Stalled" else "Normal",
-                reason=condition["reason"],
-                message=condition["message"][:1000],
-            )
-        )
-    return told
-
-
 def _conditions(
-    case: Case, stock: Inventory, rolled: Rolled, waiting: Sequence[WaitingStatus], error: str, now: float
+    case: Case,
+    stock: Inventory,
+    rolled: Rolled,
+    waiting: Sequence[WaitingStatus],
+    error: str,
+    now: float,
+    look: Look | None,
 ) -> list[Json]:
     stalled = _stalled(case, stock, rolled, waiting)
     reconciling = None if stalled else _reconciling(case, rolled, waiting, error)
@@ -105,7 +95,7 @@ def _conditions(
         found.append(("Reconciling", True, *reconciling))
     if stalled is not None:
         found.append(("Stalled", True, *stalled))
-    found += _facts_conditions(case)
+    found += facts_conditions(case, look)
     missing = case.replicas - len(case.placed)
     if missing > 0:
         first = waiting[0] if waiting else None
@@ -222,26 +212,6 @@ def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], e
             words += f"; {len(case.placed) - case.ready} start on their GPUs"
         return "Progressing", words
     return None
-
-
-def _facts_conditions(case: Case) -> list[tuple[str, bool | None, str, str]]:
-    sized = case.sized
-    if isinstance(sized, Blocked):
-        holds = False if sized.stalled else None
-        found: list[tuple[str, bool | None, str, str]] = [("Estimated", holds, sized.reason, sized.message)]
-        if sized.reason == "PrecisionMismatch":
-            found.append(("PrecisionVerified", False, sized.reason, sized.message))
-        return found
-    method = sized.estimate.method.value if sized.estimate.method is not None else "Computed"
-    found = [("Estimated", True, method, sized.estimate.explanation)]
-    if sized.mismatch:
-        found.append(("PrecisionVerified", False, "PrecisionMismatch", sized.mismatch))
-    elif sized.facts.profile:
-        words = f"the checkpoint is {sized.facts.precision}, and is served so"
-        found.append(("PrecisionVerified", True, "AsAsked", words))
-    if sized.commit:
-        found.append(("ModelUnchanged", True, "Pinned", f"commit {sized.commit} is served until the spec changes"))
-    return found
 
 
 def _within_budget(case: Case, stock: Inventory) -> tuple[str, bool | None, str, str]:

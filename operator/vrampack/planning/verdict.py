@@ -7,6 +7,7 @@ from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.workload import Workload
 from vrampack.planning.need import Need
 from vrampack.planning.podtemplate import UNREACHABLE_SECONDS
+from vrampack.planning.precision import Verdict
 from vrampack.planning.resolution import ResolveRequest
 from vrampack.planning.snapshot import Json
 
@@ -33,15 +34,16 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
-    """A model whose need is known. ``mismatch``: the checkpoint's precision is not the one asked for, and it is served
-    all the same, because onMismatch says Warn."""
+    """A model whose need is known."""
 
     need: Need
     template: Json
     estimate: EstimateStatus
     facts: ModelFacts
     commit: str
-    mismatch: str = ""
+    precision: Verdict | None = None
+    """On the precision contract; where it does not hold, it is served all the same, because onMismatch says Warn. None:
+    a custom engine, whose checkpoint nobody has read."""
     resolve: ResolveRequest | None = None
     """What the commit was resolved by, while no template is in force that keeps it."""
     basis: Basis | None = None
