@@ -189,17 +189,11 @@ def test_precision(config: dict[str, Any], types: set[str], precision: str) -> N
         ({}, {"F8_E4M3", "BF16"}, "quantization_config"),
         ({}, {"I32", "F16"}, "quantization_config"),
         (quantized(quant_method="aqlm"), set(), "quantization_config.quant_method aqlm"),
-        (quantized(quant_method="gptq", bits=3), set(), "quantization_config.bits 3"),
         (quantized(bits=4), set(), "quantization_config.quant_method None"),
         (
             quantized(quant_method="compressed-tensors", format="pack-quantized"),
             set(),
             "quantization_config.format pack-quantized",
-        ),
-        (
-            quantized(quant_method="compressed-tensors", format="float-quantized", kv_cache_scheme={"num_bits": 8}),
-            set(),
-            "quantization_config.kv_cache_scheme",
         ),
     ],
 )

@@ -148,5 +148,7 @@ class Weights:
     """From the first layer to the last. Empty: the architecture's shapes, scaled to the figures above."""
     before: tuple[LoadedTensor, ...] = ()
     """What the first pipeline stage has besides: embeddings, towers."""
+    towers: tuple[LoadedTensor, ...] = ()
+    """The tensors of the towers. Empty: ``tower`` bytes, split over the tensor ranks."""
     after: tuple[LoadedTensor, ...] = ()
     """What the last pipeline stage has besides: the last norm, the output head."""

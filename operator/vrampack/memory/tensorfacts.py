@@ -20,29 +20,6 @@ class QueryKeyNorm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tower:
-    """A vision or audio encoder of the usual form: layers of attention with four square projections and two matrices
-    of a feed-forward part, all with biases unless ``biases`` is False."""
-
-    layers: int
-    hidden_size: int
-    width: int
-    gated: bool = False
-    biases: bool = True
-    outside: int = 0
-    """Elements outside the layers: patches, positions, the projector into the language model."""
-
-    @property
-    def elements(self) -> int:
-        """Elements of the whole tower."""
-        matrices = 4 * self.hidden_size**2 + (3 if self.gated else 2) * self.hidden_size * self.width
-        vectors = 4 * self.hidden_size
-        if self.biases:
-            vectors += 5 * self.hidden_size + (2 if self.gated else 1) * self.width
-        return self.layers * (matrices + vectors) + self.outside
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TensorFacts:
     """Of the whole model, as the configuration and the model class say."""
 
@@ -52,6 +29,8 @@ class TensorFacts:
     """Of those three, keys have none (Whisper)."""
     output_bias: bool = False
     """Bias of the attention's output projection."""
+    query_only_bias: bool = False
+    """The configuration's switch for biases leaves the output projection out (GLM)."""
     feed_forward_bias: bool = False
     query_key_norm: QueryKeyNorm = QueryKeyNorm.NONE
     output_gate: bool = False
@@ -87,7 +66,10 @@ class TensorFacts:
     """Gemma 3n and 4: width of the embedding that each layer has of its own."""
     per_layer_vocabulary: int = 0
     """Rows of that table, which weighs as much as the model."""
-    tower: Tower | None = None
+    tower_elements: int = 0
+    """Of vision and audio encoders with what joins them to the language model."""
+    tower_whole: bool = False
+    """Every rank has all of them (Gemma 4); else they are split like the language model."""
     unknown_towers: tuple[str, ...] = ()
     """Fields of the configuration that describe towers whose shapes are not known; their bytes are missing."""
     encoder_layers: int = 0
@@ -96,7 +78,7 @@ class TensorFacts:
     """Feed-forward width of those."""
 
 
-_QKV_BIAS: Final = TensorFacts(query_bias=True)
+_QKV_BIAS: Final = TensorFacts(query_bias=True, query_only_bias=True)
 _HEAD_NORMS: Final = TensorFacts(query_key_norm=QueryKeyNorm.HEAD)
 
 _FAMILIES: Final[dict[str, TensorFacts]] = {
@@ -104,7 +86,7 @@ _FAMILIES: Final[dict[str, TensorFacts]] = {
     "qwen2": _QKV_BIAS,
     "qwen2_vl": _QKV_BIAS,
     "qwen2_5_vl": _QKV_BIAS,
-    "qwen2_moe": TensorFacts(query_bias=True, shared_expert_gate=True),
+    "qwen2_moe": TensorFacts(query_bias=True, query_only_bias=True, shared_expert_gate=True),
     "qwen3": _HEAD_NORMS,
     "qwen3_moe": _HEAD_NORMS,
     "qwen3_vl": _HEAD_NORMS,
@@ -115,9 +97,9 @@ _FAMILIES: Final[dict[str, TensorFacts]] = {
     "gemma2": TensorFacts(layer_norms=4),
     "gemma3": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
     "gemma3n": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
-    "gemma4": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
-    "glm4": TensorFacts(layer_norms=4),
-    "glm4_moe": TensorFacts(router_bias=True),
+    "gemma4": TensorFacts(tower_whole=True, layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
+    "glm4": TensorFacts(layer_norms=4, query_only_bias=True),
+    "glm4_moe": TensorFacts(router_bias=True, query_only_bias=True),
     "glm_moe_dsa": TensorFacts(router_bias=True),
     "gpt_oss": TensorFacts(query_bias=True, output_bias=True, sinks=True, router_bias=True, expert_bias=True),
     "deepseek_v3": TensorFacts(router_bias=True),

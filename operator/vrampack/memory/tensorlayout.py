@@ -20,11 +20,8 @@ from vrampack.memory.tensors import TensorShape, feed_forward, latent_attention,
 from vrampack.memory.tensorstates import recurrent_state
 from vrampack.memory.weightformat import WeightFormat, format_of
 
-OUTSIDE = -1
-"""In place of a layer's number: outside the layers."""
-
-Keeps = Callable[[int, str], bool]
-"""Whether the matrix of this name in this layer stays in the computation type."""
+Forms = Callable[[int, str], WeightFormat | None]
+"""How the matrix of this name in this layer is stored; None: in the computation type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,35 +60,35 @@ def weights_from_architecture(
     *,
     precision: str,
     facts: TensorFacts | None = None,
-    form: WeightFormat | None = None,
-    keeps: Keeps | None = None,
+    forms: Forms | None = None,
 ) -> Weights:
     """The weights that a configuration implies.
 
-    ``precision`` is that of ``spec.precision.weights``; ``form`` says how it is stored where that is known, else its
-    usual settings count. ``keeps``: which matrices of the layers are not quantized; None: all of them are. Tables,
-    output heads and towers never are.
+    ``precision`` is that of ``spec.precision.weights``; ``forms`` says how each matrix of the layers is stored where
+    that is known, else all are stored with the usual settings. Tables, output heads and towers are never quantized.
     """
-    stored = form or format_of(precision, dtype=architecture.dtype)
     shapes = model_shapes(architecture, facts=facts)
     before = tuple(_Stored.of(shape, architecture, None) for shape in shapes.before)
     after = tuple(_Stored.of(shape, architecture, None) for shape in shapes.after)
-    layers = tuple(_layers(shapes, architecture=architecture, stored=stored, keeps=keeps))
+    usual = format_of(precision, dtype=architecture.dtype)
+    layers = tuple(_layers(shapes, architecture=architecture, usual=usual, forms=forms))
     files = [(1, entry) for entry in (*before, *after)]
     files += [(count, entry) for count, entries in layers for entry in entries]
     files = [(count, entry) for count, entry in files if entry.shape.in_files]
-    tower = sum(entry.bytes for entry in before if entry.shape.name == _TOWER)
+    towers = tuple(entry for entry in before if entry.shape.name == _TOWER)
+    before = tuple(entry for entry in before if entry.shape.name != _TOWER)
     return Weights(
-        total=sum(count * entry.bytes for count, entry in files),
+        total=sum(count * entry.bytes for count, entry in files) + sum(entry.bytes for entry in towers),
         parameters=shapes.parameters,
         precision=precision,
         embedding=sum(count * entry.bytes for count, entry in files if entry.shape.split is Split.VOCABULARY),
         replicated=sum(count * entry.bytes for count, entry in files if entry.shape.split is Split.WHOLE),
-        tower=tower,
+        tower=sum(entry.bytes for entry in towers),
         method=WeightsMethod.SHAPES,
         layers=tuple(LayerWeights(count=count, tensors=loaded(entries)) for count, entries in layers),
-        before=loaded(entry for entry in before if entry.shape.name != _TOWER),
+        before=loaded(before),
         after=loaded(after),
+        towers=tuple(LoadedTensor(parts=(WeightPart(bytes=e.bytes, split=e.shape.split),)) for e in towers),
     )
 
 
@@ -126,28 +123,26 @@ def loaded(entries: Iterable[_Stored]) -> tuple[LoadedTensor, ...]:
 
 
 def _layers(
-    shapes: ModelShapes, *, architecture: Architecture, stored: WeightFormat, keeps: Keeps | None
+    shapes: ModelShapes, *, architecture: Architecture, usual: WeightFormat, forms: Forms | None
 ) -> Iterator[tuple[int, tuple[_Stored, ...]]]:
     """Layers in a row that are alike in what is quantized, too."""
-    layer = 0
+    first = 0
     for count, tensors in shapes.layers:
-        flags = [
-            tuple(_quantized(shape, number, stored, keeps) for shape in tensors)
-            for number in range(layer, layer + (count if keeps else 1))
-        ]
-        for same, group in groupby(flags):
-            each = tuple(
-                _Stored.of(shape, architecture, stored if quantized else None)
-                for shape, quantized in zip(tensors, same, strict=True)
-            )
-            yield (len(tuple(group)) if keeps else count), each
-        layer += count
+        numbers = range(first, first + (count if forms else 1))
+        first += count
+        layouts = (tuple(_form(shape, number, usual, forms) for shape in tensors) for number in numbers)
+        for layout, group in groupby(layouts):
+            each = tuple(_Stored.of(shape, architecture, form) for shape, form in zip(tensors, layout, strict=True))
+            yield (len(tuple(group)) if forms else count), each
 
 
-def _quantized(shape: TensorShape, layer: int, stored: WeightFormat, keeps: Keeps | None) -> bool:
-    if not shape.quantizable or (stored.experts_only and shape.split is not Split.EXPERT):
-        return False
-    return keeps is None or not keeps(layer, shape.name)
+def _form(shape: TensorShape, layer: int, usual: WeightFormat, forms: Forms | None) -> WeightFormat | None:
+    if not shape.quantizable:
+        return None
+    form = usual if forms is None else forms(layer, shape.name)
+    if form is not None and form.experts_only and shape.split is not Split.EXPERT:
+        return None
+    return form
 
 
 def _before(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:
@@ -160,8 +155,9 @@ def _before(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorSh
         yield _table("embed_tokens_per_layer", facts.per_layer_vocabulary or architecture.vocab_size, width)
         yield matrix("per_layer_model_projection", width, hidden)
         yield vector("per_layer_projection_norm", facts.per_layer_width)
-    if facts.tower is not None:
-        yield vector(_TOWER, facts.tower.elements)
+    if facts.tower_elements:
+        split = Split.WHOLE if facts.tower_whole else Split.TENSOR
+        yield vector(_TOWER, facts.tower_elements, split=split)
 
 
 def _after(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:

@@ -125,6 +125,7 @@ def feed_forward(part: FeedForward, *, hidden: int, facts: TensorFacts) -> Itera
     if not part.experts:
         return
     inside = part.latent or hidden
+    prefix = "experts" if part.width else "mlp.experts"  # beside a dense part they are no part of it (Gemma 4)
     yield TensorShape(name="mlp.gate", rows=part.experts, columns=hidden)
     if facts.router_bias:
         yield vector("mlp.gate.bias", part.experts)
@@ -135,8 +136,8 @@ def feed_forward(part: FeedForward, *, hidden: int, facts: TensorFacts) -> Itera
         yield matrix("mlp.fc2_latent_proj", hidden, part.latent, split=Split.WHOLE)
     ways = (("gate_proj", "up_proj") if part.gated else ("up_proj",)) if part.expert_width else ()
     for name in ways:
-        yield _expert(name, part.expert_width, inside, part=part, fused="mlp.experts.w13")
-    yield _expert("down_proj", inside, part.expert_width, part=part, fused="mlp.experts.w2")
+        yield _expert(f"{prefix}.{name}", part.expert_width, inside, part=part, fused="w13")
+    yield _expert(f"{prefix}.down_proj", inside, part.expert_width, part=part, fused="w2")
     if facts.expert_bias:
         rows = len(ways) * part.expert_width + inside
         yield TensorShape(
@@ -147,7 +148,7 @@ def feed_forward(part: FeedForward, *, hidden: int, facts: TensorFacts) -> Itera
 
 def _expert(name: str, rows: int, columns: int, *, part: FeedForward, fused: str) -> TensorShape:
     return TensorShape(
-        name=f"mlp.experts.{name}",
+        name=name,
         rows=rows,
         columns=columns,
         split=Split.EXPERT,

@@ -47,6 +47,7 @@ def plain(precision: str, dtype: str) -> WeightFormat:
 DEFAULT_FORMATS: Final[dict[str, WeightFormat]] = {
     "fp8": WeightFormat(precision="fp8", bits=8, scale_bytes=4),
     "int8": WeightFormat(precision="int8", bits=8),
+    "int4": WeightFormat(precision="int4", bits=4, group=128),
     "awq": WeightFormat(precision="awq", bits=4, group=128, zero_bits=4),
     "gptq": WeightFormat(precision="gptq", bits=4, group=128, zero_bits=4),
     "bitsandbytes": WeightFormat(precision="bitsandbytes", bits=4, group=64, scale_bytes=4),

@@ -63,7 +63,7 @@ def stage_bytes(
         if stage == 0:
             tensors += [(1, tensor) for tensor in layout.before]
             if not workload.text_only and layout.tower:
-                tensors.append((1, _whole(layout.tower)))
+                tensors += [(1, tensor) for tensor in layout.towers or (_split(layout.tower),)]
         if stage == workload.pipeline - 1:
             tensors += [(1, tensor) for tensor in layout.after]
             if stage and architecture.tied_embeddings:  # the last stage needs the table as its output head

@@ -1,0 +1,109 @@
+"""What config.json says of biases, norms, gates and towers: all that the shapes of tensors depend on besides layers."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.tensorfacts import QueryKeyNorm, TensorFacts, family_facts
+from vrampack.memory.tensorlayout import weights_from_architecture
+from vrampack.models.fields import MAX_SIZE, Fields
+from vrampack.models.quantization import quantization_of
+from vrampack.models.towers import tower_of
+
+_TEXT_PARTS: Final = ("text_config", "llm_config", "language_config")
+_TOWERS: Final = ("vision_config", "audio_config", "speech_config")
+_LEARNED_POSITIONS: Final[dict[str, str]] = {
+    "gpt2": "n_positions",
+    "gpt_bigcode": "n_positions",
+    "bert": "max_position_embeddings",
+    "roberta": "max_position_embeddings",
+    "xlm-roberta": "max_position_embeddings",
+    "opt": "max_position_embeddings",
+    "whisper": "max_target_positions",
+}
+_COMPUTATION: Final[dict[str, str]] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
+def weights_of_config(
+    config: Mapping[str, object], *, architecture: Architecture, quant_config: Mapping[str, object] | None = None
+) -> Weights:
+    """The weights that a config.json implies, where no weight file can be read.
+
+    ``architecture`` is what `architecture_of` makes of it. Raises UnsupportedModelError for a quantization whose
+    layout is not known, InvalidInputError for impossible values.
+    """
+    facts = tensor_facts_of(config, architecture=architecture)
+    quantization = quantization_of(config, quant_config=quant_config)
+    if quantization is None:
+        return weights_from_architecture(architecture, precision=_COMPUTATION[architecture.dtype], facts=facts)
+    return weights_from_architecture(
+        architecture, precision=quantization.precision, facts=facts, forms=quantization.form_of
+    )
+
+
+def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture) -> TensorFacts:
+    """What the family has by itself, changed by what the file says. Raises InvalidInputError."""
+    root = Fields(config)
+    text = next((part for name in _TEXT_PARTS if (part := root.below(name)) is not None), root)
+    facts = family_facts(architecture.model_type)
+    facts = _biases(text, facts)
+    facts = replace(
+        facts,
+        query_key_norm=_query_key_norm(text, facts.query_key_norm),
+        output_gate=text.flag("attn_output_gate", default=facts.output_gate),
+        value_is_key=text.flag("attention_k_eq_v", default=facts.value_is_key),
+        time_step_rank=_count(text, "mamba_dt_rank", "time_step_rank"),
+        per_layer_width=_count(text, "hidden_size_per_layer_input"),
+        per_layer_vocabulary=_count(text, "vocab_size_per_layer_input"),
+        positions=_count(text, position) if (position := _LEARNED_POSITIONS.get(architecture.model_type)) else 0,
+        encoder_layers=_count(text, "encoder_layers") if architecture.encoder_tokens else 0,
+        encoder_width=_count(text, "encoder_ffn_dim") if architecture.encoder_tokens else 0,
+    )
+    unknown: list[str] = []
+    elements = 0
+    for name in _TOWERS:
+        part = root.below(name)
+        if part is None:
+            continue
+        found = tower_of(part, hidden_size=architecture.hidden_size)
+        if found is None:
+            unknown.append(name)
+        else:
+            elements += found
+    return replace(facts, tower_elements=elements, unknown_towers=tuple(unknown))
+
+
+def _biases(text: Fields, facts: TensorFacts) -> TensorFacts:
+    """The names that model classes give their switches."""
+    attention = text.flag("attention_bias", default=facts.output_bias)
+    query = facts.query_bias or attention
+    for name in ("qkv_bias", "add_qkv_bias", "use_qkv_bias"):
+        query = text.flag(name, default=query)
+    both = text.get("bias")
+    if isinstance(both, bool) and not facts.query_bias:
+        attention = query = both
+    return replace(
+        facts,
+        query_bias=query,
+        output_bias=attention and not facts.query_only_bias,
+        feed_forward_bias=text.flag("mlp_bias", default=facts.feed_forward_bias),
+    )
+
+
+def _query_key_norm(text: Fields, family: QueryKeyNorm) -> QueryKeyNorm:
+    for name in ("use_qk_norm", "qk_layernorm"):
+        value = text.get(name)
+        if isinstance(value, bool):
+            if not value:
+                return QueryKeyNorm.NONE
+            return QueryKeyNorm.HEAD if family is QueryKeyNorm.NONE else family
+    return family
+
+
+def _count(text: Fields, *names: str) -> int:
+    for name in names:
+        value = text.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE:
+            return value
+    return 0
