@@ -35,6 +35,10 @@ class Resolver:
         return {}
 
 
+class Watch:
+    def watch(self, _: Any) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("error", "epoch", "healthy"),
     [
@@ -49,7 +53,7 @@ def test_passes_that_all_fail_are_no_good_health(error: Exception, epoch: int | 
     async def scenario() -> None:
         time = asyncio.get_running_loop().time
         heartbeat = Heartbeat(stall_seconds=120)
-        parts: Any = {"observer": Observer(error), "actor": None, "resolver": Resolver()}
+        parts: Any = {"observer": Observer(error), "actor": None, "resolver": Resolver(), "watch": Watch()}
         parts["leadership"] = SimpleNamespace(epoch=epoch)
         loop = Loop(
             **parts,

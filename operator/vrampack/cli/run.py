@@ -36,6 +36,10 @@ RefusalSeconds = Annotated[
 DeletionInterval = Annotated[
     float, typer.Option(help="Least time between two deletions of pods on one node, seconds.", min=0)
 ]
+ModelCheckSeconds = Annotated[
+    float,
+    typer.Option(help="How often to ask the hub whether a model that is served has changed; 0: never.", min=0),
+]
 HubEndpoint = Annotated[str | None, typer.Option(envvar="HF_ENDPOINT", help="The model hub, where it is a mirror.")]
 
 
@@ -54,6 +58,7 @@ def run(
     resync_seconds: ResyncSeconds = 30,
     refusal_seconds: RefusalSeconds = 30,
     deletion_interval_seconds: DeletionInterval = 60,
+    model_check_seconds: ModelCheckSeconds = 1800,
     hub_endpoint: HubEndpoint = None,
 ) -> None:
     """Run the operator until SIGTERM; of several, the holder of the Lease works."""
@@ -73,6 +78,7 @@ def run(
         refusal_seconds=refusal_seconds,
         deletion_interval_seconds=deletion_interval_seconds,
         hub_endpoint=hub_endpoint or None,
+        model_check_seconds=model_check_seconds,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(app.run(settings))

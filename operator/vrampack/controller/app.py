@@ -13,6 +13,7 @@ from vrampack.controller.handlers import run_kopf
 from vrampack.controller.lease import Leadership
 from vrampack.controller.loop import Loop
 from vrampack.controller.metrics import Metrics
+from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
 from vrampack.controller.pulse import Pulse
 from vrampack.controller.resolver import Resolver
@@ -44,6 +45,7 @@ class Settings:
     refusal_seconds: float
     deletion_interval_seconds: float
     hub_endpoint: str | None
+    model_check_seconds: float
 
 
 async def run(settings: Settings) -> None:
@@ -73,6 +75,14 @@ async def run(settings: Settings) -> None:
             token_namespaces=settings.hub_token_namespaces,
         )
         stack.push_async_callback(resolver.close)
+        watch = ModelWatch(
+            kube=kube,
+            endpoint=settings.hub_endpoint,
+            poke=trigger.poke,
+            interval=settings.model_check_seconds,
+            token_namespaces=settings.hub_token_namespaces,
+        )
+        stack.push_async_callback(watch.close)
         loop = Loop(
             observer=Observer(kube, namespace=settings.namespace, lease_clock=time.monotonic),
             actor=Actor(
@@ -82,6 +92,7 @@ async def run(settings: Settings) -> None:
                 instance=settings.identity,
             ),
             resolver=resolver,
+            watch=watch,
             leadership=leadership,
             trigger=trigger,
             metrics=metrics,

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from vrampack.controller.lease import Leadership
 from vrampack.controller.metrics import Memory as MemoryKind
 from vrampack.controller.metrics import Metrics, Pass, Phase, Placement
+from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
@@ -88,6 +90,7 @@ class Loop:
         observer: Observer,
         actor: Actor,
         resolver: Resolver,
+        watch: ModelWatch,
         leadership: Leadership,
         trigger: Trigger,
         metrics: Metrics,
@@ -99,6 +102,7 @@ class Loop:
         self._observer = observer
         self._actor = actor
         self._resolver = resolver
+        self._watch = watch
         self._leadership = leadership
         self._trigger = trigger
         self._metrics = metrics
@@ -118,6 +122,7 @@ class Loop:
             if self._leadership.epoch is None:
                 self._recollection = None
                 self._resolver.request(())
+                self._watch.watch({})
                 self._metrics.set_leader(False)
                 self._heartbeat.standby(self._monotonic())
                 continue
@@ -149,10 +154,12 @@ class Loop:
             now=self._clock(), memory=recollection.memory(), resolutions=self._resolver.results()
         )
         self.observed_once = True
+        snapshot = replace(snapshot, looks=self._watch.looks())
         observed = self._monotonic()
         decided = plan(snapshot, self._settings)
         planned = self._monotonic()
         self._resolver.request(decided.resolve)
+        self._watch.watch(decided.watch)
         try:
             outcome = await self._actor.act(decided)
         except InterruptedActError as error:
@@ -201,6 +208,7 @@ class Loop:
 
     def _show(self, decided: Plan) -> None:
         self._metrics.set_waiting(decided.waiting or {})
+        self._metrics.set_changed(decided.changed or {})
         fleet: dict[str, dict[MemoryKind, int]] = {}
         for (product, kind), amount in (decided.gpu_bytes or {}).items():
             fleet.setdefault(product, {})[MemoryKind(kind)] = amount

@@ -73,6 +73,9 @@ class Metrics:
         self._waiting = Gauge(
             "vrampack_waiting_replicas", "Replicas that wait for a GPU.", ["reason"], registry=registry
         )
+        self._changed = Gauge(
+            "vrampack_changed_models", "ModelDeployments whose model is not what it was.", ["reason"], registry=registry
+        )
         self._memory = Gauge(
             "vrampack_gpu_memory_bytes", "Memory of the fleet's GPUs.", ["product", "kind"], registry=registry
         )
@@ -114,6 +117,12 @@ class Metrics:
         for reason, count in _bounded(replicas).items():
             self._waiting.labels(reason).set(count)
 
+    def set_changed(self, models: Mapping[str, int]) -> None:
+        """Models whose ModelUnchanged is False by its reason, all of them: a reason that is absent goes."""
+        self._changed.clear()
+        for reason, count in _bounded(models).items():
+            self._changed.labels(reason).set(count)
+
     def set_gpu_memory(self, fleet: Mapping[str, Mapping[Memory, int]]) -> None:
         """Bytes by product and kind, of the whole fleet: a product that is absent goes."""
         self._memory.clear()
@@ -127,6 +136,7 @@ class Metrics:
         self._leader.set(leader)
         if not leader:
             self._waiting.clear()
+            self._changed.clear()
             self._memory.clear()
 
 

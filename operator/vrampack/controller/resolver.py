@@ -1,7 +1,6 @@
 """From a model's source to its ModelProfile, in the background: no pass ever waits for the model hub."""
 
 import asyncio
-import base64
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Final, Protocol
 from vrampack.api import names
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.api.source import profile_name
+from vrampack.controller.hubtokens import read_token
 from vrampack.errors import (
     ClusterError,
     ConflictError,
@@ -27,8 +27,6 @@ from vrampack.planning.resolution import Resolution, ResolveRequest
 _LOG: Final = logging.getLogger(__name__)
 _PROFILES: Final = f"/apis/{names.API_VERSION}/modelprofiles"
 _AT_ONCE: Final = 8
-_FORBIDDEN: Final = 403
-_NAMED_KEYS: Final = 5
 
 
 class Objects(Protocol):
@@ -59,13 +57,6 @@ class _Followed:
     task: asyncio.Task[None] | None = None
     resolution: Resolution | None = None
     failures: int = 0
-
-
-class _SecretError(ModelSourceError):
-    """The token can't be read."""
-
-    def __init__(self, message: str, *, reason: str) -> None:
-        super().__init__(message, reason=reason, retriable=False)
 
 
 class Resolver:
@@ -170,7 +161,7 @@ class Resolver:
         served changes when the user says so."""
         if known is not None and await self._profile(request.source, known) is not None:
             return known
-        token = await self._token(request)
+        token = await read_token(self._kube, request.token_secret, namespaces=self._token_namespaces)
         commit = known or await resolve_commit(
             source=request.source,
             revision=request.revision or None,
@@ -187,28 +178,6 @@ class Resolver:
         if profile is not None and not profile.get("status", {}).get("summary"):
             await self._summarize(profile)
         return commit
-
-    async def _token(self, request: ResolveRequest) -> str | None:
-        if request.token_secret is None:
-            return None
-        namespace, name, key = request.token_secret
-        if self._token_namespaces is not None and namespace not in self._token_namespaces:
-            raise _forbidden(namespace, name)
-        try:
-            secret = await self._kube.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
-        except NotFoundError as error:
-            message = f"There is no Secret {namespace}/{name}: create it, or correct spec.model.tokenSecretRef."
-            raise _SecretError(message, reason="SecretNotFound") from error
-        except ClusterError as error:
-            if error.status != _FORBIDDEN:
-                raise
-            raise _forbidden(namespace, name) from error
-        data: Mapping[str, str] = secret.get("data") or {}
-        if key not in data:
-            keys = ", ".join(sorted(data)[:_NAMED_KEYS]) or "none"
-            message = f"Secret {namespace}/{name} has no key {key} (its keys: {keys}): write the token there."
-            raise _SecretError(message, reason="SecretKeyNotFound")
-        return base64.b64decode(data[key]).decode(errors="replace")
 
     async def _profile(self, source: str, commit: str) -> dict[str, Any] | None:
         try:
@@ -235,13 +204,6 @@ class Resolver:
             "status": {"observedGeneration": status.observed_generation, "summary": status.wire()["summary"]},
         }
         await self._kube.apply(f"{_PROFILES}/{metadata['name']}/status", body, field_manager=names.STATUS_MANAGER)
-
-
-def _forbidden(namespace: str, name: str) -> _SecretError:
-    message = (
-        f"vrampack may not read Secret {namespace}/{name}: add {namespace} to the chart value hubTokens.namespaces."
-    )
-    return _SecretError(message, reason="SecretForbidden")
 
 
 def _cancel(followed: _Followed) -> None:

@@ -1,0 +1,225 @@
+"""Looks at models that are served: few, spread, patient, and without consequences but what they say."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from vrampack.controller.modelwatch import ModelWatch
+from vrampack.errors import NotFoundError, UnavailableError
+from vrampack.localcluster.hubdouble import Fault, HubDouble
+from vrampack.models.hub import Patience
+from vrampack.planning.resolution import Look, Token, Watch
+
+SMALL = "Qwen/Qwen3-0.6B"
+GATED = "meta-llama/Llama-3.1-8B-Instruct"
+TOKEN = "hf_granted"
+QUICK = Patience(attempts=1, timeout=2.0)
+INTERVAL = 0.05
+
+
+@dataclass
+class Secrets:
+    """An API server with Secrets by namespace."""
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    away: bool = False
+
+    async def get(self, path: str) -> dict[str, Any]:
+        if self.away:
+            raise UnavailableError("away")
+        namespace = path.split("/")[4]
+        if namespace not in self.tokens:
+            raise NotFoundError(path, status=404)
+        return {"data": {"token": base64.b64encode(self.tokens[namespace].encode()).decode()}}
+
+
+@dataclass
+class World:
+    hub: HubDouble
+    kube: Secrets
+    watch: ModelWatch
+    pokes: asyncio.Queue[None]
+
+    def watched(self, repository: str = SMALL, revision: str = "") -> Watch:
+        return Watch(source=f"hf://{repository}", revision=revision, commit=self.hub.commit(repository))
+
+    async def seen(self, watch: Watch, fits: Callable[[Look], bool] = lambda _: True) -> Look:
+        """The next look that fits. Each change comes with a poke."""
+        async with asyncio.timeout(10):
+            while True:
+                found = self.watch.looks().get(watch)
+                if found is not None and fits(found):
+                    return found
+                await self.pokes.get()
+
+    def infos(self, repository: str = SMALL) -> int:
+        return sum(request.path.startswith(f"/api/models/{repository}") for request in self.hub.requests)
+
+    async def asked(self, times: int) -> None:
+        """Until the hub was asked so often."""
+        for _ in range(200):
+            if self.infos() >= times:
+                return
+            await asyncio.sleep(INTERVAL)
+        raise AssertionError(f"the hub was asked {self.infos()} times, not {times}")
+
+
+def secret(namespace: str) -> Token:
+    return (namespace, "hub", "token")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    kube, pokes = Secrets(), asyncio.Queue[None]()
+    async with HubDouble(tokens={TOKEN: [GATED], "hf_stranger": []}) as hub:
+        watch = ModelWatch(
+            kube=kube,
+            endpoint=hub.url,
+            poke=lambda: pokes.put_nowait(None),
+            interval=INTERVAL,
+            patience=QUICK,
+            chance=lambda low, _: low,
+        )
+        yield World(hub=hub, kube=kube, watch=watch, pokes=pokes)
+        await watch.close()
+
+
+async def test_a_branch_that_moves_is_seen(world: World) -> None:
+    main = world.watched()
+    world.watch.watch({main: (None,)})
+    before = await world.seen(main)
+    assert before.head == main.commit
+    assert before.digest == before.pinned_digest
+    moved = world.hub.move_branch(SMALL)
+    after = await world.seen(main, lambda look: look.head != before.head)
+    assert (after.head, after.pinned_digest) == (moved, before.digest)
+    assert after.digest != before.digest
+    assert world.hub.weight_bytes == 0
+
+
+async def test_what_stays_the_same_pokes_nobody(world: World) -> None:
+    main = world.watched()
+    world.watch.watch({main: (None,)})
+    await world.seen(main)
+    looks = world.infos()
+    await world.asked(looks + 3)
+    assert world.pokes.empty()
+
+
+async def test_a_hundred_models_are_one_look(world: World) -> None:
+    for _ in range(100):
+        world.watch.watch({world.watched(): (None,)})
+    await world.seen(world.watched())
+    assert world.infos() == 1
+
+
+async def test_the_first_looks_are_spread_over_the_interval(world: World) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def chance(low: float, high: float) -> float:
+        asked.append((low, high))
+        return high
+
+    watch = ModelWatch(
+        kube=world.kube, endpoint=world.hub.url, poke=lambda: None, interval=3600, patience=QUICK, chance=chance
+    )
+    watch.watch({world.watched(): (None,), world.watched(GATED): (None,)})
+    await asyncio.sleep(INTERVAL)  # nothing to await: nothing may happen
+    assert asked == [(0, 3600), (0, 3600)]
+    assert world.hub.requests == []
+    await watch.close()
+
+
+async def test_what_is_not_served_any_more_is_forgotten_and_0_is_never(world: World) -> None:
+    world.watch.watch({world.watched(): (None,)})
+    await world.seen(world.watched())
+    world.watch.watch({})
+    assert world.watch.looks() == {}
+    never = ModelWatch(kube=world.kube, endpoint=world.hub.url, poke=lambda: None, interval=0)
+    never.watch({world.watched(): (None,)})
+    assert never.looks() == {}
+    await never.close()
+
+
+async def test_a_hub_that_is_away_changes_nothing_of_what_was_seen(world: World) -> None:
+    main = world.watched()
+    world.watch.watch({main: (None,)})
+    before = await world.seen(main)
+    world.hub.set_fault(SMALL, Fault.UNAVAILABLE)
+    asked = world.infos()
+    await world.asked(asked + 2)
+    assert world.watch.looks() == {main: before}
+    world.hub.set_fault(SMALL, None)
+    moved = world.hub.move_branch(SMALL)
+    await world.seen(main, lambda look: look.head == moved)
+
+
+async def test_failures_are_longer_and_longer_apart(world: World) -> None:
+    waits: list[float] = []
+    done = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) > 8:
+            done.set()
+            await asyncio.Event().wait()
+
+    world.hub.set_fault(SMALL, Fault.UNAVAILABLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vrampack.controller.modelwatch.asyncio.sleep", sleep)
+        watch = ModelWatch(
+            kube=world.kube,
+            endpoint=world.hub.url,
+            poke=lambda: None,
+            interval=10,
+            patience=QUICK,
+            chance=lambda _, high: high,
+        )
+        watch.watch({world.watched(): (None,)})
+        await done.wait()
+        await watch.close()
+    assert waits == pytest.approx([10, 11, 22, 44, 88, 176, 176, 176, 176])
+
+
+async def test_the_hub_says_for_how_long_it_wants_peace(world: World) -> None:
+    world.hub.set_fault(SMALL, Fault.RATE_LIMITED, retry_after=3600)
+    main = world.watched()
+    world.watch.watch({main: (None,)})
+    await world.asked(1)
+    await asyncio.sleep(4 * INTERVAL)  # nothing to await: nothing may happen
+    assert world.infos() == 1
+    assert world.watch.looks() == {}
+
+
+async def test_of_several_readers_one_with_access_is_enough(world: World) -> None:
+    gated = Watch(source=f"hf://{GATED}", revision="main", commit=world.hub.commit(GATED))
+    world.kube.tokens = {"b": "hf_expired", "c": TOKEN}
+    world.watch.watch({gated: (secret("a"), secret("b"), secret("c"))})
+    assert (await world.seen(gated)).head == gated.commit
+    used = [request.token for request in world.hub.requests if "/api/models/" in request.path]
+    assert used[:2] == ["hf_expired", TOKEN]
+
+
+async def test_a_model_that_nobody_may_look_at_any_more_says_why(world: World) -> None:
+    gated = Watch(source=f"hf://{GATED}", revision="main", commit=world.hub.commit(GATED))
+    world.kube.tokens = {"b": "hf_expired"}
+    world.watch.watch({gated: (secret("b"),)})
+    seen = await world.seen(gated)
+    assert (seen.head, seen.reason) == ("", "HubUnauthorized")
+    assert "does not accept the token" in seen.message
+    world.kube.tokens["b"] = TOKEN
+    assert (await world.seen(gated, lambda look: not look.reason)).head == gated.commit
+
+
+async def test_an_api_server_that_is_away_is_no_news(world: World) -> None:
+    gated = Watch(source=f"hf://{GATED}", revision="main", commit=world.hub.commit(GATED))
+    world.kube.tokens, world.kube.away = {"b": TOKEN}, True
+    world.watch.watch({gated: (secret("b"),)})
+    await asyncio.sleep(2 * INTERVAL)  # nothing to await: nothing may happen
+    assert world.watch.looks() == {}
+    world.kube.away = False
+    assert (await world.seen(gated)).head == gated.commit
