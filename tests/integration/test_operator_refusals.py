@@ -115,7 +115,7 @@ async def test_a_missing_priority_class_is_said_in_kubernetes_words(world: World
 
 
 STALLED = {
-    "UnsupportedArchitecture": model("m", claim=None, source="hf://google/gemma-2-9b-it"),
+    "UnsupportedArchitecture": model("m", claim=None, source="hf://RWKV/rwkv-5-world-3b"),
     "HubUnauthorized": model("m", claim=None, source="hf://Qwen/Qwen-none"),  # as the hub answers who has no token
     "RevisionNotFound": model("m", model={"source": "hf://Qwen/Qwen3-0.6B", "revision": "none"}),
     "PrecisionMismatch": model("m", source="hf://Qwen/Qwen3-0.6B", precision={"weights": "fp8"}),

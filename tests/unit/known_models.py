@@ -4,6 +4,7 @@ from vrampack.memory.architecture import Architecture, Weights
 
 LLAMA_8B = Architecture(
     model_type="llama",
+    class_name="LlamaForCausalLM",
     layers=32,
     hidden_size=4096,
     intermediate_size=14336,
@@ -18,6 +19,7 @@ LLAMA_8B = Architecture(
 )
 LLAMA_70B = Architecture(
     model_type="llama",
+    class_name="LlamaForCausalLM",
     layers=80,
     hidden_size=8192,
     intermediate_size=28672,
@@ -32,6 +34,7 @@ LLAMA_70B = Architecture(
 )
 QWEN3_8B = Architecture(
     model_type="qwen3",
+    class_name="Qwen3ForCausalLM",
     layers=36,
     hidden_size=4096,
     intermediate_size=12288,
@@ -46,6 +49,7 @@ QWEN3_8B = Architecture(
 )
 QWEN3_30B_A3B = Architecture(
     model_type="qwen3_moe",
+    class_name="Qwen3MoeForCausalLM",
     layers=48,
     hidden_size=2048,
     intermediate_size=6144,

@@ -19,6 +19,7 @@ SPEC: dict[str, Any] = {
     "revision": "0e9e39f249a16976918f6564b8830bc894c89659",
     "architecture": {
         "modelType": "llama",
+        "className": "LlamaForCausalLM",
         "layers": 32,
         "hiddenSize": 4096,
         "intermediateSize": 14336,

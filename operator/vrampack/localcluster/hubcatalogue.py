@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vrampack.localcluster.hubshapes import TensorShape, decoder_tensors, fp8_tensors, fused_tensors, gemma2_tensors
+from vrampack.localcluster.hubshapes import (
+    TensorShape,
+    decoder_tensors,
+    fp8_tensors,
+    fused_tensors,
+    gemma2_tensors,
+    rwkv5_tensors,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +210,25 @@ GEMMA_2_9B: Final[dict[str, Any]] = {
     "vocab_size": 256000,
 }
 
+RWKV5_3B: Final[dict[str, Any]] = {
+    "architectures": ["RwkvForCausalLM"],
+    "attention_hidden_size": 2560,
+    "bos_token_id": 0,
+    "context_length": 4096,
+    "eos_token_id": 0,
+    "head_size": 64,
+    "hidden_size": 2560,
+    "intermediate_size": None,
+    "layer_norm_epsilon": 1e-05,
+    "model_type": "rwkv5",
+    "model_version": "5_2",
+    "num_hidden_layers": 32,
+    "rescale_every": 6,
+    "tie_word_embeddings": False,
+    "use_cache": True,
+    "vocab_size": 65536,
+}
+
 
 def catalogue() -> Iterator[CatalogueModel]:
     """The repositories, with their quirks: tied heads that are stored all the same, second copies of the weights."""
@@ -248,3 +274,4 @@ def catalogue() -> Iterator[CatalogueModel]:
     yield CatalogueModel(
         repository="google/gemma-2-9b-it", config=GEMMA_2_9B, tensors=gemma2_tensors(GEMMA_2_9B), gated=True
     )
+    yield CatalogueModel(repository="RWKV/rwkv-5-world-3b", config=RWKV5_3B, tensors=rwkv5_tensors(RWKV5_3B))

@@ -77,3 +77,31 @@ def gemma2_tensors(config: Mapping[str, Any]) -> dict[str, TensorShape]:
         for name in ("pre_feedforward_layernorm", "post_feedforward_layernorm"):
             tensors[f"model.layers.{layer}.{name}.weight"] = ("BF16", (config["hidden_size"],))
     return tensors
+
+
+def rwkv5_tensors(config: Mapping[str, Any]) -> dict[str, TensorShape]:
+    """A recurrent network: time mixing and channel mixing in each block, no attention."""
+    hidden, heads = config["hidden_size"], config["hidden_size"] // config["head_size"]
+    inner = int(hidden * 3.5) // 32 * 32
+    tensors: dict[str, TensorShape] = {
+        "rwkv.embeddings.weight": ("BF16", (config["vocab_size"], hidden)),
+        "rwkv.ln_out.weight": ("BF16", (hidden,)),
+        "rwkv.ln_out.bias": ("BF16", (hidden,)),
+        "head.weight": ("BF16", (config["vocab_size"], hidden)),
+    }
+    mixes = [f"attention.time_mix_{name}" for name in ("key", "value", "receptance", "gate")]
+    mixes += [f"feed_forward.time_mix_{name}" for name in ("key", "receptance")]
+    for layer in range(config["num_hidden_layers"]):
+        block = f"rwkv.blocks.{layer}."
+        for name in mixes:
+            tensors[block + name] = ("BF16", (1, 1, hidden))
+        for name in ("time_decay", "time_faaaa"):
+            tensors[f"{block}attention.{name}"] = ("BF16", (heads, config["head_size"]))
+        for name in ("key", "value", "receptance", "gate", "output"):
+            tensors[f"{block}attention.{name}.weight"] = ("BF16", (hidden, hidden))
+        for name in ("ln1", "ln2", "attention.ln_x"):
+            tensors[f"{block}{name}.weight"] = tensors[f"{block}{name}.bias"] = ("BF16", (hidden,))
+        tensors[f"{block}feed_forward.key.weight"] = ("BF16", (inner, hidden))
+        tensors[f"{block}feed_forward.receptance.weight"] = ("BF16", (hidden, hidden))
+        tensors[f"{block}feed_forward.value.weight"] = ("BF16", (hidden, inner))
+    return tensors

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vrampack.errors import UnsupportedModelError
+from vrampack.models.attention_layers import HEADS
 from vrampack.models.classdefaults import CLASS_DEFAULTS
 from vrampack.models.families import FAMILIES, Family
 from vrampack.models.fields import MAX_SHOWN, Fields
@@ -58,6 +59,11 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     if not model_type:
         raise UnsupportedModelError(unknown="model_type", detail="config.json does not name the model's family")
     family = FAMILIES.get(model_type)
+    if family is None and text.names(*HEADS) is None:
+        raise UnsupportedModelError(
+            unknown=HEADS[0],
+            detail=f"model_type {model_type} is not known by name, and how it attends to the past is not said",
+        )
     classes = root.texts("architectures") or []
     name = classes[0] if classes else ""
     return Identity(
