@@ -128,6 +128,7 @@ class Machinery:
             f"--hub-token-namespaces={TOKEN_NAMESPACE}",
             f"--lease-seconds={LEASE_SECONDS}",
             "--refusal-seconds=3",
+            "--model-check-seconds=2",
             "--deletion-interval-seconds=3",
             "--toleration-seconds=5",
             f"--probes-port={port}",
