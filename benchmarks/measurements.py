@@ -27,6 +27,8 @@ KNOWN_ENGINES = frozenset({"vllm", "sglang"}) | LLAMA_CPP
 LARGEST = 10**12
 """No count of tokens and no GiB is beyond it."""
 
+QUANTIZATION_KEYS = frozenset({"quantization_config", "compression_config"})
+
 UNVERSIONED = "0.10.0"
 """Taken for rows of vLLM that name no version: the breakdown that they print left the log soon after it."""
 FIRST_CORE = "0.6.0"
@@ -134,11 +136,20 @@ class Row:
             raise found
         return found  # type: ignore[no-any-return]
 
-    def _architecture(self) -> Architecture | UnusableError:
+    def served_config(self) -> Mapping[str, Any]:
+        """The configuration, as far as it is that of the run: an engine that names a computation type and no
+        quantization had none, whatever the configuration at hand says. Raises UnusableError without one."""
         if self.config is None:
-            return UnusableError(self.config_problem)
+            raise UnusableError(self.config_problem)
+        if self.cells.get("dtype", "").strip() and not self.cells.get("quantization", "").strip():
+            return {key: value for key, value in self.config.items() if key not in QUANTIZATION_KEYS}
+        return self.config
+
+    def _architecture(self) -> Architecture | UnusableError:
         try:
-            return architecture_of(self.config)
+            return architecture_of(self.served_config())
+        except UnusableError as error:
+            return error
         except VrampackError as error:
             return UnusableError(f"{self.cells.get('config', '')}: {error}")
 

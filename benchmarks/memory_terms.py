@@ -5,16 +5,24 @@ defaults hang on it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from benchmarks.measurements import KNOWN_ENGINES, LLAMA_CPP, Printed, Row, UnusableError
+from benchmarks.measurements import KNOWN_ENGINES, LLAMA_CPP, QUANTIZATION_KEYS, Printed, Row, UnusableError
 from vrampack.errors import VrampackError
 from vrampack.memory.activations import activation_bytes
+from vrampack.memory.architecture import Weights
 from vrampack.memory.batchdefaults import BatchDefaults
-from vrampack.memory.constants import KV_BLOCK_TOKENS
-from vrampack.memory.kv import blocks_of, kv_bytes_per_token
+from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention
+from vrampack.memory.llamacpp import LlamaContext, cache_buffers
 from vrampack.memory.overheads import communication_bytes, cuda_graph_bytes
+from vrampack.memory.tensorlayout import weights_from_architecture
+from vrampack.memory.vllm.layout import kv_layout
+from vrampack.memory.vllm.pool import Printed as PrintedPool
+from vrampack.memory.vllm.pool import printed
+from vrampack.memory.weights import loaded_bytes
 from vrampack.memory.workload import Workload
+from vrampack.models.tensorfacts import tensor_facts_of, weights_of_config
 from vrampack.units import GIB
 
 
@@ -59,7 +67,10 @@ def _gib(column: str, estimated: Callable[[Row], int]) -> Callable[[Row], Compar
     return compare
 
 
-def _asked(row: Row, estimated: Callable[[Row], int]) -> int:
+_Answer = TypeVar("_Answer")
+
+
+def _asked(row: Row, estimated: Callable[[Row], _Answer]) -> _Answer:
     """What the estimate refuses is a reason too."""
     if row.engine not in KNOWN_ENGINES:
         raise UnusableError(f"engine {row.engine[:40]!r} is not known")
@@ -102,10 +113,43 @@ def workload_of(row: Row, batch: BatchDefaults) -> Workload:
     )
 
 
+_PRECISIONS = {
+    "awq": "awq",
+    "awq_marlin": "awq",
+    "gptq": "gptq",
+    "gptq_marlin": "gptq",
+    "fp8": "fp8",
+    "mxfp4": "mxfp4",
+    "bitsandbytes": "bitsandbytes",
+}
+"""Quantizations of an engine's log, for models whose configuration at hand is that of the unquantized one."""
+
+
+def weights_of(row: Row) -> Weights:
+    """The tensors that the configuration implies, as the row's run loaded them."""
+    architecture, config = row.architecture(), row.served_config()
+    named = row.cells.get("quantization", "").strip().lower()
+    if row.engine == "sglang":
+        raise UnusableError("sglang prints by how much free memory fell while it loaded, not the tensors")
+    if named.startswith("gguf") or row.engine in LLAMA_CPP:
+        raise UnusableError("types of the tensors of a GGUF file are not known from the configuration")
+    method = next(
+        (config[key].get("quant_method") for key in QUANTIZATION_KEYS if isinstance(config.get(key), dict)), ""
+    )
+    if method and named and not named.startswith(str(method).replace("_", "-").split("-")[0]):
+        raise UnusableError(f"quantization is {named[:40]!r}, the configuration is that of a checkpoint in {method}")
+    if not named or method:
+        return weights_of_config(config, architecture=architecture)
+    if named not in _PRECISIONS:
+        raise UnusableError(f"quantization is {named[:40]!r}, of which the configuration says nothing")
+    facts = tensor_facts_of(config, architecture=architecture)
+    return weights_from_architecture(architecture, precision=_PRECISIONS[named], facts=facts)
+
+
 def weights_bytes(row: Row) -> int:
     """Per GPU."""
-    row.architecture()
-    raise UnusableError("the tensors of the checkpoint are not known from its configuration alone")
+    workload = workload_of(row, BatchDefaults(max_sequences=1, max_batched_tokens=2048))
+    return loaded_bytes(row.architecture(), weights_of(row), workload)
 
 
 def activations_bytes(row: Row) -> int:
@@ -162,45 +206,95 @@ def _non_kv(row: Row) -> Compared:
 
 def _kv_tokens(row: Row) -> Compared:
     """Tokens that the rule of the engine finds room for in the bytes that the engine printed."""
+    if row.engine in LLAMA_CPP:
+        return _llama_tokens(row)
     tokens = row.printed("kv_cache_tokens")
-    printed = row.printed("kv_cache_gib")
-    low, middle, high = (
-        _asked(row, lambda row, gib=gib: _tokens_in(row, int(gib * GIB)))  # type: ignore[misc]
-        for gib in (printed.value - printed.half_digit, printed.value, printed.value + printed.half_digit)
-    )
+    low, middle, high = _pools(row)
+    block = row.cache.get("block", 16) * row.decode_context
     return Compared(
         row=row.number,
         engine=row.engine,
-        estimated=middle,
+        estimated=middle.tokens,
         printed=tokens.value,
-        within_rounding=low - KV_BLOCK_TOKENS <= tokens.value <= high + KV_BLOCK_TOKENS,
+        within_rounding=low.tokens - block <= tokens.value <= high.tokens + block,
     )
-
-
-def _tokens_in(row: Row, available: int) -> int:
-    architecture = row.architecture()
-    if row.kv_precision not in ("bf16", "fp8"):
-        raise UnusableError(f"a KV cache in {row.kv_precision} is not modelled")
-    per_token = kv_bytes_per_token(architecture, tensor=row.tensor, precision=row.kv_precision)
-    if row.engine in LLAMA_CPP:
-        return available // per_token
-    return available // per_token // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS * row.decode_context
 
 
 def _max_concurrency(row: Row) -> Compared:
     """Requests of the longest length that fit into the bytes that the engine printed."""
-    printed = row.printed("max_concurrency")
+    concurrency = row.printed("max_concurrency")
     _only_vllm(row, "maximum concurrency")
-    pool = row.printed("kv_cache_gib")
-    context = row.whole("max_model_len")
-    low, middle, high = (
-        _asked(row, lambda row, gib=gib: _tokens_in(row, int(gib * GIB))) // KV_BLOCK_TOKENS / blocks_of(context)  # type: ignore[misc]
-        for gib in (pool.value - pool.half_digit, pool.value, pool.value + pool.half_digit)
-    )
+    low, middle, high = (found.max_concurrency for found in _pools(row))
+    block = 1 / row.cache["blocks_of_request"]
     return Compared(
         row=row.number,
         engine=row.engine,
         estimated=middle,
-        printed=printed.value,
-        within_rounding=low - printed.half_digit <= printed.value <= high + printed.half_digit,
+        printed=concurrency.value,
+        within_rounding=low - block - concurrency.half_digit
+        <= concurrency.value
+        <= high + block + concurrency.half_digit,
+    )
+
+
+def _pools(row: Row) -> tuple[PrintedPool, PrintedPool, PrintedPool]:
+    """What the engine prints of a pool of the printed bytes: of the least, the middle and the most that the digits
+    leave open."""
+    pool = row.printed("kv_cache_gib")
+    context = row.whole("max_model_len", row.architecture().max_context)
+    layout = _asked(row, lambda row: kv_layout(row.architecture(), workload_of(row, _graph_batch(row))))
+    if not layout.groups:
+        raise UnusableError("the model keeps nothing between steps")
+    row.cache["block"] = max(group.block_size for group in layout.groups)
+    row.cache["blocks_of_request"] = layout.blocks_of_request(context)
+    return tuple(
+        printed(layout, int(gib * GIB), context)
+        for gib in (pool.value - pool.half_digit, pool.value, pool.value + pool.half_digit)
+    )
+
+
+def _llama_tokens(row: Row) -> Compared:
+    """The other way round: the context sets the bytes, so the tokens are those of the context, in the proportion of
+    the bytes that the engine printed to the bytes that the rule gives."""
+    pool = row.printed("kv_cache_gib")
+    tokens = row.whole("kv_cache_tokens", row.whole("max_model_len"))
+    found = _asked(row, _llama_bytes) / GIB
+    return Compared(
+        row=row.number,
+        engine=row.engine,
+        estimated=tokens * pool.value / found,
+        printed=tokens,
+        within_rounding=abs(found - pool.value) <= pool.half_digit * (1 + 1e-9),
+    )
+
+
+def _llama_bytes(row: Row) -> int:
+    kinds = {"bf16": "f16", "fp8": "f16"}
+    sequences = row.whole("max_num_seqs", 1)
+    cache_type = kinds.get(row.kv_precision, row.kv_precision)
+    context = LlamaContext(
+        tokens=row.whole("max_model_len"),
+        sequences=sequences,
+        unified=sequences == 1,
+        key_type=cache_type,
+        value_type=cache_type,
+    )
+    architecture = row.architecture()
+    if "mla=0" in row.note:
+        runs = tuple(
+            replace(run, mixers=tuple(_expanded(one) for one in run.mixers)) for run in architecture.layer_runs
+        )
+        architecture = replace(architecture, runs=runs)
+    return sum(buffer.bytes for buffer in cache_buffers(architecture, context))
+
+
+def _expanded(mixer: Mixer) -> Mixer:
+    """ik_llama.cpp with ``-mla 0``: latent attention as the keys and values of every head."""
+    if not isinstance(mixer, LatentAttention):
+        return mixer
+    return PagedAttention(
+        heads=mixer.heads,
+        kv_heads=mixer.heads,
+        key_dim=mixer.nope_dim + mixer.rope_dim,
+        value_dim=mixer.value_dim,
     )

@@ -15,7 +15,7 @@ from vrampack.memory.workload import Workload
 
 def activation_bytes(architecture: Architecture, workload: Workload) -> int:
     """Peak bytes per GPU of the larger of the two steps, with what lasts through both."""
-    element = dtype_bytes(served_dtype(architecture))
+    element = dtype_bytes(served_dtype(architecture, workload))
     forward = forward_elements(architecture, workload) + latent_workspace_elements(architecture, workload)
     # While it samples, the engine still has the hidden states of the batch, and twice those of the sampled rows.
     hidden = (workload.max_batched_tokens + 2 * sampled_rows(workload)) * architecture.hidden_size

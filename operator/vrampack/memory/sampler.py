@@ -39,7 +39,7 @@ def sampler_bytes(architecture: Architecture, workload: Workload) -> int:
         return 0
     rows = sampled_rows(workload)
     row = architecture.vocab_size * _COPY
-    logits = dtype_bytes(served_dtype(architecture)) / _COPY
+    logits = dtype_bytes(served_dtype(architecture, workload)) / _COPY
     converted = 1 if logits < 1 else 0
     if release_of(workload.engine_version) < SORTED_UNTIL:
         working = _SORT if rows >= _SEGMENTS else _FULL_SORT
