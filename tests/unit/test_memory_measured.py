@@ -13,8 +13,9 @@ import pytest
 from tests.unit.known_models import LLAMA_8B, QWEN3_8B, QWEN3_30B_A3B, bf16_weights
 from vrampack.memory.activations import activation_bytes
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.kv import KV_BLOCK_TOKENS, kv_bytes_per_token
 from vrampack.memory.overheads import cuda_graph_bytes
+from vrampack.memory.vllm.layout import kv_layout
+from vrampack.memory.vllm.pool import printed
 from vrampack.memory.weights import loaded_bytes
 from vrampack.memory.workload import Workload
 from vrampack.units import GIB
@@ -103,11 +104,23 @@ def test_cache_tokens_are_what_the_engine_printed(runs: list[dict[str, str]]) ->
             continue
         architecture, _ = MODELS[row["model"]]
         precision = "fp8" if row["kv_cache_dtype"] == "fp8" else "bf16"
-        per_token = kv_bytes_per_token(architecture, tensor=int(row["tp"] or 1), precision=precision)
-        low, high = ((float(row["kv_cache_gib"]) + rounding) * GIB for rounding in (-0.005, 0.005))
-        tokens = int(row["kv_cache_tokens"])
-        # Since 0.21 the line is concurrency x length, cut to a whole token; before, whole blocks.
-        assert low // per_token - KV_BLOCK_TOKENS <= tokens <= high // per_token, row["model"]
+        context = int(row["max_model_len"] or 4096)
+        layout = kv_layout(
+            architecture,
+            Workload(
+                context_length=context,
+                concurrency=1,
+                tokens_per_sequence=context,
+                max_batched_tokens=2048,
+                tensor=int(row["tp"] or 1),
+                kv_cache_precision=precision,
+                engine_version=row["version"],
+            ),
+        )
+        low, high = (int((float(row["kv_cache_gib"]) + rounding) * GIB) for rounding in (-0.005, 0.005))
+        least = printed(layout, low - layout.bytes_per_block, context).tokens
+        most = printed(layout, high + layout.bytes_per_block, context).tokens
+        assert least <= int(row["kv_cache_tokens"]) <= most, row["model"]
         checked += 1
     assert checked >= 13
 

@@ -2,7 +2,11 @@
 
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture, Weights
-from vrampack.memory.constants import DTYPE_BYTES, KV_ELEMENT_BYTES, WEIGHT_BITS
+from vrampack.memory.constants import DTYPE_BYTES, WEIGHT_BITS
+from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, StateKind
+from vrampack.memory.mixers import mixer_counts
+from vrampack.memory.vllm.dtypes import AUTO
+from vrampack.memory.vllm.pages import KV_FIELD, KV_PRECISIONS
 from vrampack.memory.weights import padded_vocabulary
 from vrampack.memory.workload import Workload
 
@@ -13,7 +17,7 @@ def check(*, architecture: Architecture, weights: Weights, workload: Workload) -
     """Raise InvalidInputError or UnsupportedModelError for what can't be served, or can't be estimated."""
     _check_formats(architecture, weights)
     _check_workload(architecture, workload)
-    _check_split(architecture, workload.tensor)
+    _check_split(architecture, workload)
 
 
 def _check_formats(architecture: Architecture, weights: Weights) -> None:
@@ -36,6 +40,9 @@ def _check_workload(architecture: Architecture, workload: Workload) -> None:
         "spec.serving.tokensPerSequence": workload.tokens_per_sequence,
         "spec.engine.maxBatchedTokens": workload.max_batched_tokens,
         _TENSOR: workload.tensor,
+        "spec.parallelism.pipeline": workload.pipeline,
+        "spec.parallelism.data": workload.data,
+        "spec.parallelism.decodeContext": workload.decode_context,
     }
     for field, value in counts.items():
         if value < 1:
@@ -58,11 +65,17 @@ def _check_workload(architecture: Architecture, workload: Workload) -> None:
             value=workload.max_batched_tokens,
             allowed=f"the engine needs at least one token for each of the {workload.concurrency} sequences",
         )
-    if workload.kv_cache_precision not in KV_ELEMENT_BYTES:
+    if workload.engine == "vllm" and workload.kv_cache_precision not in (AUTO, *KV_PRECISIONS):
         raise InvalidInputError(
-            field="spec.precision.kvCache",
+            field=KV_FIELD,
             value=workload.kv_cache_precision,
-            allowed=f"this engine and version: {', '.join(KV_ELEMENT_BYTES)}",
+            allowed=f"this engine and version: {', '.join(KV_PRECISIONS)}",
+        )
+    if workload.speculative_tokens < 0 or (workload.speculation and workload.speculative_tokens < 1):
+        raise InvalidInputError(
+            field="spec.engine.speculation.tokens",
+            value=workload.speculative_tokens,
+            allowed="the tokens that are drafted at once, at least 1",
         )
     if not 0 <= workload.headroom_percent <= 100:
         raise InvalidInputError(
@@ -70,21 +83,45 @@ def _check_workload(architecture: Architecture, workload: Workload) -> None:
         )
 
 
-def _check_split(architecture: Architecture, tensor: int) -> None:
+def _check_split(architecture: Architecture, workload: Workload) -> None:
     """vLLM splits heads, widths and vocabulary evenly, and copies KV heads only a whole number of times."""
+    tensor = workload.tensor
     if tensor == 1:
         return
-    parts = {
-        "attention heads": architecture.attention_heads,
-        "feed-forward width": 0 if architecture.experts else architecture.intermediate_size,
-        "expert feed-forward width": architecture.expert_intermediate_size,
-        "shared expert feed-forward width": architecture.shared_expert_intermediate_size,
-        "padded vocabulary": padded_vocabulary(architecture),
-    }
+    parts = {"padded vocabulary": padded_vocabulary(architecture)}
+    if not architecture.experts:
+        parts["feed-forward width"] = architecture.intermediate_size
+    elif not workload.expert:
+        parts["expert feed-forward width"] = architecture.expert_intermediate_size
+        parts["shared expert feed-forward width"] = architecture.shared_expert_intermediate_size
+    for mixer in mixer_counts(architecture):
+        parts.update(_split_parts(mixer))
+        _check_kv_heads(mixer, tensor)
     for part, size in parts.items():
         if size % tensor:
             raise InvalidInputError(field=_TENSOR, value=tensor, allowed=f"a divisor of the model's {size} {part}")
-    kv_heads = architecture.kv_heads
+
+
+def _split_parts(mixer: Mixer) -> dict[str, int]:
+    """What a layer of this kind has to split, by name."""
+    if isinstance(mixer, (PagedAttention, LatentAttention)):
+        return {"attention heads": mixer.heads}
+    match mixer.kind:
+        case StateKind.MAMBA2:
+            # One group is copied to every rank; several must split.
+            groups = {"state groups": mixer.key_heads} if mixer.key_heads > 1 else {}
+            return {"state heads": mixer.value_heads} | groups
+        case StateKind.GATED_DELTA | StateKind.KIMI_DELTA:
+            return {"state key heads": mixer.key_heads, "state heads": mixer.value_heads}
+        case StateKind.LIGHTNING:
+            return {"state heads": mixer.value_heads}
+    return {"state width": mixer.value_heads * mixer.value_dim}
+
+
+def _check_kv_heads(mixer: Mixer, tensor: int) -> None:
+    if not isinstance(mixer, PagedAttention):
+        return
+    kv_heads = mixer.kv_heads
     if kv_heads % tensor and tensor % kv_heads:
         raise InvalidInputError(
             field=_TENSOR, value=tensor, allowed=f"a divisor or a multiple of the model's {kv_heads} KV heads"

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from vrampack.memory.activations import activation_bytes
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.checks import check
-from vrampack.memory.constants import KV_BLOCK_TOKENS
-from vrampack.memory.kv import kv_blocks, kv_bytes_per_token, printed_concurrency
+from vrampack.memory.kv import kv_figures
 from vrampack.memory.overheads import (
     communication_bytes,
     cuda_graph_bytes,
@@ -45,6 +44,14 @@ class Estimate:
     """What the engine prints at start: sequences of context_length that the pool holds, two digits."""
     host_memory: int
     shared_memory: int
+    kv_block_bytes: int = 0
+    """Bytes of one block; 0: the model keeps nothing."""
+    kv_least_blocks: int = 0
+    """Blocks without which the engine does not start, or can't serve one sequence of contextLength."""
+    kv_tokens: int = 0
+    """What the engine prints at start as the size of its cache."""
+    kv_why: str = ""
+    """In whole words, what asks for so many blocks."""
     measured: tuple[str, ...] = ()
     """Terms, by name, that were seen on real runs and are not computed."""
 
@@ -57,36 +64,42 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
     """
     check(architecture=architecture, weights=weights, workload=workload)
     tensor, max_batched_tokens = workload.tensor, workload.max_batched_tokens
-    per_token = kv_bytes_per_token(architecture, tensor=tensor, precision=workload.kv_cache_precision)
-    blocks = kv_blocks(
-        concurrency=workload.concurrency,
-        tokens_per_sequence=workload.tokens_per_sequence,
-        context_length=workload.context_length,
-    )
-    kv_cache_bytes = blocks * KV_BLOCK_TOKENS * per_token
+    cache = kv_figures(architecture, workload)
     activations = activation_bytes(architecture, workload)
     graphs = 0
     if workload.cuda_graphs:
         graphs = cuda_graph_bytes(
             architecture, max_sequences=workload.concurrency, max_batched_tokens=max_batched_tokens
         )
-    terms = {
-        "weights": round_up(reserved_bytes(architecture, weights, workload), MIB),
-        "kv_cache": round_up(kv_cache_bytes, MIB),
-        "activations": round_up(activations, MIB),
-        "cuda_graphs": round_up(graphs, MIB),
-        "communication": round_up(communication_bytes(tensor=tensor), MIB),
-        "runtime_context": round_up(runtime_context_bytes(), MIB),
-    }
-    terms["headroom"] = math.ceil(sum(terms.values()) // MIB * workload.headroom_percent / 100) * MIB
+    parts = (
+        reserved_bytes(architecture, weights, workload),
+        cache.bytes,
+        activations,
+        graphs,
+        communication_bytes(tensor=tensor),
+        runtime_context_bytes(),
+    )
+    terms = [round_up(part, MIB) for part in parts]
+    total = sum(terms)
+    headroom = math.ceil(total // MIB * workload.headroom_percent / 100) * MIB
     return Estimate(
-        **terms,
-        per_gpu=sum(terms.values()),
-        gpus=tensor,
-        kv_cache_bytes=kv_cache_bytes,
-        kv_bytes_per_token=per_token,
-        kv_blocks=blocks,
-        max_concurrency_at_context=printed_concurrency(blocks=blocks, context_length=workload.context_length),
+        weights=terms[0],
+        kv_cache=terms[1],
+        activations=terms[2],
+        cuda_graphs=terms[3],
+        communication=terms[4],
+        runtime_context=terms[5],
+        headroom=headroom,
+        per_gpu=total + headroom,
+        gpus=tensor * workload.pipeline * workload.data,
+        kv_cache_bytes=cache.bytes,
+        kv_bytes_per_token=cache.bytes_per_token,
+        kv_blocks=cache.blocks,
+        max_concurrency_at_context=f"{cache.max_concurrency:.2f}",
+        kv_block_bytes=cache.block_bytes,
+        kv_least_blocks=cache.least_blocks,
+        kv_tokens=cache.tokens,
+        kv_why=cache.why,
         host_memory=host_bytes(tensor=tensor),
         shared_memory=shared_memory_bytes(tensor=tensor),
     )

@@ -1,30 +1,68 @@
-"""KV cache: whole blocks, as vLLM allots them."""
+"""The KV cache of a replica: what the engine is told, and what it prints of it."""
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.constants import KV_BLOCK_TOKENS, KV_ELEMENT_BYTES, NULL_BLOCKS
+from vrampack.memory.vllm.layout import kv_layout
+from vrampack.memory.vllm.pool import NULL_BLOCKS, claim, printed
+from vrampack.memory.workload import Workload
 
 
-def kv_heads_per_rank(architecture: Architecture, *, tensor: int) -> int:
-    """KV heads that one rank stores. With more ranks than heads every rank keeps one: they are copied, not split."""
-    return max(1, architecture.kv_heads // tensor)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KVFigures:
+    """Of the rank that needs the most. ``bytes`` are whole blocks."""
+
+    bytes: int
+    blocks: int
+    block_bytes: int
+    """0: the model keeps nothing."""
+    least_blocks: int
+    """Of the smallest pool with which the engine starts, and can serve a sequence of full length."""
+    bytes_per_token: int
+    """Of a sequence of full length, on average and before it is rounded to blocks: layers with a window and states
+    cost the less, the longer it is."""
+    tokens: int
+    """What the engine prints as the size of its cache."""
+    max_concurrency: float
+    """Sequences of full length that it prints."""
+    why: str
+    """In whole words, what asks for so many blocks."""
 
 
-def kv_bytes_per_token(architecture: Architecture, *, tensor: int, precision: str) -> int:
-    """Bytes per token and GPU: a K and a V vector of each local head in each layer."""
-    heads = kv_heads_per_rank(architecture, tensor=tensor)
-    return 2 * architecture.layers * heads * architecture.head_dim * KV_ELEMENT_BYTES[precision]
+def kv_figures(architecture: Architecture, workload: Workload) -> KVFigures:
+    """The cache by the rule of the workload's engine.
+
+    Raises InvalidInputError for an engine whose rule is not known here and for what the engine refuses,
+    UnsupportedModelError for layers that it could not cache.
+    """
+    try:
+        rule = _RULES[workload.engine]
+    except KeyError:
+        raise InvalidInputError(
+            field="spec.engine.name", value=workload.engine, allowed=f"engines: {', '.join(_RULES)}"
+        ) from None
+    return rule(architecture, workload)
 
 
-def blocks_of(tokens: int) -> int:
-    """Blocks that one sequence of ``tokens`` occupies."""
-    return -(-tokens // KV_BLOCK_TOKENS)
+def _vllm(architecture: Architecture, workload: Workload) -> KVFigures:
+    layout = kv_layout(architecture, workload)
+    needed = claim(layout, workload)
+    said = printed(layout, needed.bytes, workload.context_length)
+    least = layout.blocks_of_request(workload.context_length) + NULL_BLOCKS if layout.groups else 0
+    return KVFigures(
+        bytes=needed.bytes,
+        blocks=needed.blocks,
+        block_bytes=layout.bytes_per_block,
+        least_blocks=max(least, workload.concurrency) if layout.has_states else least,
+        bytes_per_token=math.ceil(layout.bytes_per_token),
+        tokens=said.tokens,
+        max_concurrency=said.max_concurrency,
+        why=needed.why,
+    )
 
 
-def kv_blocks(*, concurrency: int, tokens_per_sequence: int, context_length: int) -> int:
-    """Blocks of the pool: every resident sequence, at least one of full length, and the null block."""
-    return max(concurrency * blocks_of(tokens_per_sequence), blocks_of(context_length)) + NULL_BLOCKS
-
-
-def printed_concurrency(*, blocks: int, context_length: int) -> str:
-    """vLLM's "Maximum concurrency" line: pool over blocks of one full-length request, two digits."""
-    return f"{blocks / blocks_of(context_length):.2f}"
+_RULES: Final[dict[str, Callable[[Architecture, Workload], KVFigures]]] = {"vllm": _vllm}

@@ -99,24 +99,22 @@ def figures(
     return Figures(workload=workload, estimate=largest, by_product=each if differ else ())
 
 
-def declared_kv(computed: Estimate, declared: int, context_length: int) -> int:
+def declared_kv(computed: Estimate, declared: int) -> int:
     """The KV cache that a declared claim leaves, in whole blocks and never more than the load needs.
 
-    Raises InvalidInputError where not even one sequence of contextLength is left.
+    Raises InvalidInputError where not even what the engine demands at start is left: one sequence of contextLength.
     """
-    block = computed.kv_cache_bytes // computed.kv_blocks
+    least = computed.kv_least_blocks * computed.kv_block_bytes
     others = computed.per_gpu - computed.kv_cache - computed.headroom
-    blocks = min((declared - others) // block, computed.kv_blocks)
-    tokens = block // computed.kv_bytes_per_token
-    least = -(-context_length // tokens) + 1
-    if blocks < least:
+    left = declared - others
+    if left < least:
         raise InvalidInputError(
             field="spec.memory.perGPU",
             value=str(Quantity.of(declared)),
             allowed=f"weights and the rest take {human_bytes(others)}, and one sequence of contextLength "
-            f"{human_bytes(least * block)}: write at least {Quantity.of(others + least * block)}",
+            f"{human_bytes(least)}: write at least {Quantity.of(others + least)}",
         )
-    return blocks * block
+    return min(left - left % (computed.kv_block_bytes or 1), computed.kv_cache_bytes)
 
 
 def estimate_status(found: Figures, *, declared: int | None) -> EstimateStatus:

@@ -2,27 +2,43 @@
 
 from typing import Final
 
-from vrampack.api.modelprofile import ComputeType, ModelProfileSpec, ModelProfileStatus, ProfileSummary
-from vrampack.memory.kv import kv_bytes_per_token
+from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus, ProfileSummary
+from vrampack.memory.architecture import Architecture
+from vrampack.memory.kv import kv_figures
+from vrampack.memory.vllm.dtypes import AUTO
+from vrampack.memory.workload import Workload
 from vrampack.planning.facts import architecture_and_weights
 from vrampack.units import human_bytes
 
-_KV_PRECISION: Final = {ComputeType.BFLOAT16: "bf16", ComputeType.FLOAT16: "fp16", ComputeType.FLOAT32: "fp32"}
+_CONTEXT: Final = 131072
+"""Tokens: the length of a sequence where the checkpoint does not say how long they may be."""
 _SCALES: Final = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 
 
 def profile_status(spec: ModelProfileSpec, *, generation: int) -> ModelProfileStatus:
     """Raises InvalidInputError, with the field, for figures that contradict each other."""
     architecture, weights = architecture_and_weights(spec)
-    kv_per_token = kv_bytes_per_token(architecture, tensor=1, precision=_KV_PRECISION[spec.architecture.dtype])
     return ModelProfileStatus(
         observed_generation=generation,
         summary=ProfileSummary(
             parameters=_in_short(spec.parameters),
             weights=human_bytes(weights.total),
-            kv_per_token=human_bytes(kv_per_token),
+            kv_per_token=human_bytes(_kv_per_token(architecture)),
         ),
     )
+
+
+def _kv_per_token(architecture: Architecture) -> int:
+    """Bytes of one token of a sequence of the longest length: layers with a window and states share theirs out."""
+    context = architecture.max_context or _CONTEXT
+    workload = Workload(
+        context_length=context,
+        concurrency=1,
+        tokens_per_sequence=context,
+        max_batched_tokens=1,
+        kv_cache_precision=AUTO,
+    )
+    return kv_figures(architecture, workload).bytes_per_token
 
 
 def _in_short(count: int) -> str:

@@ -130,7 +130,7 @@ def _estimated(
     declared = spec.memory.per_gpu
     if declared is not None:
         per_gpu = declared.bytes
-        kv_bytes = declared_kv(computed, per_gpu, serving.context_length)
+        kv_bytes = declared_kv(computed, per_gpu)
     need = Need(
         gpus=spec.parallelism.tensor,
         bytes=per_gpu,
