@@ -34,6 +34,8 @@ HUB: Final = "hf://"
 DEFAULT_BATCHED_TOKENS: Final = 8192
 """Of spec.engine.maxBatchedTokens as well: always passed to the engine, so it is the same everywhere."""
 AUTO: Final = "Auto"
+QUANT_FILE: Final = "hf_quant_config.json"
+"""What ModelOpt writes beside config.json."""
 
 _KV_OF_DTYPE: Final[Mapping[str, str]] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _SUM: Final = "per_gpu"
@@ -160,7 +162,9 @@ def read_model(
 
     path = Path(name)
     if path.suffix == ".json":
-        return _configured(read_config(path), source=name)
+        side = path.with_name(QUANT_FILE)
+        quant_config = read_config(side) if path.name != QUANT_FILE and side.is_file() else None
+        return _configured(read_config(path), quant_config=quant_config, source=name)
     return read_folder(path, source=name)
 
 
@@ -194,15 +198,13 @@ def _from_hub(source: str, *, revision: str | None, token: str | None, endpoint:
         return pool.submit(asyncio.run, reading).result()
 
 
-def _configured(config: Mapping[str, Any], *, source: str) -> ModelFacts:
+def _configured(config: Mapping[str, Any], *, quant_config: Mapping[str, Any] | None = None, source: str) -> ModelFacts:
     """Without a weight file: the tensors that the configuration implies."""
-    from vrampack.memory.tensorlayout import weights_from_architecture
     from vrampack.models.config import architecture_of
-    from vrampack.models.quantization import precision_of
+    from vrampack.models.tensorfacts import weights_of_config
 
-    architecture = architecture_of(config)
-    precision = precision_of(config, dtype=architecture.dtype, matrix_types=frozenset())
-    weights = weights_from_architecture(architecture, precision=precision)
+    architecture = architecture_of(config, quant_config=quant_config)
+    weights = weights_of_config(config, architecture=architecture, quant_config=quant_config)
     return ModelFacts(
         source=source, commit="", architecture=architecture, weights=weights, weights_digest="", by_dtype={}, files=()
     )

@@ -98,7 +98,7 @@ def _detailed(view: FleetView, signs: Mapping[str, _Sign], width: int) -> Iterat
             line.append_text(_bar(gpu, signs, bar_width))
             line.append_text(_figures(Totals.of([gpu]), free=gpu.free))
             line.append("  ")
-            line.append(_cut(_note(node, gpu), note_width), style=_WARNING if gpu.flags else "dim")
+            line.append(cut(_note(node, gpu), note_width), style=_WARNING if gpu.flags else "dim")
             line.rstrip()
             yield line
 
@@ -118,8 +118,8 @@ def _heading(node: NodeRow, width: int) -> Text:
     flags = ", ".join(node.flags)
     room = width - len(flags) - 4
     line = Text(no_wrap=True)
-    line.append(_cut(node.name, room), style="bold")
-    line.append("  " + _cut(products or "no GPU in view", max(room - len(node.name), 0)), style="dim")
+    line.append(cut(node.name, room), style="bold")
+    line.append("  " + cut(products or "no GPU in view", max(room - len(node.name), 0)), style="dim")
     line.append(f"  {flags}" if flags else "", style=_WARNING)
     line.rstrip()
     return line
@@ -137,7 +137,7 @@ def _compact(view: FleetView, signs: Mapping[str, _Sign], width: int) -> Iterato
     for node in shown:
         totals = Totals.of(node.gpus)
         line = Text(no_wrap=True)
-        line.append(f"{_cut(node.name, name_width):<{name_width}} {'!' if node.flags else ' '} ", style="bold")
+        line.append(f"{cut(node.name, name_width):<{name_width}} {'!' if node.flags else ' '} ", style="bold")
         for gpu in node.gpus:
             line.append("!" if gpu.flags else _gauge(gpu), style=_WARNING if gpu.flags else "")
         line.append(" " * (gauge_width - len(node.gpus) + 2))
@@ -148,13 +148,13 @@ def _compact(view: FleetView, signs: Mapping[str, _Sign], width: int) -> Iterato
         totals = Totals.of(gpu for node in idle for gpu in node.gpus)
         nodes, gpus = counted(len(idle), "node"), counted(totals.gpus, "GPU")
         text = f"{nodes} without a replica: {gpus}, {_gib(totals.free)} GiB free"
-        yield Text(_cut(text, width), style="dim")
+        yield Text(cut(text, width), style="dim")
     problems = [
         f"{node.name}: {'; '.join([*node.flags, *_gpu_flags(node)])}"
         for node in shown
         if node.flags or any(_gpu_flags(node))
     ]
-    yield from (Text(_cut(f"! {problem}", width), style=_WARNING) for problem in problems[:_LINES])
+    yield from (Text(cut(f"! {problem}", width), style=_WARNING) for problem in problems[:_LINES])
     if len(problems) > _LINES:
         yield Text(f"! and {len(problems) - _LINES} more nodes", style=_WARNING)
 
@@ -203,7 +203,7 @@ def _bar(gpu: GPURow, signs: Mapping[str, _Sign], width: int) -> Text:
         return Text(" " * width)
     parts = [(segment.bytes, signs[segment.model]) for segment in gpu.segments]
     fills = [(gpu.foreign, _FOREIGN, "red"), (gpu.reserve, _RESERVED, "bright_black"), (gpu.free, _FREE, "dim")]
-    cells = _cells([size for size, _ in parts] + [size for size, *_ in fills], width)
+    cells = cells_of([size for size, _ in parts] + [size for size, *_ in fills], width)
     bar = Text()
     for (_, sign), count in zip(parts, cells, strict=False):
         letter = sign.letter[:count]
@@ -214,7 +214,7 @@ def _bar(gpu: GPURow, signs: Mapping[str, _Sign], width: int) -> Text:
     return bar
 
 
-def _cells(sizes: Sequence[int], width: int) -> list[int]:
+def cells_of(sizes: Sequence[int], width: int) -> list[int]:
     """``width`` cells shared out in proportion; what is there has at least one, as long as there are enough."""
     sizes = [max(size, 0) for size in sizes]
     total = sum(sizes) or 1
@@ -241,7 +241,7 @@ def _gib(value: int) -> str:
 
 def _legend(signs: Mapping[str, _Sign], width: int) -> Iterator[Text]:
     """Each model with its GiB, in columns, and what the patterns mean."""
-    named = {_cut(model, width - 28): sign for model, sign in signs.items() if sign.letter != _UNNAMED}
+    named = {cut(model, width - 28): sign for model, sign in signs.items() if sign.letter != _UNNAMED}
     columns = [max((len(text) for text in texts), default=0) for texts in (named, map(_held, named.values()))]
     entries = []
     for model, sign in named.items():
@@ -280,7 +280,7 @@ def _waiting(view: FleetView, width: int) -> Iterator[Text]:
     for waiting in view.waiting[:_LINES]:
         need = f", {waiting.gpus or 1} x {_gib(waiting.bytes)} GiB each" if waiting.bytes is not None else ""
         text = f"waiting: {waiting.replicas} of {waiting.model}{need}: {waiting.reason}"
-        yield Text(_cut(text, width), style="yellow")
+        yield Text(cut(text, width), style="yellow")
     if len(view.waiting) > _LINES:
         replicas = sum(waiting.replicas for waiting in view.waiting[_LINES:])
         yield Text(f"waiting: {replicas} more", style="yellow")
@@ -300,5 +300,5 @@ def _wrapped(pieces: Iterable[Text], width: int, *, gap: str) -> Iterator[Text]:
         yield line
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"

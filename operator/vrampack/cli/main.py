@@ -9,6 +9,7 @@ from vrampack import __version__
 from vrampack.cli.agent import agent
 from vrampack.cli.crds import crds
 from vrampack.cli.demo import demo
+from vrampack.cli.estimate import estimate
 from vrampack.cli.localcluster import app as cluster
 from vrampack.cli.map import fleet_map
 from vrampack.cli.run import run
@@ -27,6 +28,7 @@ app.command("run")(run)
 app.command("agent")(agent)
 app.command("demo")(demo)
 app.command("map")(fleet_map)
+app.command("estimate")(estimate)
 app.command("crds")(crds)
 app.add_typer(cluster)
 
