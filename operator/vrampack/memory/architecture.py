@@ -110,6 +110,10 @@ class WeightPart:
     split: Split
     units: int = 0
     """HEADS: heads; VOCABULARY: rows; EXPERT: experts."""
+    width: int = 0
+    """EXPERT, where a kernel wants the inner width of a rank's share padded: that width …"""
+    align: int = 0
+    """… and what its share is a multiple of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """All tensors that a configuration implies, and the weights that they make."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Final
 
 from vrampack.memory.architecture import (
     Architecture,
@@ -19,6 +20,7 @@ from vrampack.memory.tensorfacts import TensorFacts, family_facts
 from vrampack.memory.tensors import TensorShape, feed_forward, latent_attention, matrix, paged_attention, vector
 from vrampack.memory.tensorstates import recurrent_state
 from vrampack.memory.weightformat import WeightFormat, format_of
+from vrampack.units import round_up
 
 Forms = Callable[[int, str], WeightFormat | None]
 """How the matrix of this name in this layer is stored; None: in the computation type."""
@@ -68,8 +70,8 @@ def weights_from_architecture(
     that is known, else all are stored with the usual settings. Tables, output heads and towers are never quantized.
     """
     shapes = model_shapes(architecture, facts=facts)
-    before = tuple(_Stored.of(shape, architecture, None) for shape in shapes.before)
-    after = tuple(_Stored.of(shape, architecture, None) for shape in shapes.after)
+    before = tuple(entry for shape in shapes.before for entry in _stored(shape, architecture))
+    after = tuple(entry for shape in shapes.after for entry in _stored(shape, architecture))
     usual = format_of(precision, dtype=architecture.dtype)
     layers = tuple(_layers(shapes, architecture=architecture, usual=usual, forms=forms))
     files = [(1, entry) for entry in (*before, *after)]
@@ -92,7 +94,7 @@ def weights_from_architecture(
     )
 
 
-_TOWER = "tower"
+_TOWER: Final = "tower"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +103,26 @@ class _Stored:
 
     shape: TensorShape
     bytes: int
+    form: WeightFormat | None = None
 
-    @classmethod
-    def of(cls, shape: TensorShape, architecture: Architecture, form: WeightFormat | None) -> "_Stored":
-        if form is not None and form.bits < 16:
-            return cls(shape=shape, bytes=shape.copies * form.bytes_of(shape.rows, shape.columns))
-        return cls(shape=shape, bytes=shape.elements * DTYPE_BYTES[shape.dtype or architecture.dtype])
+
+def _stored(shape: TensorShape, architecture: Architecture, form: WeightFormat | None = None) -> Iterator[_Stored]:
+    """A tensor, its scales, and what the engine makes of it besides."""
+    width = DTYPE_BYTES[shape.dtype or architecture.dtype]
+    if form is None or form.bits >= 16:
+        yield _Stored(shape=shape, bytes=shape.elements * width)
+        return
+    yield _Stored(shape=shape, bytes=shape.copies * form.matrix_bytes(shape.rows, shape.columns), form=form)
+    if side := shape.copies * form.side_bytes(shape.rows, shape.columns):
+        scales = replace(shape, name=f"{shape.name}.scales", fused=f"{shape.fused or shape.name}.scales")
+        yield _Stored(shape=scales, bytes=side, form=form)
+    if shape.name == ABSORBED:
+        copy = replace(shape, name=f"{shape.name}.absorbed", in_files=False)
+        yield _Stored(shape=copy, bytes=shape.elements * width)
+
+
+ABSORBED: Final = "self_attn.kv_b_proj"
+"""Latent attention works on this one in the computation type: of a quantized one the engine makes a copy."""
 
 
 def loaded(entries: Iterable[_Stored]) -> tuple[LoadedTensor, ...]:
@@ -115,11 +131,24 @@ def loaded(entries: Iterable[_Stored]) -> tuple[LoadedTensor, ...]:
     for entry in entries:
         shape = entry.shape
         small = shape.columns == 1 and shape.split is Split.WHOLE
-        key = "" if small else shape.fused or shape.name
-        parts.setdefault(key, []).append(WeightPart(bytes=entry.bytes, split=shape.split, units=shape.units))
+        parts.setdefault("" if small else shape.fused or shape.name, []).append(_part(entry))
     if "" in parts:
         parts[""] = [WeightPart(bytes=sum(part.bytes for part in parts[""]), split=Split.WHOLE)]
     return tuple(LoadedTensor(parts=tuple(each)) for each in parts.values())
+
+
+def _part(entry: _Stored) -> WeightPart:
+    shape, form = entry.shape, entry.form
+    if form is None or not form.inner_align or shape.split is not Split.EXPERT:
+        return WeightPart(bytes=entry.bytes, split=shape.split, units=shape.units)
+    outer = shape.columns if shape.rows == shape.width else shape.rows
+    return WeightPart(
+        bytes=entry.bytes * round_up(outer, form.outer_align) // outer,
+        split=shape.split,
+        units=shape.units,
+        width=shape.width,
+        align=form.inner_align,
+    )
 
 
 def _layers(
@@ -132,7 +161,8 @@ def _layers(
         first += count
         layouts = (tuple(_form(shape, number, usual, forms) for shape in tensors) for number in numbers)
         for layout, group in groupby(layouts):
-            each = tuple(_Stored.of(shape, architecture, form) for shape, form in zip(tensors, layout, strict=True))
+            pairs = zip(tensors, layout, strict=True)
+            each = tuple(entry for shape, form in pairs for entry in _stored(shape, architecture, form))
             yield (len(tuple(group)) if forms else count), each
 
 

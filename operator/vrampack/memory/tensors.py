@@ -30,6 +30,8 @@ class TensorShape:
     """Where it differs from the computation type: ``float32``."""
     fused: str = ""
     """The engine's tensor that this becomes a part of."""
+    width: int = 0
+    """EXPERT: the inner width, rows or columns of the matrix."""
     in_files: bool = True
     """False: the engine makes it from another one."""
 
@@ -156,6 +158,7 @@ def _expert(name: str, rows: int, columns: int, *, part: FeedForward, fused: str
         copies=part.experts,
         quantizable=True,
         fused=fused,
+        width=part.expert_width,
     )
 
 

@@ -5,6 +5,11 @@ from typing import Final
 
 from vrampack.memory.constants import DTYPE_BYTES
 
+MXFP4_INNER_ALIGN: Final = 128
+MXFP4_OUTER_ALIGN: Final = 256
+"""Read: what vLLM pads MXFP4 experts to for its Marlin kernel, which all GPUs can have (``Mxfp4MoEMethod``). Its
+Triton kernel on Hopper pads less, FlashInfer's on Blackwell pads the inner width to 256."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFormat:
@@ -26,11 +31,19 @@ class WeightFormat:
     experts_only: bool = False
     """Only routed experts are quantized (gpt-oss)."""
 
-    def bytes_of(self, rows: int, columns: int) -> int:
-        """Bytes of a matrix of ``rows`` outputs and ``columns`` inputs with all that belongs to it."""
+    inner_align: int = 0
+    """Experts: the engine pads the inner width of a rank's share to a multiple of this …"""
+    outer_align: int = 0
+    """… and the hidden size to a multiple of this."""
+
+    def matrix_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of the elements of a matrix of ``rows`` outputs and ``columns`` inputs."""
+        return -(-rows * columns * self.bits // 8)
+
+    def side_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of its scales, zero points and order."""
         scales = self._scales(rows, columns)
-        packed = -(-rows * columns * self.bits // 8)
-        return packed + scales * self.scale_bytes + -(-scales * self.zero_bits // 8) + columns * self.index_bytes
+        return scales * self.scale_bytes + -(-scales * self.zero_bits // 8) + columns * self.index_bytes
 
     def _scales(self, rows: int, columns: int) -> int:
         if self.bits >= 16 or self.group < 0:
@@ -51,7 +64,15 @@ DEFAULT_FORMATS: Final[dict[str, WeightFormat]] = {
     "awq": WeightFormat(precision="awq", bits=4, group=128, zero_bits=4),
     "gptq": WeightFormat(precision="gptq", bits=4, group=128, zero_bits=4),
     "bitsandbytes": WeightFormat(precision="bitsandbytes", bits=4, group=64, scale_bytes=4),
-    "mxfp4": WeightFormat(precision="mxfp4", bits=4, group=32, scale_bytes=1, experts_only=True),
+    "mxfp4": WeightFormat(
+        precision="mxfp4",
+        bits=4,
+        group=32,
+        scale_bytes=1,
+        experts_only=True,
+        inner_align=MXFP4_INNER_ALIGN,
+        outer_align=MXFP4_OUTER_ALIGN,
+    ),
     "nvfp4": WeightFormat(precision="nvfp4", bits=4, group=16, scale_bytes=1),
 }
 """What a precision means where the configuration says no more: the usual settings of the tool that writes it."""

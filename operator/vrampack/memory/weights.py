@@ -171,9 +171,11 @@ def _rank_bytes(part: WeightPart, workload: Workload) -> int:
             return -(-part.bytes * round_up(part.units, VOCABULARY_PADDING) // (part.units * tensor))
         case Split.EXPERT:
             ranks = tensor * workload.data
-            if workload.expert:
-                return -(-part.bytes * -(-part.units // ranks) // part.units)
-            return -(-part.bytes // ranks)
+            split, dealt = (1, ranks) if workload.expert else (ranks, 1)
+            size = -(-part.bytes * -(-part.units // dealt) // part.units)
+            if not part.align:
+                return -(-size // split)
+            return -(-size * round_up(-(-part.width // split), part.align) // part.width)
 
 
 def _whole(size: int) -> LoadedTensor:

@@ -12,6 +12,8 @@ def tower_of(fields: Fields, *, hidden_size: int) -> int | None:
 
     None: they are not those of a tower that is known. Raises InvalidInputError.
     """
+    if fields.get("num_global_layers") is not None:
+        return _tiled(fields, hidden_size)
     if fields.get("depth") is not None:
         return _merged(fields, hidden_size)
     if fields.get("num_hidden_layers") is not None and fields.get("intermediate_size") is not None:
@@ -39,6 +41,27 @@ def _merged(fields: Fields, hidden_size: int) -> int:
     mergers = 1 + len(fields.numbers("deepstack_visual_indexes") or ())
     depth = fields.size(("depth",), most=1024)
     return depth * (matrices + vectors) + embedding + positions + mergers * merger
+
+
+def _tiled(fields: Fields, hidden_size: int) -> int:
+    """Llama 3.2 Vision: local and global layers over tiles of an image, with positions for each tile and aspect."""
+    hidden = fields.size(("hidden_size",))
+    width = fields.size(("intermediate_size",))
+    layers = fields.size(("num_hidden_layers",), most=1024) + fields.size(("num_global_layers",), most=1024)
+    tiles = fields.size(("max_num_tiles",), most=64, default=4)
+    ratios = fields.get("supported_aspect_ratios")
+    aspects = 1 + (len(ratios) if isinstance(ratios, list) else 8)
+    patch = fields.size(("patch_size",), most=1024, default=14)
+    patches = (fields.size(("image_size",), most=65_536, default=560) // patch) ** 2 + 1
+    positions = patches * hidden + aspects * tiles * (patches + 2) * hidden
+    out = fields.size(("vision_output_dim",), default=hidden) * hidden_size + hidden_size
+    channels = fields.size(("num_channels",), most=64, default=3)
+    return (
+        layers * (4 * hidden**2 + 2 * hidden * width + 5 * hidden + width)
+        + positions
+        + out
+        + hidden * channels * patch**2
+    )
 
 
 def _layered(fields: Fields, hidden_size: int) -> int:

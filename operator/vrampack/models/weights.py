@@ -1,24 +1,30 @@
 """From the tensors of a checkpoint to the bytes that the engine loads."""
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
-from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.architecture import (
+    Architecture,
+    LayerWeights,
+    LoadedTensor,
+    Split,
+    WeightPart,
+    Weights,
+    WeightsMethod,
+)
 from vrampack.memory.constants import DTYPE_BYTES, WEIGHT_BITS
+from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention
+from vrampack.memory.tensorfacts import family_facts
+from vrampack.models.quantization import Quantization
 from vrampack.models.safetensors import DTYPE_BITS, Tensor
-
-_UNUSED: Final = re.compile(r"rotary_emb\.inv_freq$|\.(attn|attention)\.(bias|masked_bias)$")
-"""Buffers of older checkpoints that engines compute themselves."""
-_HEAD: Final = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
-_TABLE: Final = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings)\.weight$")
-_WHOLE: Final = re.compile(r"(^|\.)wpe\.weight$|\.(mlp|block_sparse_moe)\.(gate|shared_expert_gate)\.weight$")
-"""Matrices that every rank holds in full: learned positions and routers."""
-_SIDE: Final = re.compile(r"scale|zero|g_idx|absmax|quant_map|quant_state|_shape$|input_global")
-"""Tensors that belong to a quantized matrix and are no parameters of the model."""
+from vrampack.models.tensornames import Role, TensorName, parse_name
 
 _TYPES: Final[dict[str, str]] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
+_PLAIN: Final = frozenset({"fp32", "fp16", "bf16"})
 
 
 def stored_dtype(tensors: Mapping[str, Tensor]) -> str | None:
@@ -32,7 +38,11 @@ def stored_dtype(tensors: Mapping[str, Tensor]) -> str | None:
 
 def matrix_types(tensors: Mapping[str, Tensor]) -> frozenset[str]:
     """Types of the tensors that weigh: those with two dimensions or more."""
-    return frozenset(tensor.dtype for name, tensor in tensors.items() if len(tensor.shape) > 1 and not _skip(name))
+    return frozenset(
+        tensor.dtype
+        for name, tensor in tensors.items()
+        if len(tensor.shape) > 1 and parse_name(name).role is not Role.UNUSED
+    )
 
 
 def bytes_by_dtype(tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -43,35 +53,177 @@ def bytes_by_dtype(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return dict(sorted(by_dtype.items()))
 
 
-def weights_of(tensors: Mapping[str, Tensor], *, architecture: Architecture, precision: str) -> Weights:
-    """Sum of what is loaded: an output head that is tied, and buffers that engines compute themselves, are not."""
-    quantized = precision not in ("fp32", "fp16", "bf16")
-    total = parameters = embedding = replicated = 0
-    for name, tensor in _loaded(tensors, architecture):
-        size = tensor.bytes if quantized else tensor.elements * DTYPE_BYTES[architecture.dtype]
-        total += size
-        parameters += _parameters(name, tensor, precision) if quantized else tensor.elements
-        if len(tensor.shape) == 2 and (_TABLE.search(name) or _HEAD.search(name)):
-            embedding += size
-        elif len(tensor.shape) < 2 or _WHOLE.search(name):
-            replicated += size
-    return Weights(total=total, parameters=parameters, precision=precision, embedding=embedding, replicated=replicated)
+def weights_of(
+    tensors: Mapping[str, Tensor],
+    *,
+    architecture: Architecture,
+    precision: str,
+    quantization: Quantization | None = None,
+) -> Weights:
+    """The weights that the engine loads of these tensors.
+
+    Not loaded are an output head that is tied, buffers that engines compute themselves, and what a quantization method
+    does not use; ``quantization`` tells. Layers beyond the architecture's are those of multi-token prediction.
+    """
+    entries = list(_entries(tensors, architecture, precision=precision, quantization=quantization))
+    kept = [entry for entry in entries if entry.name.role is not Role.PREDICT]
+    by_role = Counter[Role]()
+    for entry in kept:
+        by_role[entry.name.role] += entry.bytes
+    layers = tuple(_layers([entry for entry in kept if entry.in_layers], architecture))
+    outside = [entry for entry in kept if not entry.in_layers and entry.name.role is not Role.TOWER]
+    after = [entry for entry in outside if entry.name.role is Role.HEAD]
+    before = [entry for entry in outside if entry.name.role is not Role.HEAD]
+    tower = by_role[Role.TOWER]
+    tower_split = Split.WHOLE if family_facts(architecture.model_type).tower_whole else Split.TENSOR
+    return Weights(
+        total=sum(by_role.values()),
+        parameters=sum(_parameters(entry, precision) for entry in kept),
+        precision=precision,
+        embedding=by_role[Role.TABLE] + by_role[Role.HEAD],
+        replicated=sum(
+            entry.bytes for entry in kept if entry.split is Split.WHOLE and entry.name.role is not Role.TOWER
+        ),
+        tower=tower,
+        predict=sum(entry.bytes for entry in entries if entry.name.role is Role.PREDICT),
+        method=WeightsMethod.TENSORS,
+        layers=layers,
+        before=_fused(before, None, architecture) if layers else (),
+        towers=(LoadedTensor(parts=(WeightPart(bytes=tower, split=tower_split),)),) if tower else (),
+        after=_fused(after, None, architecture) if layers else (),
+    )
 
 
-def _loaded(tensors: Mapping[str, Tensor], architecture: Architecture) -> Iterator[tuple[str, Tensor]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """A tensor with what it is and the bytes that it takes once loaded."""
+
+    name: TensorName
+    tensor: Tensor
+    bytes: int
+
+    @property
+    def in_layers(self) -> bool:
+        return self.name.layer is not None and not self.name.encoder and self.name.role is not Role.TOWER
+
+    @property
+    def split(self) -> Split:
+        """KEYS_OR_VALUES and the like are told apart by the layer's heads."""
+        if len(self.tensor.shape) < 2 and self.name.role is not Role.EXPERT:
+            return Split.WHOLE
+        return _SPLITS.get(self.name.role, Split.TENSOR)
+
+
+_SPLITS: Final[dict[Role, Split]] = {
+    Role.TABLE: Split.VOCABULARY,
+    Role.HEAD: Split.VOCABULARY,
+    Role.WHOLE: Split.WHOLE,
+    Role.KEYS_OR_VALUES: Split.HEADS,
+    Role.EXPERT: Split.EXPERT,
+}
+
+
+def _entries(
+    tensors: Mapping[str, Tensor], architecture: Architecture, *, precision: str, quantization: Quantization | None
+) -> Iterator[_Entry]:
+    plain = precision in _PLAIN
+    width = DTYPE_BYTES[architecture.dtype]
     for name, tensor in tensors.items():
-        if _skip(name) or (architecture.tied_embeddings and _HEAD.search(name)):
+        parsed = parse_name(name)
+        if parsed.role is Role.UNUSED or (parsed.role is Role.HEAD and architecture.tied_embeddings):
             continue
-        yield name, tensor
+        if not plain and _unused(name, quantization):
+            continue
+        beyond = parsed.layer is not None and parsed.layer >= architecture.layers and not parsed.encoder
+        if beyond and parsed.role is not Role.TOWER:
+            parsed = replace(parsed, role=Role.PREDICT)
+        size = tensor.bytes
+        if plain or (tensor.dtype in _FLOATS and not parsed.side):
+            size = tensor.elements * width
+        elif name.endswith(".absmax") and tensor.dtype == "U8":
+            size = tensor.elements * DTYPE_BYTES["float32"]  # engines undo the second quantization, of the scales
+        yield _Entry(name=parsed, tensor=tensor, bytes=size)
 
 
-def _skip(name: str) -> bool:
-    return _UNUSED.search(name) is not None
+def _unused(name: str, quantization: Quantization | None) -> bool:
+    """What GPTQ's files hold always and its kernels need only sometimes."""
+    if quantization is None or quantization.method != "gptq":
+        return False
+    if name.endswith(".g_idx"):
+        return not quantization.activation_order
+    return name.endswith(".qzeros") and not quantization.form.zero_bits
 
 
-def _parameters(name: str, tensor: Tensor, precision: str) -> int:
-    """Parameters of a quantized model in one tensor: several in an element of a packed one, none in a side tensor."""
-    if _SIDE.search(name):
+def _layers(entries: Iterable[_Entry], architecture: Architecture) -> Iterator[LayerWeights]:
+    by_layer: dict[int, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.name.layer is not None:
+            by_layer[entry.name.layer].append(entry)
+    mixers = [run.mixers for run in architecture.layer_runs for _ in range(run.count)]
+    if not by_layer or len(mixers) <= max(by_layer):
+        return
+    each = (_fused(by_layer.get(layer, ()), mixers[layer], architecture) for layer in range(len(mixers)))
+    for tensors, alike in groupby(each):
+        yield LayerWeights(count=len(tuple(alike)), tensors=tensors)
+
+
+def _fused(
+    entries: Iterable[_Entry], mixers: tuple[Mixer, ...] | None, architecture: Architecture
+) -> tuple[LoadedTensor, ...]:
+    """As the engine holds them, in the order of their names so that alike layers are equal."""
+    parts: dict[str, Counter[tuple[Split, int]]] = defaultdict(Counter)
+    for entry in entries:
+        whole_vector = entry.split is Split.WHOLE and len(entry.tensor.shape) < 2
+        key = "" if whole_vector else entry.name.fused
+        for split, units, size in _parts(entry, mixers, architecture):
+            parts[key][split, units] += size
+        if _is_absorbed(entry, mixers):
+            copy = entry.tensor.elements * DTYPE_BYTES[architecture.dtype]
+            parts[f"{entry.name.fused}.absorbed"][Split.TENSOR, 0] += copy
+    return tuple(
+        LoadedTensor(
+            parts=tuple(
+                WeightPart(bytes=size, split=split, units=units) for (split, units), size in sorted(parts[key].items())
+            )
+        )
+        for key in sorted(parts)
+    )
+
+
+def _parts(
+    entry: _Entry, mixers: tuple[Mixer, ...] | None, architecture: Architecture
+) -> Iterator[tuple[Split, int, int]]:
+    """The ways in which parts of a tensor are split, with their units and bytes."""
+    attention = next((mixer for mixer in mixers or () if isinstance(mixer, PagedAttention)), None)
+    size, split = entry.bytes, entry.split
+    if split is Split.EXPERT:
+        yield split, architecture.experts or 1, size
+    elif split is Split.VOCABULARY:
+        yield split, architecture.vocab_size, size
+    elif split is Split.HEADS:
+        yield (split, attention.kv_heads, size) if attention else (Split.TENSOR, 0, size)
+    elif entry.name.role is Role.QUERIES_KEYS_VALUES and attention and split is Split.TENSOR:
+        keys = attention.kv_heads * (attention.key_dim + attention.value_dim)
+        shared = size * keys // (keys + attention.heads * attention.key_dim)
+        yield Split.TENSOR, 0, size - shared
+        yield Split.HEADS, attention.kv_heads, shared
+    else:
+        yield split, 0, size
+
+
+def _is_absorbed(entry: _Entry, mixers: tuple[Mixer, ...] | None) -> bool:
+    """Latent attention works on the way up in the computation type: of a quantized one the engine makes a copy."""
+    return (
+        ".kv_b_proj." in entry.name.fused
+        and not entry.name.side
+        and entry.tensor.dtype not in _FLOATS
+        and any(isinstance(mixer, LatentAttention) for mixer in mixers or ())
+    )
+
+
+def _parameters(entry: _Entry, precision: str) -> int:
+    """Parameters of the model in one tensor: several in an element of a packed one, none in a side tensor."""
+    if entry.name.side and precision not in _PLAIN:
         return 0
-    packed = tensor.dtype in ("I32", "U32", "U8") and WEIGHT_BITS[precision] == 4
-    return tensor.elements * (DTYPE_BITS[tensor.dtype] // 4 if packed else 1)
+    packed = entry.tensor.dtype in ("I32", "U32", "U8") and WEIGHT_BITS[precision] == 4
+    return entry.tensor.elements * (DTYPE_BITS[entry.tensor.dtype] // 4 if packed else 1)
