@@ -12,6 +12,7 @@ from vrampack.cli.demo import demo
 from vrampack.cli.estimate import estimate
 from vrampack.cli.localcluster import app as cluster
 from vrampack.cli.map import fleet_map
+from vrampack.cli.profile import profile
 from vrampack.cli.run import run
 from vrampack.errors import VrampackError
 
@@ -29,6 +30,7 @@ app.command("agent")(agent)
 app.command("demo")(demo)
 app.command("map")(fleet_map)
 app.command("estimate")(estimate)
+app.command("profile")(profile)
 app.command("crds")(crds)
 app.add_typer(cluster)
 

@@ -27,17 +27,20 @@ def find_profile(
             return Blocked(
                 stalled=True,
                 reason="ProfileNotFound",
-                message=f"spec.model.source: there is no ModelProfile {source.name!r}; apply it, or name another one",
+                message=f"spec.model.source: there is no ModelProfile {source.name!r}; apply it, or name another "
+                "one; vrampack profile prints one to apply",
             )
         return found, found.spec.revision if found.spec else "", None
     if source.kind is SourceKind.CLAIM:
         found = next((each for each in profiles.values() if each.spec and each.spec.source == spec.model.source), None)
         if found is None:
+            folder = f"/models/{source.path}".rstrip("/")
             return Blocked(
                 stalled=True,
                 reason="ProfileNotFound",
-                message=f"no ModelProfile has the source {spec.model.source}: the files of a volume are not read by "
-                "this version; write a ModelProfile with spec.source set to it",
+                message=f"no ModelProfile has the source {spec.model.source}, and the operator mounts no volumes; "
+                f"where the claim {source.name} is mounted (at /models, say) run: "
+                f"vrampack profile {folder} --source {spec.model.source} | kubectl apply -f -",
             )
         return found, found.spec.revision if found.spec else "", None
     token = spec.model.token_secret_ref
