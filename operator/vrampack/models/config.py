@@ -10,7 +10,7 @@ from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.layers import FeedForward, LatentAttention, LayerRun, Mixer, Span
-from vrampack.models.attention_layers import HEADS, Heads, attention_of, heads_of, latent_of
+from vrampack.models.attention_layers import Heads, attention_of, heads_of, is_latent, latent_of
 from vrampack.models.blocks import Block, blocks_of
 from vrampack.models.families import Family
 from vrampack.models.feedforward import Experts, dense_width, experts_of, feed_forwards
@@ -18,11 +18,12 @@ from vrampack.models.fields import Fields
 from vrampack.models.identity import Identity, identity_of
 from vrampack.models.kvdtype import kv_cache_dtype_of
 from vrampack.models.layerkinds import Kind, layer_kinds
+from vrampack.models.perlayer import layer_fields
 from vrampack.models.rotary import rotary_of
 from vrampack.models.state_layers import state_of
 
 MAX_LAYERS: Final = 1024
-_LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+_LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_decoder_layers", "num_layers", "decoder_layers")
 _HIDDEN: Final = ("hidden_size", "n_embd", "d_model")
 _VOCABULARY: Final = ("vocab_size", "padded_vocab_size")
 _PREDICTION: Final = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
@@ -43,8 +44,9 @@ def architecture_of(
     """
     identity = identity_of(config)
     text, family = identity.text, identity.family
-    layers = text.size(_LAYERS, most=MAX_LAYERS)
+    layers = _layer_count(text)
     hidden = text.size(_HIDDEN)
+    texts = layer_fields(text, layers=layers)
     blocks = blocks_of(text, layers=layers, hidden=hidden)
     kinds = _block_kinds(blocks) if blocks else layer_kinds(text, family, layers=layers)
     heads = _heads(text, family, kinds, blocks, hidden=hidden)
@@ -52,15 +54,16 @@ def architecture_of(
     if blocks:
         parts: list[FeedForward | None] = [_block_mlp(block, family) for block in blocks]
     else:
-        parts = feed_forwards(text, family, kinds, hidden=hidden, experts=experts)
-    mixers = [
-        _mixers(text, family, _heads_of_block(heads, blocks, index), kind, index=index, layers=layers, hidden=hidden)
-        for index, kind in enumerate(kinds)
-    ]
+        parts = feed_forwards(texts, family, kinds, hidden=hidden, experts=experts)
+    mixers = []
+    for index, (own, kind) in enumerate(zip(texts, kinds, strict=True)):
+        own_heads = heads if own is text else _heads(own, family, kinds, None, hidden=hidden)
+        own_heads = _heads_of_block(own_heads, blocks, index)
+        mixers.append(_mixers(own, family, own_heads, kind, index=index, layers=layers, hidden=hidden))
     runs = _runs(mixers, parts)
     latent = next((mixer for run in runs for mixer in run.mixers if isinstance(mixer, LatentAttention)), None)
     head_dim = latent.rank + latent.rope_dim if latent else (heads.dim if heads else 0)
-    rotary = rotary_of(text, family, head_dim=head_dim)
+    rotary = rotary_of(text, family, runs)
     widths = Counter(part.width for part in parts if part and part.width)
     architecture = Architecture(
         model_type=identity.model_type,
@@ -94,6 +97,15 @@ def architecture_of(
     return _with_runs(architecture, runs)
 
 
+def _layer_count(text: Fields) -> int:
+    """As written, or as long as the list of layers."""
+    default = None
+    for name in ("layers_block_type", "layer_types"):
+        listed = text.texts(name)
+        default = default or (len(listed) if listed else None)
+    return text.size(_LAYERS, most=MAX_LAYERS, default=default)
+
+
 def _with_runs(architecture: Architecture, runs: tuple[LayerRun, ...]) -> Architecture:
     """Without runs where the scalars say it all."""
     if architecture.layer_runs == runs:
@@ -104,11 +116,9 @@ def _with_runs(architecture: Architecture, runs: tuple[LayerRun, ...]) -> Archit
 def _heads(text: Fields, family: Family, kinds: list[Kind], blocks: list[Block] | None, *, hidden: int) -> Heads | None:
     """None for a model without any attention."""
     attention = {Kind.FULL, Kind.SLIDING, Kind.CHUNKED, Kind.STATE_AND_FULL}
-    if not attention.intersection(kinds) and not text.names(*HEADS):
-        return None
-    heads = heads_of(text, family, hidden=hidden)
     if not attention.intersection(kinds):
         return None
+    heads = heads_of(text, family, hidden=hidden)
     if not blocks:
         return heads
     groups = Counter(block.heads_in_group for block in blocks if block.heads_in_group)
@@ -130,8 +140,9 @@ def _mixers(
     state = (state_of(text, family, hidden=hidden),) if kind in (Kind.STATE, Kind.STATE_AND_FULL) else ()
     if kind is Kind.STATE or heads is None:
         return state
-    if family.latent and text.names("kv_lora_rank", "compress_ratios"):
-        return (*state, latent_of(text, index=index))
+    if is_latent(text, family):
+        latent = latent_of(text, index=index)
+        return (*state, latent, latent) if family.attends_twice else (*state, latent)
     attention = attention_of(text, family, heads, kind, index=index, layers=layers)
     if family.encoder_decoder:
         return (attention, replace(attention, span=Span.CROSS))

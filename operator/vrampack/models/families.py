@@ -56,6 +56,18 @@ class Family:
     feed_forward: bool = True
     causal: bool = True
     encoder_decoder: bool = False
+    context_is_scaled: bool = False
+    """``max_position_embeddings`` holds what the rotary scaling makes of it (Gemma 3)."""
+    local_rope: bool = False
+    """Sliding layers have a rotary table of their own even where no field says so."""
+    split: bool = False
+    """A layer is either a mixer or a feed-forward part, never both (Nemotron-H)."""
+    bare_states: bool = False
+    """Layers that only keep a state have no feed-forward part (Zamba 2)."""
+    shared_is_dense: bool = False
+    """Without experts the shared expert is the feed-forward part (Granite 4)."""
+    attends_twice: bool = False
+    """Two attention parts in one layer (LongCat)."""
     uniform: bool = True
     """All its members have layers that are alike unless a field says otherwise."""
 
@@ -66,7 +78,7 @@ _GPT2: Final = Family(gated=False, tied=True, rotary=False, intermediate_factor=
 _QWEN: Final = Family(windows=Windows.SWITCHED)
 _LATENT: Final = Family(latent=True)
 _ENCODER: Final = Family(gated=False, rotary=False, causal=False, tied=True)
-_GEMMA3: Final = Family(tied=True, head_dim=256, full_every=6, uniform=False)
+_GEMMA3: Final = Family(tied=True, head_dim=256, full_every=6, context_is_scaled=True, local_rope=True, uniform=False)
 _GEMMA4: Final = replace(_GEMMA3, last_full=True)
 _GATED_DELTA: Final = Family(state=StateKind.GATED_DELTA, head_dim=256, default_rotary_fraction=0.25, uniform=False)
 _MAMBA2: Final = Family(state=StateKind.MAMBA2, uniform=False)
@@ -83,7 +95,7 @@ _PLAIN_NAMES: Final = (
     "qwen3_vl_moe_text", "qwen3_vl_text", "seed_oss", "smollm3", "solar", "xverse", "yi",
 )
 _LATENT_NAMES: Final = (
-    "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "kimi_k2", "longcat_flash",
+    "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "kimi_k2",
     "mistral4", "mistral_large_3", "pangu_ultra_moe",
 )
 # fmt: on
@@ -116,13 +128,14 @@ FAMILIES: Final[dict[str, Family]] = {
     "gpt_neox": Family(gated=False, default_rotary_fraction=0.25),
     "gpt_oss": Family(full_every=2, head_dim=64, uniform=False),
     "gptj": Family(gated=False, intermediate_factor=4),
-    "granitemoehybrid": _MAMBA2,
+    "granitemoehybrid": Family(state=StateKind.MAMBA2, shared_is_dense=True, uniform=False),
     "bamba": _MAMBA2,
     "jamba": Family(state=StateKind.MAMBA1, rotary=False, uniform=False),
     "kimi_linear": Family(state=StateKind.KIMI_DELTA, latent=True, uniform=False),
     "lfm2": Family(state=StateKind.SHORT_CONV, tied=True, uniform=False),
     "lfm2_moe": Family(state=StateKind.SHORT_CONV, tied=True, uniform=False),
     "llama4_text": _LLAMA4,
+    "longcat_flash": Family(latent=True, attends_twice=True),
     "mamba": _MAMBA1_ONLY,
     "mamba2": Family(state=StateKind.MAMBA2, feed_forward=False, uniform=False),
     "mimo_v2_flash": Family(windows=Windows.IGNORED, uniform=False),
@@ -135,7 +148,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "mpt": Family(gated=False, tied=True, rotary=False, intermediate_factor=4),
     "nemotron-nas": Family(uniform=False),
     "nemotron": _UNGATED,
-    "nemotron_h": Family(state=StateKind.MAMBA2, gated=False, rotary=False, uniform=False),
+    "nemotron_h": Family(state=StateKind.MAMBA2, gated=False, rotary=False, split=True, uniform=False),
     "olmo3": Family(full_every=4, uniform=False),
     "olmo_hybrid": Family(state=StateKind.GATED_DELTA, uniform=False),
     "phi": Family(gated=False, default_rotary_fraction=0.5),
@@ -154,6 +167,6 @@ FAMILIES: Final[dict[str, Family]] = {
     "step3p5": Family(uniform=False, windows=Windows.IGNORED),
     "step3p7": Family(uniform=False, windows=Windows.IGNORED),
     "whisper": Family(gated=False, tied=True, rotary=False, encoder_decoder=True),
-    "zamba2": Family(state=StateKind.MAMBA2, tied=True, uniform=False),
+    "zamba2": Family(state=StateKind.MAMBA2, tied=True, bare_states=True, uniform=False),
 }
 """By ``model_type`` of the text part."""

@@ -8,6 +8,7 @@ from vrampack.errors import InvalidInputError
 MAX_SIZE: Final = 2**31 - 1
 MAX_SHOWN: Final = 100
 MAX_ITEMS: Final = 4096
+MAX_WIDTH: Final = 65_536
 
 
 class Fields:
@@ -129,6 +130,12 @@ class Fields:
         if not isinstance(value, Mapping):
             raise self.refusal(name, value, "an object")
         return self.inside(name, value)
+
+    def replaced(self, values: Mapping[str, object]) -> "Fields":
+        """The same with other values, for one layer that differs."""
+        other = Fields({**self._config, **values}, path=self._path, defaults=self._defaults)
+        other._asked = self._asked
+        return other
 
     def inside(
         self, name: str, value: Mapping[str, object], *, defaults: Mapping[str, object] | None = None

@@ -69,7 +69,7 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     return Identity(
         root=root,
         text=text,
-        family=family or Family(),
+        family=family or Family(latent=True, chunked=True),
         model_type=model_type,
         class_name=name,
         multimodal=any(root.get(tower) for tower in _TOWERS),

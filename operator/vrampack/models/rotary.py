@@ -1,14 +1,14 @@
-"""The rotary embedding's table, and the longest sequence that the engine accepts."""
+"""The rotary embedding's tables, and the longest sequence that the engine accepts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from vrampack.errors import UnsupportedModelError
-from vrampack.models.attention_layers import MAX_HEAD_DIM
+from vrampack.memory.layers import LatentAttention, LayerRun, PagedAttention, Span
 from vrampack.models.families import Family
-from vrampack.models.fields import Fields
+from vrampack.models.fields import MAX_WIDTH, Fields
 
 MAX_TOKENS: Final = 2**24
 _CONTEXT: Final = (
@@ -22,43 +22,43 @@ _CONTEXT: Final = (
     "seq_len",
 )
 _FRACTION: Final = ("partial_rotary_factor", "rotary_pct", "rope_pct")
+_UNSCALED: Final = frozenset({"default", "llama3", "mrope", "proportional", "gptj", "mllama4", "bailing_mrope"})
+_YARN: Final = frozenset({"yarn", "deepseek_yarn", "deepseek_llama_scaling"})
+_SCALED: Final = frozenset({"linear", "dynamic", "ntk", "dynamic-yarn"})
+_LONG: Final = frozenset({"longrope", "su"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotary:
-    """Rows and width of the cos/sin tables, and the longest sequence."""
+    """Rows and width of the cos/sin tables (several count as one of their total size), and the longest sequence."""
 
     positions: int
     dim: int
     context: int | None
 
 
-def rotary_of(text: Fields, family: Family, *, head_dim: int) -> Rotary:
-    """As the engine derives both: scaled by the factor, except where the longer table is in the file already."""
-    context = _context(text, family)
-    if context is None:
+def rotary_of(text: Fields, family: Family, runs: tuple[LayerRun, ...]) -> Rotary:
+    """As the engine derives both: scaled by the factor, except where the longer table is in the file already.
+
+    Raises UnsupportedModelError for a scaling that is not known.
+    """
+    written = _written_context(text, family)
+    if written is None:
         return Rotary(positions=0, dim=0, context=None)
-    if not family.rotary or not head_dim or text.get("alibi") is True or text.get("position_embedding_type") == "nope":
+    widths = _head_dims(runs)
+    kinds = _kinds(text)
+    context = written if family.context_is_scaled else math.floor(written * _stretch(kinds))
+    context = min(context, MAX_TOKENS)
+    off = text.get("alibi") is True or text.get("position_embedding_type") in ("nope", "alibi", "learned")
+    if not family.rotary or not widths or off:
         return Rotary(positions=0, dim=0, context=context)
-    tables = _scalings(text)
-    dim = sum(_rotary_dim(text, family, scaling, head_dim=head_dim) for scaling in tables)
-    scaling = tables[0]
-    kind = (scaling.text("rope_type") or scaling.text("type") or "default") if scaling else "default"
-    positions = context
-    if scaling is not None and kind in ("linear", "dynamic", "yarn", "deepseek_yarn"):
-        if kind.endswith("yarn"):
-            context = scaling.size(("original_max_position_embeddings",), most=MAX_TOKENS, default=context)
-        factor = scaling.number("factor", least=1, most=1024, default=1)
-        positions = context = math.floor(context * factor)
-    elif kind in ("longrope", "su"):
-        original = text.size(("original_max_position_embeddings",), most=MAX_TOKENS, default=context)
-        positions += (scaling or text).size(("original_max_position_embeddings",), most=MAX_TOKENS, default=original)
-    elif kind not in ("default", "llama3", "mrope", "proportional", "dynamic-yarn"):
-        raise UnsupportedModelError(unknown=f"rope_type {kind}", detail="what it makes of the context is not known")
-    return Rotary(positions=min(positions, MAX_TOKENS), dim=dim, context=min(context, MAX_TOKENS))
+    tables = set(_tables(text, family, widths, written=written))
+    rows = max(rows for rows, _, _ in tables)
+    total = sum(rows * dim for rows, dim, _ in tables)
+    return Rotary(positions=rows, dim=-(-total // rows), context=context)
 
 
-def _context(text: Fields, family: Family) -> int | None:
+def _written_context(text: Fields, family: Family) -> int | None:
     """The smallest that is written; ``model_max_length`` overrules them all."""
     if text.get("model_max_length"):
         return text.size(("model_max_length",), most=MAX_TOKENS)
@@ -66,27 +66,89 @@ def _context(text: Fields, family: Family) -> int | None:
     return min(written, default=family.default_context)
 
 
-def _scalings(text: Fields) -> list[Fields | None]:
-    """One for each table: families with two kinds of attention layers may have two."""
+def _head_dims(runs: tuple[LayerRun, ...]) -> dict[str, int]:
+    """Width of what is rotated, by the name that ``rope_parameters`` has for such layers."""
+    found: dict[str, int] = {}
+    for run in runs:
+        for mixer in run.mixers:
+            match mixer:
+                case PagedAttention(span=Span.SLIDING | Span.CHUNKED):
+                    found["sliding_attention"] = mixer.key_dim
+                case PagedAttention():
+                    found["full_attention"] = mixer.key_dim
+                case LatentAttention() if mixer.rope_dim:
+                    found["full_attention"] = mixer.rope_dim
+    return found
+
+
+def _kinds(text: Fields) -> list[tuple[str, Fields | None]]:
+    """The scaling of each kind of layers, or the one of all under an empty name."""
     both = text.get("rope_parameters")
     if isinstance(both, Mapping) and any(isinstance(value, Mapping) for value in both.values()):
         outer = text.inside("rope_parameters", both)
-        found: list[Fields | None] = [outer.below(name) for name in sorted(both) if isinstance(both[name], Mapping)]
-        return found[:4]
-    scaling = text.below("rope_scaling") or text.below("rope_parameters")
+        return [(str(name), outer.below(str(name))) for name in list(both)[:8] if isinstance(both[name], Mapping)]
+    return [("", text.below("rope_scaling") or text.below("rope_parameters"))]
+
+
+def _kind(scaling: Fields | None) -> str:
+    return (scaling.text("rope_type") or scaling.text("type") or "default") if scaling else "default"
+
+
+def _stretch(kinds: list[tuple[str, Fields | None]]) -> float:
+    """By how much the context is longer than what is written."""
+    factors = [_factor(scaling) for _, scaling in kinds if _kind(scaling) in _SCALED]
+    return max(factors, default=1.0)
+
+
+def _factor(scaling: Fields | None) -> float:
+    return scaling.number("factor", least=1, most=1024, default=1) if scaling else 1.0
+
+
+def _tables(
+    text: Fields, family: Family, widths: dict[str, int], *, written: int
+) -> Iterator[tuple[int, int, tuple[object, ...]]]:
+    """Rows, width and what tells tables of one size apart: layers of one kind share theirs."""
+    kinds = _kinds(text)
+    widest = max(widths.values())
+    for name, scaling in kinds:
+        width = widths.get(name, widest)
+        yield _rows(text, scaling, written=written), _dim(text, family, scaling, width=width), _base(scaling)
     local = text.names("rope_local_base_freq", "swa_rope_theta")
-    return [scaling, None] if local else [scaling]
+    if len(kinds) == 1 and "sliding_attention" in widths and (local or family.local_rope):
+        yield written, _dim(text, family, None, width=widths["sliding_attention"]), ("local",)
 
 
-def _rotary_dim(text: Fields, family: Family, scaling: Fields | None, *, head_dim: int) -> int:
-    latent = text.get("qk_rope_head_dim")
-    if latent is not None:
-        return text.size(("qk_rope_head_dim",), most=MAX_HEAD_DIM)
+def _base(scaling: Fields | None) -> tuple[object, ...]:
+    if scaling is None:
+        return ()
+    return (_kind(scaling), _factor(scaling), scaling.number("rope_theta", least=0, most=1e12, default=0))
+
+
+def _rows(text: Fields, scaling: Fields | None, *, written: int) -> int:
+    kind = _kind(scaling)
+    if kind in _UNSCALED or scaling is None:
+        return written
+    own = text.size(("original_max_position_embeddings",), most=MAX_TOKENS, default=written)
+    original = scaling.size(("original_max_position_embeddings",), most=MAX_TOKENS, default=own)
+    if kind in _YARN:
+        return min(math.floor(original * _factor(scaling)), MAX_TOKENS)
+    if kind in _SCALED:
+        return min(math.floor(written * _factor(scaling)), MAX_TOKENS)
+    if kind in _LONG:
+        return min(written + original, MAX_TOKENS)
+    raise UnsupportedModelError(unknown=f"rope_type {kind}", detail="what it makes of the context is not known")
+
+
+def _dim(text: Fields, family: Family, scaling: Fields | None, *, width: int) -> int:
+    if text.get("kv_lora_rank") is not None and text.get("qk_rope_head_dim") is not None:
+        return text.size(("qk_rope_head_dim",), least=0, most=MAX_WIDTH)
+    if _kind(scaling) == "proportional":  # the engine rotates the whole head, parts of it by nothing
+        return width
     if text.get("rotary_dim") is not None:
-        return text.size(("rotary_dim",), most=MAX_HEAD_DIM)
+        return min(text.size(("rotary_dim",), most=MAX_WIDTH), width)
     fraction = family.default_rotary_fraction
     for name in _FRACTION:
         fraction = text.number(name, least=0, most=1, default=fraction)
         if scaling is not None:
             fraction = scaling.number(name, least=0, most=1, default=fraction)
-    return int(head_dim * fraction)
+    return int(width * fraction)

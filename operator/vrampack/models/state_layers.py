@@ -4,9 +4,9 @@ from typing import Final
 
 from vrampack.errors import UnsupportedModelError
 from vrampack.memory.layers import RecurrentState, StateKind
-from vrampack.models.attention_layers import MAX_HEAD_DIM, MAX_HEADS
+from vrampack.models.attention_layers import MAX_HEADS
 from vrampack.models.families import Family
-from vrampack.models.fields import Fields
+from vrampack.models.fields import MAX_WIDTH, Fields
 
 _STATE_SIZE: Final = ("mamba_d_state", "ssm_state_size", "state_size")
 _CONV: Final = ("mamba_d_conv", "conv_kernel", "conv_kernel_size", "d_conv")
@@ -47,7 +47,7 @@ def _kind(text: Fields) -> StateKind | None:
     """By the fields that only one kind has."""
     if text.names("linear_num_value_heads"):
         return StateKind.GATED_DELTA
-    if text.names("linear_attn_config"):
+    if text.names("linear_attn_config", "linear_num_heads"):
         return StateKind.KIMI_DELTA
     if text.names(*_STATE_SIZE):
         return StateKind.MAMBA2 if text.names(*_MAMBA2_HEADS) else StateKind.MAMBA1
@@ -61,22 +61,22 @@ def _gated_delta(text: Fields, dtype: str) -> RecurrentState:
         kind=StateKind.GATED_DELTA,
         conv_kernel=text.size(("linear_conv_kernel_dim",), most=MAX_HEADS),
         key_heads=text.size(("linear_num_key_heads",), most=MAX_HEADS),
-        key_dim=text.size(("linear_key_head_dim",), most=MAX_HEAD_DIM),
+        key_dim=text.size(("linear_key_head_dim",), most=MAX_WIDTH),
         value_heads=text.size(("linear_num_value_heads",), most=MAX_HEADS),
-        value_dim=text.size(("linear_value_head_dim",), most=MAX_HEAD_DIM),
+        value_dim=text.size(("linear_value_head_dim",), most=MAX_WIDTH),
         state_dtype=dtype,
     )
 
 
 def _kimi_delta(text: Fields, dtype: str) -> RecurrentState:
-    linear = text.below("linear_attn_config")
-    if linear is None:
+    linear = text.below("linear_attn_config") or text
+    if linear.names("num_heads", "linear_num_heads") is None:
         raise UnsupportedModelError(unknown="linear_attn_config", detail="the sizes of its states are not said")
-    heads = linear.size(("num_heads",), most=MAX_HEADS)
-    dim = linear.size(("head_dim",), most=MAX_HEAD_DIM)
+    heads = linear.size(("linear_num_heads", "num_heads"), most=MAX_HEADS)
+    dim = linear.size(("linear_head_dim", "head_dim"), most=MAX_WIDTH)
     return RecurrentState(
         kind=StateKind.KIMI_DELTA,
-        conv_kernel=linear.size(("short_conv_kernel_size",), most=MAX_HEADS),
+        conv_kernel=linear.size(("linear_conv_kernel_dim", "short_conv_kernel_size"), most=MAX_HEADS),
         key_heads=heads,
         key_dim=dim,
         value_heads=heads,
@@ -91,7 +91,7 @@ def _mamba1(text: Fields, dtype: str, *, hidden: int) -> RecurrentState:
     return RecurrentState(
         kind=StateKind.MAMBA1,
         conv_kernel=text.size(_CONV, most=MAX_HEADS),
-        key_dim=text.size(_STATE_SIZE, most=MAX_HEAD_DIM),
+        key_dim=text.size(_STATE_SIZE, most=MAX_WIDTH),
         value_heads=1,
         value_dim=text.size(("intermediate_size",), default=expand * hidden) if pure else expand * hidden,
         state_dtype=dtype,
@@ -106,12 +106,12 @@ def _mamba2(text: Fields, dtype: str, *, hidden: int) -> RecurrentState:
         name = text.names("head_dim")
     dim = width // heads
     if name is not None and text.get(name) != "auto":
-        dim = text.size((name,), most=MAX_HEAD_DIM)
+        dim = text.size((name,), most=MAX_WIDTH)
     return RecurrentState(
         kind=StateKind.MAMBA2,
         conv_kernel=text.size(_CONV, most=MAX_HEADS),
         key_heads=text.size(_MAMBA2_GROUPS, most=MAX_HEADS, default=1),
-        key_dim=text.size(_STATE_SIZE, most=MAX_HEAD_DIM),
+        key_dim=text.size(_STATE_SIZE, most=MAX_WIDTH),
         value_heads=heads,
         value_dim=dim,
         state_dtype=dtype,
@@ -130,7 +130,7 @@ def _short_conv(text: Fields, dtype: str, *, hidden: int) -> RecurrentState:
 
 def _lightning(text: Fields, dtype: str, *, hidden: int) -> RecurrentState:
     heads = text.size(("num_attention_heads",), most=MAX_HEADS)
-    dim = text.size(("head_dim",), most=MAX_HEAD_DIM, default=max(1, hidden // heads))
+    dim = text.size(("head_dim",), most=MAX_WIDTH, default=max(1, hidden // heads))
     return RecurrentState(
         kind=StateKind.LIGHTNING,
         conv_kernel=0,
