@@ -76,6 +76,8 @@ class TensorFacts:
     """Of an encoder-decoder model (Whisper, T5, BART)."""
     encoder_width: int = 0
     """Feed-forward width of those."""
+    encoder_stem: int = 0
+    """Elements of the encoder before its layers: convolutions and positions."""
 
 
 _QKV_BIAS: Final = TensorFacts(query_bias=True, query_only_bias=True)

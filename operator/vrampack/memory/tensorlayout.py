@@ -72,13 +72,13 @@ def weights_from_architecture(
     shapes = model_shapes(architecture, facts=facts)
     before = tuple(entry for shape in shapes.before for entry in _stored(shape, architecture))
     after = tuple(entry for shape in shapes.after for entry in _stored(shape, architecture))
+    towers = tuple(entry for entry in before if entry.shape.name == _TOWER)
+    before = tuple(entry for entry in before if entry.shape.name != _TOWER)
     usual = format_of(precision, dtype=architecture.dtype)
     layers = tuple(_layers(shapes, architecture=architecture, usual=usual, forms=forms))
     files = [(1, entry) for entry in (*before, *after)]
     files += [(count, entry) for count, entries in layers for entry in entries]
     files = [(count, entry) for count, entry in files if entry.shape.in_files]
-    towers = tuple(entry for entry in before if entry.shape.name == _TOWER)
-    before = tuple(entry for entry in before if entry.shape.name != _TOWER)
     return Weights(
         total=sum(count * entry.bytes for count, entry in files) + sum(entry.bytes for entry in towers),
         parameters=shapes.parameters,
@@ -185,9 +185,21 @@ def _before(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorSh
         yield _table("embed_tokens_per_layer", facts.per_layer_vocabulary or architecture.vocab_size, width)
         yield matrix("per_layer_model_projection", width, hidden)
         yield vector("per_layer_projection_norm", facts.per_layer_width)
+    if facts.encoder_layers:
+        layer = _encoder_layer(hidden, facts) * facts.encoder_layers
+        yield vector("encoder.layers", layer, split=Split.TENSOR)
+        yield vector("encoder.stem", facts.encoder_stem + hidden * (2 if facts.norm_bias else 1))
     if facts.tower_elements:
         split = Split.WHOLE if facts.tower_whole else Split.TENSOR
         yield vector(_TOWER, facts.tower_elements, split=split)
+
+
+def _encoder_layer(hidden: int, facts: TensorFacts) -> int:
+    """Elements of a layer of an encoder: attention to itself, a plain feed-forward part, two norms."""
+    biases = (2 if facts.keys_without_bias else 3) * hidden * facts.query_bias + hidden * facts.output_bias
+    biases += (facts.encoder_width + hidden) * facts.feed_forward_bias
+    norms = 2 * hidden * (2 if facts.norm_bias else 1)
+    return 4 * hidden**2 + 2 * hidden * facts.encoder_width + biases + norms
 
 
 def _after(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:

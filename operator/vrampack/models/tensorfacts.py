@@ -59,6 +59,7 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
         positions=_count(text, position) if (position := _LEARNED_POSITIONS.get(architecture.model_type)) else 0,
         encoder_layers=_count(text, "encoder_layers") if architecture.encoder_tokens else 0,
         encoder_width=_count(text, "encoder_ffn_dim") if architecture.encoder_tokens else 0,
+        encoder_stem=_stem(text, architecture) if architecture.encoder_tokens else 0,
     )
     unknown: list[str] = []
     elements = 0
@@ -72,6 +73,14 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
         else:
             elements += found
     return replace(facts, tower_elements=elements, unknown_towers=tuple(unknown))
+
+
+def _stem(text: Fields, architecture: Architecture) -> int:
+    """Whisper's two convolutions over three frames, and its positions; other encoders share the decoder's table."""
+    bins, hidden = _count(text, "num_mel_bins"), architecture.hidden_size
+    if not bins:
+        return 0
+    return 3 * hidden * (bins + hidden) + 2 * hidden + architecture.encoder_tokens * hidden
 
 
 def _biases(text: Fields, facts: TensorFacts) -> TensorFacts:
