@@ -73,7 +73,7 @@ class CacheBuffer:
     """One buffer of the cache, as one ``size =`` line of the log names it."""
 
     name: str
-    """full, sliding, index, entries (of DeepSeek V4, by the tokens each stands for) or state."""
+    """full, sliding, index or state; of DeepSeek V4 entries and sums, by the tokens that each stands for."""
     cells: int
     streams: int
     layers: int
@@ -125,7 +125,7 @@ def buffers_of(layers: tuple[tuple[Mixer, ...], ...], context: LlamaContext) -> 
     """The buffers of some layers in a row: of those that one GPU holds."""
     mixers = [mixer for layer in layers for mixer in layer]
     if any(isinstance(mixer, LatentAttention) and mixer.window for mixer in mixers):
-        return tuple(_compressed(mixers, context))
+        return tuple(buffer for buffer in _compressed(mixers, context) if buffer.layers)
     states = [mixer for mixer in mixers if isinstance(mixer, RecurrentState)]
     paged = [mixer for mixer in mixers if isinstance(mixer, PagedAttention) and mixer.span is not Span.CROSS]
     latent = [mixer for mixer in mixers if isinstance(mixer, LatentAttention)]
@@ -136,6 +136,8 @@ def buffers_of(layers: tuple[tuple[Mixer, ...], ...], context: LlamaContext) -> 
         widths = [(mixer.kv_heads * mixer.key_dim, widest or mixer.kv_heads * mixer.value_dim) for mixer in kept]
         if name == "full":
             widths += [(mixer.rank + mixer.rope_dim, 0) for mixer in latent]
+            # layers without attention have rows of nothing, unless there are recurrent ones: then they have no row
+            widths += [(0, widest)] * sum(not layer for layer in layers) if not states else []
         window = max((mixer.window for mixer in kept), default=0)
         buffers.append(_buffer(name, widths, _window_cells(window, context), context.streams, context))
     # beside recurrent layers, or latent attention, the indexer keeps a key alone; else a value of the model's width too
@@ -232,7 +234,7 @@ def _compressed(mixers: list[Mixer], context: LlamaContext) -> Iterator[CacheBuf
         for name, elements, count in (("", width, len(kept)), ("index ", kept[0].index_dim, len(indexed))):
             sums = overlap * elements * rows * streams * _STATE_BYTES * count
             yield CacheBuffer(
-                name=f"{name}state {ratio}",
+                name=f"{name}sums {ratio}",
                 cells=rows,
                 streams=streams,
                 layers=count,
@@ -244,7 +246,9 @@ def _compressed(mixers: list[Mixer], context: LlamaContext) -> Iterator[CacheBuf
 def check_context(context: LlamaContext) -> None:
     """Raise InvalidInputError for what llama.cpp refuses to make a context with."""
     if not 1 <= context.sequences <= MAX_SEQUENCES:
-        raise InvalidInputError(field="spec.serving.concurrency", value=context.sequences, allowed=f"from 1 to {MAX_SEQUENCES}")
+        raise InvalidInputError(
+            field="spec.serving.concurrency", value=context.sequences, allowed=f"from 1 to {MAX_SEQUENCES}"
+        )
     for kind in (context.key_type, context.value_type):
         if kind not in CACHE_TYPES:
             raise InvalidInputError(field=KV_FIELD, value=kind, allowed=f"llama.cpp: {', '.join(CACHE_TYPES)}")

@@ -101,7 +101,9 @@ def layer_counts(keys: GgufKeys) -> tuple[int, int]:
 
 
 def head_sizes(keys: GgufKeys, heads: int) -> tuple[int, int]:
-    """Elements of a key and of a value head of a full layer."""
+    """Elements of a key and of a value head of a full layer. Only PLaMo 2 has some where its first layer has none."""
+    if not heads and keys.architecture != "plamo2":
+        return 0, 0
     width = keys.size("embedding_length", least=1) // heads if heads else 0
     return keys.size("attention.key_length", default=width), keys.size("attention.value_length", default=width)
 
