@@ -25,6 +25,7 @@ _EXPLAINED: Final[Mapping[str, str]] = {
     "cuda_graphs": "captured graphs",
     "communication": "buffers between the GPUs of a replica",
     "runtime_context": "CUDA context and libraries, outside the engine's budget",
+    "allowance": "how far graphs and libraries, which are fitted, may be off",
     "headroom": "kept free on top",
 }
 _MODEL, _FREE, _MISSING = "█", "·", "▒"
@@ -43,6 +44,7 @@ def render_estimates(views: Sequence[EstimateView], *, width: int) -> Renderable
             *_heading(view, width),
             Text(""),
             _terms(view),
+            *_printed(view, width),
             Text(""),
             _cards(view, width),
             *_suggestions(view, width),
@@ -88,6 +90,17 @@ def _terms(view: EstimateView) -> Table:
         "", Text("claim", style="bold"), Text(human_bytes(view.claim), style="bold"), "", f"{declared}on {words}"
     )
     return table
+
+
+def _printed(view: EstimateView, width: int) -> Iterator[Text]:
+    """What an admin can hold against the engine's own log."""
+    if view.kv_why:
+        yield Text(cut(f"     KV cache: {view.kv_why}", width), style="dim")
+    if view.kv_tokens:
+        words = (
+            f"{view.kv_blocks} blocks, {view.kv_tokens} tokens, maximum concurrency {view.max_concurrency_at_context}x"
+        )
+        yield Text(cut(f"     the engine prints at start: {words}", width), style="dim")
 
 
 def _cards(view: EstimateView, width: int) -> Table:

@@ -73,7 +73,15 @@ class EstimateView:
     computed: int | None
     """The sum of the terms, where the claim is another one."""
     kv_bytes_per_token: int | None
+    kv_cache_bytes: int | None
+    """What the engine is told: whole blocks."""
+    kv_blocks: int | None
+    kv_tokens: int | None
+    """As the engine itself prints it at start."""
     max_concurrency_at_context: str
+    """As the engine itself prints it at start."""
+    kv_why: str
+    """In words, what asks for so many blocks."""
     host_memory: int | None
     shared_memory: int | None
     cards: tuple[CardView, ...]
@@ -121,6 +129,10 @@ def view_of(subject: Subject, cards: Sequence[Card], *, what_if: bool) -> Estima
         claim=sized.need.bytes,
         computed=summed if basis is not None and summed != sized.need.bytes else None,
         kv_bytes_per_token=computed.kv_bytes_per_token if computed is not None else None,
+        kv_cache_bytes=computed.kv_cache_bytes if computed is not None else None,
+        kv_blocks=computed.kv_blocks if computed is not None else None,
+        kv_tokens=computed.kv_tokens if computed is not None else None,
+        kv_why=computed.kv_why if computed is not None else "",
         max_concurrency_at_context=computed.max_concurrency_at_context if computed is not None else "",
         host_memory=computed.host_memory if computed is not None else None,
         shared_memory=computed.shared_memory if computed is not None else None,

@@ -1,0 +1,375 @@
+"""``vrampack estimate``: figures, exit statuses, and what is said of a question that is wrong."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tests.unit.local_models import TINY, write_model
+from tests.unit.planning_world import decide, estimated, gpu, gpu_node, status_of, world
+from vrampack.api.common import Quantity
+from vrampack.api.modelprofile import ModelProfileSpec
+from vrampack.cli import main as command_line
+from vrampack.cli.estimatepicture import render_estimates
+from vrampack.cli.estimateview import CardView, EstimateView, cards_of
+from vrampack.estimator import estimate
+from vrampack.localcluster.hubcatalogue import catalogue
+from vrampack.localcluster.hubdouble import HubDouble
+from vrampack.memory.gpus import GPUS
+from vrampack.memory.inverse import Limit, Reach
+from vrampack.planning.snapshot import ProfileView
+from vrampack.units import GIB, MIB
+
+GOLDEN = Path(__file__).parent / "golden" / "estimate.txt"
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner(env={"COLUMNS": "110", "NO_COLOR": "1"}).invoke(command_line.app, ["estimate", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def answer(*arguments: str) -> dict[str, Any]:
+    """The only estimate of the JSON."""
+    code, out, _ = invoke(*arguments, "-o", "json")
+    found: dict[str, Any] = json.loads(out)
+    assert code == (0 if found["fits"] else 3)
+    (only,) = found["estimates"]
+    return dict(only)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(write_model(tmp_path / "tiny"))
+
+
+def manifest(path: Path, *objects: dict[str, Any]) -> str:
+    path.write_text(yaml.safe_dump_all(objects))
+    return str(path)
+
+
+def deployment(name: str = "tiny", *, namespace: str = "serving", **spec: Any) -> dict[str, Any]:
+    usual = {"model": {"source": "profile://tiny"}, "serving": {"contextLength": 1024, "concurrency": 4}}
+    return {
+        "apiVersion": "vrampack.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": usual | spec,
+    }
+
+
+def profile_of(folder: str, name: str = "tiny") -> dict[str, Any]:
+    result = CliRunner().invoke(command_line.app, ["profile", folder, "--source", "pvc://models/tiny", "-o", "json"])
+    found: dict[str, Any] = json.loads(result.stdout)
+    found["metadata"]["name"] = name
+    return found
+
+
+class TestModel:
+    def test_the_figures_are_the_library_s(self, folder: str) -> None:
+        found = answer(folder, "-c", "1024", "-n", "4", "--tokens-per-sequence", "512", "-g", "L4", "-g", "24Gi")
+        expected = estimate(folder, context_length=1024, concurrency=4, tokens_per_sequence=512)
+        assert found["claim"] == expected.per_gpu
+        assert found["terms"] == expected.terms
+        assert sum(found["terms"].values()) == found["claim"]
+        assert found["computed"] is None
+        assert found["method"] == "Computed"
+        assert found["kv_blocks"] == expected.estimate.kv_blocks
+        assert found["max_concurrency_at_context"] == expected.estimate.max_concurrency_at_context
+        small, large = found["cards"]
+        assert (small["gpu"], small["usable"]) == ("L4", GPUS["L4"].usable)
+        assert (large["gpu"], large["usable"]) == ("24Gi", 24 * GIB)
+        assert small["free"] == GPUS["L4"].usable - found["claim"]
+        assert small["largest_concurrency"]["value"] == expected.largest_concurrency("L4").value
+        assert small["longest_context"] == {"value": 4096, "limit": "refused"}
+
+    def test_a_configuration_alone_has_the_same_figures(self, folder: str) -> None:
+        alone = answer(f"{folder}/config.json", "-c", "1024", "-n", "4")
+        assert alone["claim"] == answer(folder, "-c", "1024", "-n", "4")["claim"]
+
+    def test_every_known_gpu_where_none_is_named(self, folder: str) -> None:
+        assert [card["gpu"] for card in answer(folder)["cards"]] == list(GPUS)
+
+    def test_the_default_context_is_no_longer_than_the_model_s(self, folder: str) -> None:
+        assert answer(folder)["context_length"] == 4096
+
+    def test_options_reach_the_estimate(self, folder: str) -> None:
+        plain = answer(folder, "-g", "L4")
+        assert answer(folder, "-g", "L4", "--kv-cache", "fp8")["terms"]["kv_cache"] < plain["terms"]["kv_cache"]
+        assert answer(folder, "-g", "L4", "--no-cuda-graphs")["terms"]["cuda_graphs"] == 0
+        assert answer(folder, "-g", "L4", "--headroom", "0%")["terms"]["headroom"] == 0
+        assert answer(folder, "-g", "L4", "-t", "2")["gpus"] == 2
+        fewer = answer(folder, "-g", "L4", "--max-batched-tokens", "512")
+        assert fewer["terms"]["activations"] < plain["terms"]["activations"]
+
+    def test_yaml_says_the_same(self, folder: str) -> None:
+        code, out, _ = invoke(folder, "-o", "yaml")
+        assert code == 0
+        assert yaml.safe_load(out) == json.loads(invoke(folder, "-o", "json")[1])
+
+    def test_exit_status_3_where_no_gpu_has_room(self, folder: str) -> None:
+        assert invoke(folder, "-g", "500Mi")[0] == 3
+        assert invoke(folder, "-g", "500Mi", "-g", "T4")[0] == 0
+
+    def test_what_if(self, folder: str) -> None:
+        needed = answer(folder, "-n", "64", "-g", "T4")["claim"]
+        small = str(needed - MIB)
+        (card,) = answer(folder, "-n", "64", "-g", small, "--what-if")["cards"]
+        assert not card["fits"]
+        assert "concurrency ≤ 63" in card["would_fit_if"]
+        assert answer(folder, "-n", "63", "-g", small)["fits"]
+        assert f"would fit on {small} if concurrency ≤ 63" in invoke(folder, "-n", "64", "-g", small, "--what-if")[1]
+        assert answer(folder, "-n", "64", "-g", small)["cards"][0]["would_fit_if"] == []
+
+    def test_a_table(self, folder: str) -> None:
+        code, out, err = invoke(folder, "-g", "T4", "-g", "500Mi")
+        assert (code, err) == (0, "")
+        for words in ("weights", "KV cache", "claim", "fits, 13.", "does not fit, ", "4096*"):
+            assert words in out
+
+
+class TestFile:
+    def test_a_manifest_with_its_profile(self, tmp_path: Path, folder: str) -> None:
+        path = manifest(tmp_path / "all.yaml", deployment(), profile_of(folder))
+        found = answer("-f", path, "-g", "T4")
+        assert (found["name"], found["model"]) == ("tiny", "profile://tiny")
+        assert found["claim"] == answer(folder, "-c", "1024", "-n", "4", "-g", "T4")["claim"]
+
+    def test_a_cluster_claims_the_same(self, tmp_path: Path, folder: str) -> None:
+        raw = deployment()
+        spec = ModelProfileSpec.model_validate(profile_of(folder)["spec"])
+        snapshot = world(
+            estimated("tiny", **raw["spec"]),
+            profiles=(ProfileView(name="tiny", generation=1, spec=spec),),
+            gpu_nodes=[gpu_node("n1", gpu())],
+        )
+        status = status_of(decide(snapshot), "tiny")
+        path = manifest(tmp_path / "all.yaml", raw, profile_of(folder))
+        assert Quantity(status["estimate"]["perGPU"]).bytes == answer("-f", path, "-g", "T4")["claim"]
+
+    def test_several_deployments_fit_only_together(self, tmp_path: Path, folder: str) -> None:
+        huge = deployment("huge", serving={"contextLength": 4096, "concurrency": 4096})
+        path = manifest(tmp_path / "all.yaml", deployment(), huge, profile_of(folder))
+        code, out, _ = invoke("-f", path, "-g", "2Gi", "-o", "json")
+        assert code == 3
+        found = json.loads(out)
+        assert [each["fits"] for each in found["estimates"]] == [True, False]
+        assert found["fits"] is False
+        assert invoke("-f", path, "-g", "2Gi")[1].count("claim") == 2
+
+    def test_options_are_laid_over_it(self, tmp_path: Path, folder: str) -> None:
+        path = manifest(tmp_path / "all.yaml", deployment(), profile_of(folder))
+        found = answer("-f", path, "-n", "9", "-g", "T4")
+        assert (found["concurrency"], found["context_length"]) == (9, 1024)
+
+    def test_the_pool_s_reserve_and_headroom_count(self, tmp_path: Path, folder: str) -> None:
+        pool = {
+            "apiVersion": "vrampack.dev/v1alpha1",
+            "kind": "GPUPool",
+            "metadata": {"name": "default"},
+            "spec": {"reservePerGPU": "1Gi", "headroom": "10%"},
+        }
+        path = manifest(tmp_path / "all.yaml", deployment(), profile_of(folder), pool)
+        found = answer("-f", path, "-g", "T4")
+        assert found["cards"][0]["room"] == GPUS["T4"].usable - GIB
+        plain = answer(folder, "-c", "1024", "-n", "4", "-g", "T4", "--headroom", "10%")
+        assert found["claim"] == plain["claim"]
+
+    def test_products_that_are_not_allowed_do_not_fit(self, tmp_path: Path, folder: str) -> None:
+        picky = deployment(placement={"gpuProducts": ["NVIDIA-L40S"]})
+        path = manifest(tmp_path / "all.yaml", picky, profile_of(folder))
+        assert invoke("-f", path, "-g", "T4")[0] == 3
+        assert "not among gpuProducts" in invoke("-f", path, "-g", "T4")[1]
+        assert invoke("-f", path, "-g", "L40S")[0] == 0
+
+    def test_a_declared_claim_stands(self, tmp_path: Path, folder: str) -> None:
+        path = manifest(tmp_path / "all.yaml", deployment(memory={"perGPU": "5Gi"}), profile_of(folder))
+        found = answer("-f", path, "-g", "T4")
+        assert (found["claim"], found["method"]) == (5 * GIB, "Declared")
+        assert found["computed"] == sum(found["terms"].values())
+        assert "declared by memory.perGPU" in invoke("-f", path, "-g", "T4")[1]
+
+    def test_a_custom_engine_is_what_it_says(self, tmp_path: Path) -> None:
+        custom = deployment(
+            model={"source": "hf://team/any"},
+            engine={"name": "custom", "image": "registry.example.com/server:1"},
+            memory={"perGPU": "5Gi"},
+        )
+        found = answer("-f", manifest(tmp_path / "all.yaml", custom), "-g", "T4")
+        assert (found["claim"], found["terms"]) == (5 * GIB, {})
+        assert found["cards"][0]["largest_concurrency"] is None
+        assert invoke("-f", manifest(tmp_path / "all.yaml", custom), "-g", "T4")[0] == 0
+
+    def test_what_kubectl_prints_of_several(self, tmp_path: Path, folder: str) -> None:
+        listed = {"apiVersion": "v1", "kind": "List", "items": [deployment(), profile_of(folder)]}
+        assert answer("-f", manifest(tmp_path / "all.yaml", listed), "-g", "T4")["name"] == "tiny"
+
+    def test_several_files(self, tmp_path: Path, folder: str) -> None:
+        files = [manifest(tmp_path / "a.yaml", deployment()), manifest(tmp_path / "b.yaml", profile_of(folder))]
+        assert answer("-f", files[0], "-f", files[1], "-g", "T4")["fits"]
+
+
+class TestHub:
+    @pytest.fixture
+    async def hub(self) -> AsyncIterator[HubDouble]:
+        async with HubDouble(models=list(catalogue())) as double:
+            yield double
+
+    async def test_a_model_and_a_manifest_of_it(self, hub: HubDouble, tmp_path: Path) -> None:
+        source = "hf://Qwen/Qwen3-0.6B"
+        by_name = await asyncio.to_thread(answer, source, "-c", "1024", "-n", "4", "--endpoint", hub.url, "-g", "T4")
+        assert by_name["revision"] == hub.commit("Qwen/Qwen3-0.6B")
+        path = manifest(tmp_path / "all.yaml", deployment(model={"source": source}))
+        by_file = await asyncio.to_thread(answer, "-f", path, "--endpoint", hub.url, "-g", "T4")
+        assert by_file["claim"] == by_name["claim"]
+
+    async def test_a_precision_that_is_not_the_checkpoint_s(self, hub: HubDouble, tmp_path: Path) -> None:
+        wrong = deployment(model={"source": "hf://Qwen/Qwen3-0.6B"}, precision={"weights": "fp8"})
+        path = manifest(tmp_path / "all.yaml", wrong)
+        code, _, err = await asyncio.to_thread(invoke, "-f", path, "--endpoint", hub.url)
+        assert code == 2
+        assert "fp8" in err
+        assert "bf16" in err
+
+
+class TestWrong:
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["-g", "X5"], "--gpu: 'X5' is not allowed; write one of T4, L4"),
+            (["-c", "0"], "spec.serving.contextLength"),
+            (["-c", "9999"], "at most 4096 tokens"),
+            (["-n", "9", "--max-batched-tokens", "8"], "spec.engine.maxBatchedTokens"),
+            (["-t", "3"], "spec.parallelism.tensor"),
+            (["--kv-cache", "int3"], "spec.precision.kvCache"),
+            (["--kv-cache", "q4_0"], "spec.precision.kvCache"),
+            (["--headroom", "much"], "spec.memory.headroom"),
+            (["--engine", "other"], "spec.engine.name"),
+        ],
+    )
+    def test_options(self, folder: str, arguments: list[str], says: str) -> None:
+        code, out, err = invoke(folder, *arguments)
+        assert (code, out) == (2, "")
+        assert says in err
+        assert len(err.splitlines()) == 1
+
+    def test_neither_or_both(self, folder: str, tmp_path: Path) -> None:
+        assert invoke()[0] == 2
+        assert invoke(folder, "-f", manifest(tmp_path / "a.yaml", deployment()))[0] == 2
+
+    def test_a_model_that_is_not_known(self, tmp_path: Path) -> None:
+        folder = write_model(tmp_path, config={key: TINY[key] for key in TINY if key != "model_type"})
+        code, _, err = invoke(str(folder))
+        assert code == 2
+        assert "model_type" in err
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("", "there is no ModelDeployment"),
+            ("[", "write YAML"),
+            ("- a\n- b", "there is no ModelDeployment"),
+            ("kind: ModelDeployment", "there is no ModelDeployment"),
+            ("apiVersion: vrampack.dev/v1alpha1\nkind: ModelDeployment", "ModelDeployment.metadata"),
+            (yaml.safe_dump(deployment(serving={"concurrency": 4})), "tiny: spec.serving.contextLength"),
+            (yaml.safe_dump(deployment(serving=7)), "spec.serving"),
+            (yaml.safe_dump(deployment()), "its ModelProfile is needed: give the file that has it"),
+            (yaml.safe_dump(deployment(model={"source": "pvc://a/b"})), "its ModelProfile is needed"),
+            (yaml.safe_dump(deployment(model={"source": "s3://a"})), "write hf://ORG/NAME"),
+        ],
+    )
+    def test_files(self, tmp_path: Path, text: str, says: str) -> None:
+        path = tmp_path / "a.yaml"
+        path.write_text(text)
+        code, _, err = invoke("-f", str(path))
+        assert code == 2
+        assert says in err
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        code, _, err = invoke("-f", str(tmp_path / "absent.yaml"))
+        assert code == 2
+        assert "it can't be read: No such file" in err
+
+
+def card(gpu_name: str, claim: int, *, allowed: bool = True, what_if: tuple[str, ...] = ()) -> CardView:
+    (found,) = cards_of([gpu_name])
+    room = found.usable
+    return CardView(
+        gpu=found.name,
+        usable=found.usable,
+        room=room,
+        claim=claim,
+        fits=allowed and claim <= room,
+        allowed=allowed,
+        free=room - claim,
+        largest_concurrency=Reach(value=max(0, (room - 17 * GIB) // GIB), limit=Limit.MEMORY),
+        longest_context=Reach(value=131072, limit=Limit.REFUSED)
+        if claim < room
+        else Reach(value=0, limit=Limit.MEMORY),
+        would_fit_if=what_if,
+    )
+
+
+def test_the_picture() -> None:
+    """Fixed figures: the layout is what is looked at here. Written anew by hand when it changes."""
+    terms = {
+        "weights": 15349 * MIB,
+        "kv_cache": 4098 * MIB,
+        "activations": 992 * MIB,
+        "cuda_graphs": 80 * MIB,
+        "communication": 0,
+        "runtime_context": 861 * MIB,
+        "headroom": 642 * MIB,
+    }
+    claim = sum(terms.values())
+    view = EstimateView(
+        name="llama-31-8b",
+        model="hf://meta-llama/Llama-3.1-8B-Instruct",
+        revision="0e9e39f249a16976918f6564b8830bc894c89659",
+        model_type="llama",
+        parameters=8_030_261_248,
+        precision="bf16",
+        kv_cache_precision="bf16",
+        method="Computed",
+        assumptions=(),
+        context_length=8192,
+        concurrency=8,
+        tokens_per_sequence=4096,
+        max_batched_tokens=8192,
+        gpus=1,
+        terms=terms,
+        claim=claim,
+        computed=None,
+        kv_bytes_per_token=131072,
+        kv_cache_bytes=2049 * 2 * MIB,
+        kv_blocks=2049,
+        kv_tokens=32784,
+        kv_why="eight sequences of 4096 tokens, and the null block",
+        max_concurrency_at_context="4.00",
+        host_memory=10 * GIB,
+        shared_memory=GIB,
+        cards=(
+            card("T4", claim, what_if=("kvCache: fp8 and concurrency ≤ 1", "parallelism.tensor: 2")),
+            card("L4", claim),
+            card("L40S", claim),
+            card("H200", claim, allowed=False),
+        ),
+    )
+    console = Console(width=110, no_color=True, force_terminal=False)
+    with console.capture() as captured:
+        console.print(render_estimates([view], width=110))
+    drawn = "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    assert drawn == GOLDEN.read_text()
+
+
+def test_help_names_the_exit_statuses() -> None:
+    code, out, _ = invoke("--help")
+    assert code == 0
+    assert "3 on none" in " ".join(out.split())
