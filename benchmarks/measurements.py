@@ -172,6 +172,11 @@ class Row:
         return "eager" in self.note.lower()
 
     @property
+    def amd(self) -> bool:
+        """Whether the GPU is one of AMD's."""
+        return re.search(r"\b(amd|rocm|mi\d{3}x?|gfx\d+)", f"{self.gpu} {self.note}".lower()) is not None
+
+    @property
     def first_core(self) -> bool:
         """Whether vLLM ran its first engine core."""
         return release_of(self.version) < SECOND_CORE

@@ -13,9 +13,11 @@ from vrampack.errors import VrampackError
 from vrampack.memory.activations import activation_bytes
 from vrampack.memory.architecture import Weights
 from vrampack.memory.batchdefaults import BatchDefaults
-from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention
+from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState
 from vrampack.memory.llamacpp import LlamaContext, cache_buffers
-from vrampack.memory.overheads import communication_bytes, cuda_graph_bytes
+from vrampack.memory.overheads import cuda_graph_bytes
+from vrampack.memory.overheads import non_torch_bytes as _non_torch
+from vrampack.memory.releases import release_of
 from vrampack.memory.tensorlayout import weights_from_architecture
 from vrampack.memory.vllm.layout import kv_layout
 from vrampack.memory.vllm.pool import Printed as PrintedPool
@@ -24,6 +26,8 @@ from vrampack.memory.weights import loaded_bytes
 from vrampack.memory.workload import Workload
 from vrampack.models.tensorfacts import tensor_facts_of, weights_of_config
 from vrampack.units import GIB
+
+GRAPHS_IN_PEAK = (0, 21, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +117,11 @@ def workload_of(row: Row, batch: BatchDefaults) -> Workload:
     )
 
 
+def _only_nvidia(row: Row) -> None:
+    if row.amd:
+        raise UnusableError("an AMD GPU: what its kernels and libraries take is not modelled")
+
+
 _PRECISIONS = {
     "awq": "awq",
     "awq_marlin": "awq",
@@ -153,21 +162,40 @@ def weights_bytes(row: Row) -> int:
 
 
 def activations_bytes(row: Row) -> int:
-    """Per GPU."""
+    """Per GPU. Since 0.21 the engine adds its estimate of the graphs to what it prints as the peak."""
     _only_vllm(row, "the activation peak")
-    return activation_bytes(row.architecture(), workload_of(row, row.batch()))
+    _only_nvidia(row)
+    if row.first_core and row.architecture().multimodal:
+        raise UnusableError("the first engine core encoded images for all sequences at once, which is not modelled")
+    peak = activation_bytes(row.architecture(), workload_of(row, row.batch()))
+    return peak + (graphs_bytes(row) if release_of(row.version) >= GRAPHS_IN_PEAK else 0)
 
 
 def graphs_bytes(row: Row) -> int:
     """Per GPU."""
     _only_vllm(row, "graph memory")
-    batch = _graph_batch(row)
-    return cuda_graph_bytes(
-        row.architecture(), max_sequences=batch.max_sequences, max_batched_tokens=batch.max_batched_tokens
-    )
+    batch = graph_batch(row)
+    if row.eager:
+        return 0
+    _only_nvidia(row)
+    precision = _PRECISIONS.get(row.cells.get("quantization", "").strip().lower(), "bf16")
+    return cuda_graph_bytes(row.architecture(), workload_of(row, batch), precision=precision)
 
 
-def _graph_batch(row: Row) -> BatchDefaults:
+def graph_kind(row: Row) -> str:
+    """What the layers of the row's model are to CUDA graphs. Raises UnusableError as `graphs_bytes` does."""
+    graphs_bytes(row)
+    architecture = row.architecture()
+    if any(run.feed_forward is not None and run.feed_forward.experts for run in architecture.layer_runs):
+        return "experts"
+    states = any(isinstance(mixer, RecurrentState) for run in architecture.layer_runs for mixer in run.mixers)
+    quantization = row.cells.get("quantization", "").strip().lower()
+    if architecture.multimodal or states or _PRECISIONS.get(quantization, "bf16") in ("awq", "gptq", "bitsandbytes"):
+        return "many kernels"
+    return "plain, until 0.11" if release_of(row.version) < (0, 12, 0) else "plain, since 0.12"
+
+
+def graph_batch(row: Row) -> BatchDefaults:
     """Where the GPU is not known: with each of its defaults the engine captures the same sizes."""
     try:
         return row.batch()
@@ -180,7 +208,10 @@ def _graph_batch(row: Row) -> BatchDefaults:
 def non_torch_bytes(row: Row) -> int:
     """Per GPU."""
     _only_vllm(row, "non-torch memory")
-    return communication_bytes(tensor=row.tensor)
+    _only_nvidia(row)
+    if row.first_core and not row.cells.get("version", "").strip():
+        raise UnusableError("the row names no version, and until 0.6.5 this figure was all that is not PyTorch's")
+    return _non_torch(tensor=row.tensor)
 
 
 _PARTS: Mapping[str, Callable[[Row], int]] = {
@@ -194,6 +225,8 @@ _PARTS: Mapping[str, Callable[[Row], int]] = {
 def _non_kv(row: Row) -> Compared:
     """All that the row prints besides the KV cache, against the estimate of just these terms."""
     found = {column: row.printed(column) for column in _PARTS if row.cells.get(column, "").strip()}
+    if "activation_peak_gib" in found and release_of(row.version) >= GRAPHS_IN_PEAK:
+        found.pop("cuda_graph_gib", None)  # the printed peak has them
     if "weights_gib" not in found or len(found) < 2:
         raise UnusableError("the weights and a second term were not printed")
     estimated = sum(_asked(row, _PARTS[column]) for column in found)
@@ -242,7 +275,7 @@ def _pools(row: Row) -> tuple[PrintedPool, PrintedPool, PrintedPool]:
     leave open."""
     pool = row.printed("kv_cache_gib")
     context = row.whole("max_model_len", row.architecture().max_context)
-    layout = _asked(row, lambda row: kv_layout(row.architecture(), workload_of(row, _graph_batch(row))))
+    layout = _asked(row, lambda row: kv_layout(row.architecture(), workload_of(row, graph_batch(row))))
     if not layout.groups:
         raise UnusableError("the model keeps nothing between steps")
     row.cache["block"] = max(group.block_size for group in layout.groups)

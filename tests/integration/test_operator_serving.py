@@ -14,7 +14,16 @@ from vrampack.units import parse_bytes
 
 pytestmark = pytest.mark.cluster
 
-TERMS = ("weights", "kvCache", "activations", "cudaGraphs", "communication", "runtimeContext", "headroom")
+TERMS = (
+    "weights",
+    "kvCache",
+    "activations",
+    "cudaGraphs",
+    "communication",
+    "runtimeContext",
+    "allowance",
+    "headroom",
+)
 
 
 async def test_a_model_of_the_hub_becomes_ready_and_says_how(world: World) -> None:

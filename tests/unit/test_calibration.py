@@ -27,6 +27,7 @@ TERMS: dict[str, Any] = {
     "cuda_graphs": 1 * GIB,
     "communication": 0,
     "runtime_context": 1 * GIB,
+    "allowance": 0,
     "headroom": 810 * MIB,
 }
 COMPUTED = Estimate(

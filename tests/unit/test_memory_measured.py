@@ -147,5 +147,6 @@ def test_activation_peaks_of_the_start_up_run_are_what_the_engine_printed(runs: 
 def test_graphs_of_few_sequences_cost_little(runs: list[dict[str, str]]) -> None:
     row = next(row for row in runs if row["max_num_seqs"] == "2")
     architecture, _ = MODELS[row["model"]]
-    graphs = cuda_graph_bytes(architecture, max_sequences=2, max_batched_tokens=8192)
+    workload = Workload(context_length=8192, concurrency=2, tokens_per_sequence=8192, max_batched_tokens=8192)
+    graphs = cuda_graph_bytes(architecture, workload)
     assert graphs / GIB == pytest.approx(float(row["cuda_graph_gib"]), abs=0.02)

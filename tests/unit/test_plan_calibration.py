@@ -79,7 +79,7 @@ def test_a_measured_profile_changes_the_next_estimate_and_its_method() -> None:
         assert parse_bytes(found[term]) == parse_bytes(size)
     assert found["kvCache"] == computed["kvCache"]
     assert "15.00 GiB weights (measured) + " in found["explanation"]
-    names_of_terms = (*terms, "kvCache", "communication", "headroom")
+    names_of_terms = (*terms, "kvCache", "communication", "allowance", "headroom")
     assert sum(parse_bytes(found[term]) for term in names_of_terms) == parse_bytes(found["perGPU"])
 
 

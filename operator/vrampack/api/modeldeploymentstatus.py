@@ -79,6 +79,8 @@ class EstimateStatus(ApiModel):
     """Buffers for communication between the GPUs of a replica."""
     runtime_context: Quantity | None = None
     """CUDA context and libraries; outside the engine's own budget."""
+    allowance: Quantity | None = None
+    """How far CUDA graphs and memory beside PyTorch's may be off: these two are fitted, not computed."""
     headroom: Quantity | None = None
     """What is kept free on top."""
     per_gpu: Quantity | None = None

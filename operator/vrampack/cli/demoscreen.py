@@ -24,6 +24,7 @@ _TERMS: Final = (
     ("cudaGraphs", "CUDA graphs", "captured for each batch size"),
     ("communication", "communication", "buffers between the GPUs of a replica"),
     ("runtimeContext", "runtime context", "CUDA itself, outside the engine's own budget"),
+    ("allowance", "allowance", "how far graphs and libraries may be off"),
     ("headroom", "headroom", "kept free on top"),
 )
 

@@ -61,33 +61,61 @@ nothing fitted, the peak of nine printed start-up runs that sort is reproduced w
 GRAPH_BASE: Final = 32 * MIB
 """Fitted: what capturing costs with the fewest sizes (Qwen3-8B with two sequences: 61 MiB in all)."""
 
-GRAPH_PER_LAYER_AND_SIZE: Final = int(0.30 * MIB)
-"""Fitted: per layer and captured batch size of a dense model, besides the base. Ten runs of 0.6B to 32B, TP 1 to 8,
-vLLM 0.8 to 0.22, print 0.20 to 0.29 MiB; the estimate is never under, and 2 to 48 % (9 to 280 MiB) over."""
+GRAPH_PLAIN: Final = int(0.23 * MIB)
+"""Fitted (``python -m benchmarks.fit_overheads``): bytes of a dense layer in 16 bit in the graph of one batch size. The
+median of eight runs, 28 to 64 layers, of releases before 0.12. Leaving out each family in turn, the worst are 0.23 GiB
+under (Qwen3-32B with eight ranks) and 0.08 over."""
 
-GRAPH_PER_LAYER_AND_SIZE_MOE: Final = int(0.45 * MIB)
-"""Fitted: the same for a mixture of experts; Qwen3-235B-A22B at TP 8 prints 0.42 MiB. One run."""
+GRAPH_PLAIN_FULL: Final = int(0.28 * MIB)
+"""Fitted: the same since 0.12, which captures whole decode steps beside the pieces. Two runs of two families: each from
+the other is 0.05 GiB off at most."""
+
+GRAPH_EXPERTS: Final = int(0.75 * MIB)
+"""Fitted: a layer with a mixture of experts. The larger of two runs of two families, 0.69 (gpt-oss) and 0.75
+(Qwen3-Next): from the other family it is 0.16 GiB under at most. An upper end: runs not at hand print 0.42 (Qwen3-235B)
+and less."""
+
+GRAPH_MANY_KERNELS: Final = int(0.5 * MIB)
+"""Chosen, as one run is no fit: a layer with recurrent states, with weights that are unpacked as they are used (AWQ,
+GPTQ, bitsandbytes), or of a model that takes images or sound. Qwen3.6 prints 0.31; two runs without a configuration
+print about 0.46 (Nemotron-H) and 0.54 (Gemma 3 in AWQ)."""
 
 GRAPH_LARGEST_BATCH: Final = 512
 """Read: vLLM captures batch sizes up to the smaller of this and twice ``max_num_seqs``."""
 
-COMMUNICATION: Final = 604 * MIB
-"""Fitted: NCCL and custom all-reduce buffers per rank under tensor parallelism. H100: the non-torch growth rises by
-0.40 GiB from TP 1 to TP 2, the snapshot that includes NCCL by 0.55 GiB; the larger one with 7 % on top."""
+COMMUNICATION: Final = 1178 * MIB
+"""Fitted (``python -m benchmarks.fit_overheads``): NCCL, custom all-reduce and symmetric memory per rank under tensor
+parallelism, beyond what one GPU prints. The larger of two runs, 0.31 GiB (H100) and 1.15 (H200, Qwen3-Next): each from
+the other is 0.84 GiB off, so this is an upper end and no more. The snapshot that includes NCCL rises by 0.55 GiB."""
 
 CUDA_CONTEXT: Final = int(0.61 * GIB)
 """Fitted: context and driver before anything is allocated. H100 and H200 print 0.53 to 0.61 GiB; smaller GPUs have
 less (0.1 to 0.5 GiB), so this is the upper end."""
 
 NON_TORCH: Final = int(0.23 * GIB)
-"""Fitted: what libraries allocate beside PyTorch at TP 1 (cuBLAS and attention workspaces): 0.02 to 0.23 GiB in eleven
-of twelve runs. The upper end."""
+"""Fitted: what libraries allocate beside PyTorch on one GPU (kernels, handles): 0.13 to 0.23 GiB in four runs, 0.02 to
+0.23 in eleven of twelve of a larger collection. The upper end; leaving out each family, 0.10 GiB off at most."""
+
+ALLOWANCE: Final = int(0.3 * GIB)
+"""Chosen: how far graphs and non-torch memory may be above what is computed for them. No formula was found that is
+nearer: two runs of one command differ by more than the formulas do, as the allocator gives segments back or not."""
 
 HOST_BASE: Final = 4 * GIB
-"""Chosen: RAM of the API server and the scheduler process."""
+"""Chosen: RAM of the API server and the scheduler process, with their libraries."""
 
 HOST_PER_RANK: Final = 6 * GIB
-"""Chosen: RAM of one worker with its libraries and one shard of weights (5 GB is the usual largest) on its way."""
+"""Chosen: RAM of one worker with its libraries, and one file of weights (5 GB is the usual largest) on its way: files
+that are not safetensors are read as a whole."""
+
+HOST_TOKEN_BYTES: Final = 5
+"""Read: bytes that a worker keeps in RAM for each token that a sequence may have, whether it is there or not: its
+number in 32 bit and a flag (``InputBatch.token_ids_cpu``, ``is_token_ids``; the second runner has such a table too)."""
+
+HOST_INPUT_CACHE: Final = 4 * GIB
+"""Read: ``mm_processor_cache_gb``, images and sound that were processed before; one in the API server and one in each
+scheduler."""
 
 SHARED_MEMORY_PER_RANK: Final = 1 * GIB
-"""Chosen: /dev/shm for NCCL and the workers' message queue; a limit, charged only as far as it is used."""
+"""Read: a worker's queue of answers takes 240 MiB of /dev/shm (ten slots of 24), the queue of its orders 160, those
+of its groups 24 each (``MessageQueue``). Chosen: the rest, half a GiB, is for NCCL where GPUs can't reach each other
+directly. A limit, charged only as far as it is used."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from vrampack.memory.activations import activation_bytes
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.checks import check
+from vrampack.memory.host import host_bytes, ranks, shared_memory_bytes
 from vrampack.memory.kv import kv_figures
 from vrampack.memory.overheads import (
+    allowance_bytes,
     communication_bytes,
     cuda_graph_bytes,
-    host_bytes,
     runtime_context_bytes,
-    shared_memory_bytes,
 )
 from vrampack.memory.weights import reserved_bytes
 from vrampack.memory.workload import Workload
@@ -34,6 +34,8 @@ class Estimate:
     cuda_graphs: int
     communication: int
     runtime_context: int
+    allowance: int
+    """How far the terms that are only fitted, graphs and memory beside PyTorch's, may be off."""
     headroom: int
     per_gpu: int
     gpus: int
@@ -63,21 +65,15 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
     computation type or weight format whose size is not known.
     """
     check(architecture=architecture, weights=weights, workload=workload)
-    tensor, max_batched_tokens = workload.tensor, workload.max_batched_tokens
     cache = kv_figures(architecture, workload)
-    activations = activation_bytes(architecture, workload)
-    graphs = 0
-    if workload.cuda_graphs:
-        graphs = cuda_graph_bytes(
-            architecture, max_sequences=workload.concurrency, max_batched_tokens=max_batched_tokens
-        )
     parts = (
         reserved_bytes(architecture, weights, workload),
         cache.bytes,
-        activations,
-        graphs,
-        communication_bytes(tensor=tensor),
+        activation_bytes(architecture, workload),
+        cuda_graph_bytes(architecture, workload, precision=weights.precision),
+        communication_bytes(tensor=workload.tensor),
         runtime_context_bytes(),
+        allowance_bytes(),
     )
     terms = [round_up(part, MIB) for part in parts]
     total = sum(terms)
@@ -89,9 +85,10 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
         cuda_graphs=terms[3],
         communication=terms[4],
         runtime_context=terms[5],
+        allowance=terms[6],
         headroom=headroom,
         per_gpu=total + headroom,
-        gpus=tensor * workload.pipeline * workload.data,
+        gpus=ranks(workload),
         kv_cache_bytes=cache.bytes,
         kv_bytes_per_token=cache.bytes_per_token,
         kv_blocks=cache.blocks,
@@ -100,6 +97,6 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
         kv_least_blocks=cache.least_blocks,
         kv_tokens=cache.tokens,
         kv_why=cache.why,
-        host_memory=host_bytes(tensor=tensor),
-        shared_memory=shared_memory_bytes(tensor=tensor),
+        host_memory=host_bytes(architecture, workload),
+        shared_memory=shared_memory_bytes(workload),
     )

@@ -24,6 +24,7 @@ _WORDS = {
     "cuda_graphs": "CUDA graphs",
     "communication": "communication",
     "runtime_context": "runtime context",
+    "allowance": "allowance",
     "headroom": "headroom",
 }
 _SUMS = frozenset({"per_gpu", "explanation", "pending"})
@@ -34,6 +35,7 @@ _MEASURABLE = frozenset(
         "cuda_graphs",
         "communication",
         "runtime_context",
+        "allowance",
         "headroom",
         "method",
         "by_product",
@@ -129,6 +131,7 @@ def estimate_status(found: Figures, *, declared: int | None) -> EstimateStatus:
         cuda_graphs=Quantity.of(computed.cuda_graphs),
         communication=Quantity.of(computed.communication),
         runtime_context=Quantity.of(computed.runtime_context),
+        allowance=Quantity.of(computed.allowance),
         headroom=Quantity.of(computed.headroom),
         per_gpu=Quantity.of(per_gpu),
         gpus_per_replica=computed.gpus,
