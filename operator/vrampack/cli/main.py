@@ -7,6 +7,7 @@ import typer
 
 from vrampack import __version__
 from vrampack.cli.agent import agent
+from vrampack.cli.calibrate import calibrate
 from vrampack.cli.crds import crds
 from vrampack.cli.demo import demo
 from vrampack.cli.estimate import estimate
@@ -31,6 +32,7 @@ app.command("demo")(demo)
 app.command("map")(fleet_map)
 app.command("estimate")(estimate)
 app.command("profile")(profile)
+app.command("calibrate")(calibrate)
 app.command("crds")(crds)
 app.add_typer(cluster)
 

@@ -1,0 +1,206 @@
+"""From start-up logs to measurements, and from a manifest to the start that prints one."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from vrampack.api.common import Quantity
+from vrampack.api.engine import CudaGraphs, Parallelism
+from vrampack.api.modelprofile import Measurement
+from vrampack.api.names import API_VERSION, ENGINE_CONTAINER
+from vrampack.cli.estimatesubject import Subject
+from vrampack.errors import InvalidInputError
+from vrampack.memory.calibration import Observation, Setup, merged, release
+from vrampack.models.enginelogs import Start, figures
+from vrampack.planning.measurements import observation_of, setup_of
+from vrampack.planning.verdict import Blocked, Sized
+
+MAX_MEASUREMENTS: Final = 64
+TERMS: Final = ("weights", "activations", "cuda_graphs", "communication", "runtime_context")
+
+_KV_NAMES: Final = {"bfloat16": "bf16", "float16": "fp16", "f16": "fp16", "float32": "fp32", "f32": "fp32"}
+_FP8: Final = "fp8"
+_DRIVERS: Final = ("max_sequences", "max_batched_tokens", "context_length")
+_OPTIONS: Final = {
+    "version": "--engine-version",
+    "product": "--gpu-product",
+    "max_sequences": "--max-sequences",
+    "max_batched_tokens": "--max-batched-tokens",
+    "context_length": "--context-length",
+    "kv_cache": "--kv-cache",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the user says of the runs beside the logs. None or empty: nothing."""
+
+    version: str = ""
+    product: str = ""
+    max_sequences: int | None = None
+    max_batched_tokens: int | None = None
+    context_length: int | None = None
+    kv_cache: str = ""
+
+
+def kv_precision_of(subject: Subject) -> str:
+    """The resolved precision of a ModelDeployment's KV cache. Raises InvalidInputError where it can't be served."""
+    return _sized(subject).facts.kv_cache_precision
+
+
+def observation(start: Start, *, known: Known, subject: Subject | None) -> Observation:
+    """What one start shows. ``subject``: the ModelDeployment that was run, for what the log does not say.
+
+    Raises InvalidInputError for what nobody says, and where log and manifest contradict each other.
+    """
+    asked = setup_of(subject.spec, product="", kv_cache=kv_precision_of(subject)) if subject is not None else None
+    if asked is not None and asked.engine != start.engine:
+        raise _contradiction("engine", start.engine, asked.engine)
+    split = {name: getattr(start, name) for name in ("tensor", "pipeline", "data", "expert", "cuda_graphs")}
+    if asked is not None:
+        for name, printed in split.items():
+            if printed is not None and printed != getattr(asked, name):
+                raise _contradiction(name, printed, getattr(asked, name))
+        split = {name: getattr(asked, name) for name in split}
+    found: dict[str, Any] = {name: value for name, value in split.items() if value is not None}
+    found["version"] = _same("version", start.version or known.version, asked.version if asked else "", release)
+    found["product"] = known.product or start.product.replace(" ", "-") or _only_product(subject)
+    found["kv_cache"] = _same("kv_cache", _kv_cache(start) or known.kv_cache, asked.kv_cache if asked else "", str)
+    for name in _DRIVERS:
+        value = getattr(start, name)
+        value = getattr(known, name) if value is None else value
+        found[name] = value if value is not None or asked is None else getattr(asked, name)
+    for name, option in _OPTIONS.items():
+        if not found[name]:
+            raise InvalidInputError(
+                field=option, value=None, allowed="the log does not say it: name it, or the manifest with --file"
+            )
+    args = asked.args if asked is not None else ()
+    ran = replace(start, **{each: found.get(each, 1) for each in ("tensor", "pipeline", "data")})
+    return Observation(setup=Setup(engine=start.engine, args=args, **found), **figures(ran))
+
+
+def observations(found: Iterable[Observation]) -> list[Observation]:
+    """One for each setup: starts of one setup are samples of one measurement."""
+    by_setup: dict[Setup, list[Observation]] = {}
+    for each in found:
+        by_setup.setdefault(each.setup, []).append(each)
+    return [merged(runs) for runs in by_setup.values()]
+
+
+def measurement(found: Observation, *, now: datetime) -> Measurement:
+    """The record, as it stands in ``status.measurements``."""
+    setup = found.setup
+    sizes = {name: getattr(found, name) for name in TERMS}
+    quantities = {name: Quantity.of(size) for name, size in sizes.items() if size is not None}
+    return Measurement.model_validate(
+        {
+            "engine": setup.engine,
+            "version": setup.version,
+            "gpu_product": setup.product,
+            "parallelism": Parallelism(
+                tensor=setup.tensor,
+                pipeline=setup.pipeline,
+                data=setup.data,
+                expert=setup.expert,
+                decode_context=setup.decode_context,
+            ),
+            "kv_cache": setup.kv_cache,
+            "max_sequences": setup.max_sequences,
+            "max_batched_tokens": setup.max_batched_tokens,
+            "context_length": setup.context_length,
+            "cuda_graphs": (CudaGraphs.AUTO if setup.cuda_graphs else CudaGraphs.DISABLED).value,
+            "args": setup.args,
+            "samples": found.samples,
+            "observed_at": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            **{"graphs" if name == "cuda_graphs" else name: size for name, size in quantities.items()},
+        }
+    )
+
+
+def joined(former: Sequence[Measurement], newer: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Both, the newest last; of one setup the most that was ever seen. Beyond 64 the oldest go."""
+    kept = {observation_of(each).setup: each for each in former}
+    for each in newer:
+        seen = observation_of(each)
+        if (before := kept.pop(seen.setup, None)) is not None:
+            now = datetime.fromisoformat(each.observed_at)
+            kept[seen.setup] = measurement(_most(observation_of(before), seen), now=now)
+        else:
+            kept[seen.setup] = each
+    return tuple(kept.values())[-MAX_MEASUREMENTS:]
+
+
+def patch(profile: str, found: Sequence[Measurement]) -> dict[str, Any]:
+    """For ``kubectl apply --server-side --subresource=status``."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelProfile",
+        "metadata": {"name": profile},
+        "status": {"measurements": [each.wire() for each in found]},
+    }
+
+
+def command(subject: Subject) -> str:
+    """The start to run on an idle GPU: the operator's own, without the figures that it takes from a claim, so that the
+    engine measures what is left and prints what it found. Raises InvalidInputError for what can't be served."""
+    sized = _sized(subject)
+    spec = sized.template["spec"]
+    container = next(each for each in spec["containers"] if each["name"] == ENGINE_CONTAINER)
+    devices = ",".join(str(index) for index in range(sized.need.gpus))
+    lines = ["docker run --rm --ipc=host", f"--gpus '\"device={devices}\"'"]
+    literals = {each["name"]: each["value"] for each in container.get("env", ()) if "value" in each}
+    secrets = [each["name"] for each in container.get("env", ()) if "secretKeyRef" in (each.get("valueFrom") or {})]
+    wanted = {name: literals[name] for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE") if name in literals}
+    if subject.spec.engine.name.value == "vllm":
+        wanted["VLLM_LOGGING_LEVEL"] = "DEBUG"  # several releases print the breakdown at no other level
+    lines += [f"-e {name}={shlex.quote(value)}" for name, value in wanted.items()]
+    lines += [f"-e {name}" for name in secrets]
+    volumes = {each["name"] for each in spec.get("volumes", ())}
+    for mount in container.get("volumeMounts", ()):
+        if mount["name"] == "model" and mount["name"] in volumes:
+            lines.append(f'-v "$MODEL_FOLDER":{mount["mountPath"]}:ro')
+    lines.append(shlex.quote(container["image"]))
+    # What refers to the environment is a figure of the claim.
+    lines += [shlex.quote(each) for each in container.get("args", ()) if "$(" not in each]
+    return " \\\n  ".join(lines) + " 2>&1 | tee start.log"
+
+
+def _sized(subject: Subject) -> Sized:
+    sized = subject.sized()
+    if isinstance(sized, Blocked):
+        raise InvalidInputError(field=subject.name, value=sized.reason, allowed=sized.message)
+    return sized
+
+
+def _most(one: Observation, other: Observation) -> Observation:
+    pairs = {term: (getattr(one, term), getattr(other, term)) for term in TERMS}
+    both = {term: max((size for size in pair if size is not None), default=None) for term, pair in pairs.items()}
+    return Observation(setup=other.setup, samples=one.samples + other.samples, **both)
+
+
+def _kv_cache(start: Start) -> str:
+    """Resolved; empty where the log does not say it."""
+    name = start.dtype if start.kv_cache in ("auto", "") else start.kv_cache
+    return _FP8 if name.startswith(_FP8) else _KV_NAMES.get(name, name)
+
+
+def _only_product(subject: Subject | None) -> str:
+    products = subject.spec.placement.gpu_products if subject is not None else ()
+    return products[0] if len(products) == 1 else ""
+
+
+def _same(name: str, printed: str, asked: str, form: Any) -> str:
+    if printed and asked and form(printed) != form(asked):
+        raise _contradiction(name, printed, asked)
+    return asked or printed
+
+
+def _contradiction(name: str, printed: object, asked: object) -> InvalidInputError:
+    return InvalidInputError(
+        field=name,
+        value=printed,
+        allowed=f"the manifest says {asked!r}: name the one that was run, or run what it says",
+    )

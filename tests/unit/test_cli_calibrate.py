@@ -1,0 +1,211 @@
+"""The command calibrate: logs become measurements, and a manifest becomes the start that prints one."""
+
+import json
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from tests.unit.planning_world import profile
+from tests.unit.test_enginelogs import BREAKDOWN, CONSUMED, LLAMACPP_NEW, SGLANG_LOG
+from vrampack.api.modelprofile import Measurement, ModelProfileStatus
+from vrampack.cli.calibration import joined, measurement
+from vrampack.cli.main import app
+from vrampack.memory.calibration import Observation, Setup
+from vrampack.models.enginelogs import gib
+from vrampack.units import GIB
+
+NAME = "llama-8b-0123456789"
+H100 = "NVIDIA-H100-80GB-HBM3"
+PROFILE = {
+    "apiVersion": "vrampack.dev/v1alpha1",
+    "kind": "ModelProfile",
+    "metadata": {"name": NAME},
+    "spec": profile(source="pvc://models/llama", revision="").spec.wire(),  # type: ignore[union-attr]
+}
+
+
+def deployment(**spec: Any) -> dict[str, Any]:
+    usual = {
+        "model": {"source": f"profile://{NAME}"},
+        "serving": {"contextLength": 16000, "concurrency": 256, "tokensPerSequence": 100},
+        "engine": {"version": "0.12.0"},
+    }
+    return {
+        "apiVersion": "vrampack.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": "llama", "namespace": "serving"},
+        "spec": usual | spec,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(folder: Path, name: str, *content: Any) -> str:
+    text = content[0] if isinstance(content[0], str) else yaml.safe_dump_all(content)
+    (folder / name).write_text(text)
+    return name
+
+
+def calibrate(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["calibrate", *arguments])
+
+
+def measurements(result: Result) -> list[Measurement]:
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout) if result.stdout.startswith("{") else yaml.safe_load(result.stdout)
+    assert (found["kind"], found["metadata"]["name"]) == ("ModelProfile", NAME)
+    return list(ModelProfileStatus.model_validate(found["status"]).measurements)
+
+
+def test_a_log_and_what_the_user_says_are_a_measurement(folder: Path) -> None:
+    log = written(folder, "start.log", BREAKDOWN)
+    result = calibrate(log, "--profile", NAME, "--gpu-product", H100, "--kv-cache", "bf16", "-o", "json")
+    [found] = measurements(result)
+    assert (found.engine, found.version, found.gpu_product) == ("vllm", "0.10.2", H100)
+    assert (found.max_sequences, found.max_batched_tokens, found.context_length) == (256, 8192, 16000)
+    assert (found.kv_cache, found.cuda_graphs, found.samples) == ("bf16", "Auto", 1)
+    assert found.weights is not None
+    assert found.weights.bytes == gib("14.99")
+    assert found.graphs is not None
+    assert found.graphs.bytes == 0
+    assert found.communication is None
+    assert "1 start; not printed: communication" in result.stderr
+
+
+def test_starts_of_one_setup_are_samples_of_one_measurement(folder: Path) -> None:
+    one = written(folder, "one.log", BREAKDOWN + BREAKDOWN.replace("4.76", "4.9"))
+    two = written(folder, "two.log", BREAKDOWN)
+    other = written(folder, "other.log", BREAKDOWN.replace("'max_num_seqs': 256", "'max_num_seqs': 16"))
+    found = measurements(calibrate(one, two, other, "--profile", NAME, "--gpu-product", H100, "--kv-cache", "bf16"))
+    assert [(each.max_sequences, each.samples) for each in found] == [(256, 3), (16, 1)]
+    assert found[0].activations is not None
+    assert found[0].activations.bytes == gib("4.90")
+
+
+def test_the_manifest_says_what_the_log_leaves_out(folder: Path) -> None:
+    log = written(folder, "start.log", CONSUMED.replace("v0.29.0", "v0.12.0"))
+    manifest = written(
+        folder,
+        "m.yaml",
+        deployment(
+            precision={"kvCache": "fp8"},
+            engine={"version": "0.12.0", "cudaGraphs": "Disabled"},
+            placement={"gpuProducts": [H100]},
+        ),
+        PROFILE,
+    )
+    [found] = measurements(calibrate(log, "-f", manifest))
+    assert (found.gpu_product, found.max_sequences, found.max_batched_tokens) == (H100, 256, 8192)
+    assert found.context_length == 8192, "the log says how it ran"
+    assert (found.kv_cache, found.cuda_graphs) == ("fp8", "Disabled")
+
+
+def test_the_next_estimate_is_measured(folder: Path) -> None:
+    log = written(folder, "start.log", BREAKDOWN.replace("0.10.2", "0.12.0"))
+    manifest = written(folder, "m.yaml", deployment(placement={"gpuProducts": [H100]}), PROFILE)
+    before = CliRunner().invoke(app, ["estimate", "-f", manifest, "-o", "json"])
+    result = calibrate(log, "-f", manifest, "-o", "json")
+    measured = PROFILE | {"status": json.loads(result.stdout)["status"]}
+    again = written(folder, "again.yaml", deployment(placement={"gpuProducts": [H100]}), measured)
+    after = CliRunner().invoke(app, ["estimate", "-f", again, "-o", "json"])
+    assert before.exit_code in (0, 3), before.output
+    assert '"Measured"' in after.stdout
+    assert '"Measured"' not in before.stdout
+
+
+def test_sglang_and_llama_cpp(folder: Path) -> None:
+    sglang = written(folder, "sglang.log", SGLANG_LOG)
+    said = ["--profile", NAME, "--gpu-product", H100]
+    [found] = measurements(calibrate(sglang, *said, "--engine-version", "0.5.6"))
+    assert (found.engine, found.parallelism.tensor, found.max_sequences, found.kv_cache) == ("sglang", 8, 4096, "bf16")
+    llamacpp = written(folder, "llamacpp.log", LLAMACPP_NEW)
+    [found] = measurements(calibrate(llamacpp, *said))
+    assert (found.engine, found.version, found.kv_cache) == ("llamacpp", "b6123", "q8_0")
+
+
+@pytest.mark.parametrize(
+    ("log", "arguments", "words"),
+    [
+        (BREAKDOWN, ["--profile", NAME, "--kv-cache", "bf16"], "--gpu-product: None is not allowed; the log does not"),
+        (BREAKDOWN, ["--profile", NAME, "--gpu-product", H100], "--kv-cache: None"),
+        (BREAKDOWN, ["--gpu-product", H100, "--kv-cache", "bf16"], "--profile: None is not allowed; name the Model"),
+        (CONSUMED, ["--profile", NAME, "--gpu-product", H100], "--max-sequences: None"),
+        ("nothing", ["--profile", NAME], "vrampack calibrate --command"),
+    ],
+)
+def test_what_nobody_says_is_asked_for(folder: Path, log: str, arguments: list[str], words: str) -> None:
+    result = calibrate(written(folder, "start.log", log), *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({}, "version: '0.10.2' is not allowed; the manifest says '0.12.0'"),
+        (
+            {"engine": {"name": "custom", "image": "x", "version": "0.10.2"}, "memory": {"perGPU": "1Gi"}},
+            "engine: 'vllm'",
+        ),
+    ],
+)
+def test_a_log_of_something_else_is_refused(folder: Path, spec: dict[str, Any], words: str) -> None:
+    log = written(folder, "start.log", BREAKDOWN)
+    result = calibrate(log, "-f", written(folder, "m.yaml", deployment(**spec), PROFILE), "--gpu-product", H100)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_the_start_to_run_measures_what_it_finds(folder: Path) -> None:
+    manifest = written(folder, "m.yaml", deployment(parallelism={"tensor": 2}), PROFILE)
+    result = calibrate("--command", manifest)
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if not line.startswith("#")]
+    words = shlex.split(" ".join(line.rstrip("\\") for line in lines))
+    assert words[:2] == ["docker", "run"]
+    assert words[words.index("--gpus") + 1] == '"device=0,1"'
+    assert "VLLM_LOGGING_LEVEL=DEBUG" in words
+    assert "$MODEL_FOLDER:/models:ro" in words
+    assert {"--max-num-seqs=256", "--max-model-len=16000", "--tensor-parallel-size=2", "--model=/models/llama"} <= set(
+        words
+    )
+    assert not [word for word in words if "kv-cache-memory" in word or "gpu-memory-utilization" in word]
+    assert "vrampack calibrate start.log -f m.yaml" in result.stdout
+
+
+def test_either_logs_or_a_command(folder: Path) -> None:
+    assert calibrate().exit_code == 2
+    assert calibrate("a.log", "--command", "m.yaml").exit_code == 2
+
+
+# What is there already.
+
+
+def seen(sequences: int, weights: int, samples: int = 1) -> Measurement:
+    setup = Setup(
+        engine="vllm",
+        version="0.33.0",
+        product=H100,
+        max_sequences=sequences,
+        max_batched_tokens=8192,
+        context_length=4096,
+        kv_cache="bf16",
+    )
+    return measurement(Observation(setup=setup, weights=weights, samples=samples), now=datetime(2027, 1, 1, tzinfo=UTC))
+
+
+def test_new_measurements_stand_beside_the_former_ones() -> None:
+    found = joined([seen(1, 5 * GIB, 2), seen(2, GIB)], [seen(1, 4 * GIB), seen(3, GIB)])
+    assert [(each.max_sequences, each.samples) for each in found] == [(2, 1), (1, 3), (3, 1)]
+    assert found[1].weights is not None
+    assert found[1].weights.bytes == 5 * GIB, "never below what was seen"
+    assert len(joined([seen(each, GIB) for each in range(1, 65)], [seen(100, GIB)])) == 64
