@@ -135,7 +135,7 @@ async def test_the_endpoint_is_read_when_it_is_needed(hub: HubDouble, monkeypatc
 
 def figures(weights: Weights) -> Weights:
     """Without the tensors one by one: what a profile keeps."""
-    return dataclasses.replace(weights, layers=(), before=(), towers=(), after=())
+    return dataclasses.replace(weights, layers=(), census=(), before=(), towers=(), after=())
 
 
 async def test_the_profile_says_the_same_as_the_facts(hub: HubDouble) -> None:

@@ -121,6 +121,8 @@ class LoadedTensor:
     """A tensor as the engine holds it: it fuses some that files hold apart."""
 
     parts: tuple[WeightPart, ...]
+    small: bool = False
+    """Several tensors, none of which is large enough for the allocator to give it a segment of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,8 @@ class Weights:
     method: WeightsMethod = WeightsMethod.TENSORS
     layers: tuple[LayerWeights, ...] = ()
     """From the first layer to the last. Empty: the architecture's shapes, scaled to the figures above."""
+    census: tuple[tuple[int, LoadedTensor], ...] = ()
+    """The tensors of all those layers, alike ones counted. Empty: to be counted when they are needed."""
     before: tuple[LoadedTensor, ...] = ()
     """What the first pipeline stage has besides: embeddings, towers."""
     towers: tuple[LoadedTensor, ...] = ()

@@ -14,6 +14,7 @@ from vrampack.memory.architecture import (
     Weights,
     WeightsMethod,
 )
+from vrampack.memory.census import census_of
 from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.layers import LatentAttention, LayerRun, PagedAttention, RecurrentState
 from vrampack.memory.tensorfacts import TensorFacts, family_facts
@@ -79,6 +80,7 @@ def weights_from_architecture(
     files = [(1, entry) for entry in (*before, *after)]
     files += [(count, entry) for count, entries in layers for entry in entries]
     files = [(count, entry) for count, entry in files if entry.shape.in_files]
+    held = tuple(LayerWeights(count=count, tensors=loaded(entries)) for count, entries in layers)
     return Weights(
         total=sum(count * entry.bytes for count, entry in files) + sum(entry.bytes for entry in towers),
         parameters=shapes.parameters,
@@ -87,7 +89,8 @@ def weights_from_architecture(
         replicated=sum(count * entry.bytes for count, entry in files if entry.shape.split is Split.WHOLE),
         tower=sum(entry.bytes for entry in towers),
         method=WeightsMethod.SHAPES,
-        layers=tuple(LayerWeights(count=count, tensors=loaded(entries)) for count, entries in layers),
+        layers=held,
+        census=census_of((run.count, tensor) for run in held for tensor in run.tensors),
         before=loaded(before),
         after=loaded(after),
         towers=tuple(LoadedTensor(parts=(WeightPart(bytes=e.bytes, split=e.shape.split),)) for e in towers),

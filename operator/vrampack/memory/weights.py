@@ -1,11 +1,12 @@
 """Weights: the bytes that one rank holds in memory, and what the allocator takes for them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
-from vrampack.memory.architecture import Architecture, LayerWeights, LoadedTensor, Split, WeightPart, Weights
+from vrampack.memory.architecture import Architecture, LoadedTensor, Split, WeightPart, Weights
+from vrampack.memory.census import census_of, tensors_between
 from vrampack.memory.constants import (
     ALLOCATOR_LARGE,
     ALLOCATOR_SEGMENT,
@@ -58,7 +59,11 @@ def stage_bytes(
     counts = stage_layers(sum(run.count for run in layout.layers), pipeline=workload.pipeline)
     start = 0
     for stage, count in enumerate(counts):
-        tensors = list(_between(layout.layers, start=start, end=start + count))
+        tensors = list(
+            layout.census
+            if workload.pipeline == 1 and layout.census
+            else tensors_between(layout.layers, start=start, end=start + count)
+        )
         start += count
         if stage == 0:
             tensors += [(1, tensor) for tensor in layout.before]
@@ -108,9 +113,11 @@ def laid_out(architecture: Architecture, weights: Weights) -> Weights:
         for split, pair in known.items()
         if pair[0] != pair[1] and not _far(*pair)
     ]
+    layers = tuple(replace(run, tensors=_scaled(run.tensors, scales)) for run in shapes.layers)
     return replace(
         weights,
-        layers=tuple(replace(run, tensors=_scaled(run.tensors, scales)) for run in shapes.layers),
+        layers=layers,
+        census=census_of((run.count, tensor) for run in layers for tensor in run.tensors),
         before=_scaled(shapes.before, scales) + tuple(rests),
         after=_scaled(shapes.after, scales),
     )
@@ -134,23 +141,12 @@ def _scaled(tensors: tuple[LoadedTensor, ...], scales: Mapping[Split, Fraction])
     )
 
 
-def _between(layers: Iterable[LayerWeights], *, start: int, end: int) -> Iterator[tuple[int, LoadedTensor]]:
-    """The tensors of the layers from ``start`` to before ``end``, with how many there are of each."""
-    first = 0
-    for run in layers:
-        count = min(end, first + run.count) - max(start, first)
-        first += run.count
-        if count > 0:
-            for tensor in run.tensors:
-                yield count, tensor
-
-
 def _held(tensors: Iterable[tuple[int, LoadedTensor]], workload: Workload, *, largest_rest: int) -> int:
     """Bytes of one rank. A large tensor's rest is what lies between its end and its last segment's end."""
     held = 0
     for count, tensor in tensors:
         size = sum(_rank_bytes(part, workload) for part in tensor.parts)
-        if size >= ALLOCATOR_LARGE:
+        if size >= ALLOCATOR_LARGE and not tensor.small:
             rest = round_up(size, ALLOCATOR_SEGMENT) - size
             size += rest if rest <= largest_rest else 0
         held += count * size

@@ -15,6 +15,7 @@ from vrampack.memory.architecture import (
     Weights,
     WeightsMethod,
 )
+from vrampack.memory.census import census_of
 from vrampack.memory.constants import DTYPE_BYTES, WEIGHT_BITS
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention
 from vrampack.memory.tensorfacts import family_facts
@@ -88,6 +89,7 @@ def weights_of(
         predict=sum(entry.bytes for entry in entries if entry.name.role is Role.PREDICT),
         method=WeightsMethod.TENSORS,
         layers=layers,
+        census=census_of((run.count, tensor) for run in layers for tensor in run.tensors),
         before=_fused(before, None, architecture) if layers else (),
         towers=(LoadedTensor(parts=(WeightPart(bytes=tower, split=tower_split),)),) if tower else (),
         after=_fused(after, None, architecture) if layers else (),
