@@ -109,6 +109,7 @@ def latent_of(text: Fields, *, index: int) -> LatentAttention:
     """Multi-head latent attention of one layer, with the indexer where there is one."""
     if _compression(text, index=index) is not None:
         return _compressed(text, index=index)
+    text.get("index_topk")  # how many tokens are chosen takes no memory
     index_heads = text.size(("index_n_heads",), least=0, most=MAX_HEADS, default=0)
     own_index = bool(index_heads) and not _index_is_shared(text, index=index)
     return LatentAttention(
@@ -173,9 +174,22 @@ def _compressed(text: Fields, *, index: int) -> LatentAttention:
     )
 
 
-def is_latent(text: Fields, family: Family) -> bool:
-    """Whether the engine keeps latents: families that know of them, where the sizes are there."""
-    return family.latent and text.names("kv_lora_rank", "compress_ratios", "compress_rates") is not None
+def is_latent(text: Fields, family: Family, kind: Kind) -> bool:
+    """Whether the engine keeps latents: families that know of them, where the sizes are there.
+
+    Raises UnsupportedModelError for a layer whose latents slide, and for a file that does not say what they compress.
+    """
+    if not family.latent:
+        return False
+    if text.names("compress_ratios", "compress_rates"):
+        return True
+    if family.compressed:
+        raise UnsupportedModelError(unknown="compress_ratios", detail="what each layer's cache stands for is not said")
+    if text.get("kv_lora_rank") is None:
+        return False
+    if kind is not Kind.FULL:
+        raise UnsupportedModelError(unknown="sliding_window", detail="latents of a window are not known")
+    return True
 
 
 def _kv_heads(text: Fields, *, heads: int) -> int:

@@ -28,6 +28,7 @@ def _sizes(*sizes: int, **others: int) -> Mapping[str, object]:
 
 _DEEPSEEK: Final = {"qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
 _DELTA: Final = {
+    "full_attention_interval": 4,
     "linear_conv_kernel_dim": 4,
     "linear_key_head_dim": 128,
     "linear_value_head_dim": 128,

@@ -13,7 +13,7 @@ from vrampack.memory.layers import FeedForward, LatentAttention, LayerRun, Mixer
 from vrampack.models.attention_layers import Heads, attention_of, heads_of, is_latent, latent_of
 from vrampack.models.blocks import Block, blocks_of
 from vrampack.models.families import Family
-from vrampack.models.feedforward import Experts, dense_width, experts_of, feed_forwards
+from vrampack.models.feedforward import Experts, dense_width, experts_of, feed_forwards, is_per_token_said
 from vrampack.models.fields import Fields
 from vrampack.models.identity import Identity, identity_of
 from vrampack.models.kvdtype import kv_cache_dtype_of
@@ -26,6 +26,7 @@ MAX_LAYERS: Final = 1024
 _LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_decoder_layers", "num_layers", "decoder_layers")
 _HIDDEN: Final = ("hidden_size", "n_embd", "d_model")
 _VOCABULARY: Final = ("vocab_size", "padded_vocab_size")
+_ENCODER_TOKENS: Final = ("max_source_positions", "max_position_embeddings", "n_positions")
 _PREDICTION: Final = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
 
 
@@ -86,15 +87,21 @@ def architecture_of(
         rotary_dim=rotary.dim,
         class_name=identity.class_name,
         kv_cache_dtype=kv_cache_dtype_of(identity.root, text, quant_config),
-        encoder_tokens=text.size(("max_source_positions",)) if family.encoder_decoder else 0,
+        encoder_tokens=text.size(_ENCODER_TOKENS) if family.encoder_decoder else 0,
         predict_layers=text.size(_PREDICTION, least=0, most=MAX_LAYERS, default=0),
         multimodal=identity.multimodal,
         pooling=identity.pooling,
         causal=family.causal,
-        assumptions=identity.assumptions(),
+        assumptions=identity.assumptions() + _about_experts(text, experts),
     )
     identity.refuse_what_nobody_read()
     return _with_runs(architecture, runs)
+
+
+def _about_experts(text: Fields, experts: Experts) -> tuple[str, ...]:
+    if not experts.count or is_per_token_said(text):
+        return ()
+    return (f"config.json does not say how many experts a token uses: {experts.per_token} are taken",)
 
 
 def _layer_count(text: Fields) -> int:
@@ -140,7 +147,7 @@ def _mixers(
     state = (state_of(text, family, hidden=hidden),) if kind in (Kind.STATE, Kind.STATE_AND_FULL) else ()
     if kind is Kind.STATE or heads is None:
         return state
-    if is_latent(text, family):
+    if is_latent(text, family, kind):
         latent = latent_of(text, index=index)
         return (*state, latent, latent) if family.attends_twice else (*state, latent)
     attention = attention_of(text, family, heads, kind, index=index, layers=layers)

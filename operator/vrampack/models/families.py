@@ -20,6 +20,8 @@ class Windows(Enum):
     """As above, and the class puts in 4096 where the field is absent."""
     SWITCHED = auto()
     """``use_sliding_window`` must be true, or the class drops the window."""
+    DESCRIBES = auto()
+    """It says what every layer keeps besides, not which of them slide."""
     IGNORED = auto()
     """Only layers that are named as sliding slide."""
 
@@ -60,6 +62,10 @@ class Family:
     """``max_position_embeddings`` holds what the rotary scaling makes of it (Gemma 3)."""
     local_rope: bool = False
     """Sliding layers have a rotary table of their own even where no field says so."""
+    compressed: bool = False
+    """Latents that stand for several tokens (DeepSeek V4)."""
+    states_by_list: str = ""
+    """A list of the layers with attention; null: there is none (Bamba)."""
     split: bool = False
     """A layer is either a mixer or a feed-forward part, never both (Nemotron-H)."""
     bare_states: bool = False
@@ -77,6 +83,10 @@ _UNGATED: Final = Family(gated=False)
 _GPT2: Final = Family(gated=False, tied=True, rotary=False, intermediate_factor=4)
 _QWEN: Final = Family(windows=Windows.SWITCHED)
 _LATENT: Final = Family(latent=True)
+_COMPRESSED: Final = Family(latent=True, compressed=True, windows=Windows.DESCRIBES, uniform=False)
+_MIXED: Final = Family(windows=Windows.IGNORED, uniform=False)
+_ENCODER_DECODER: Final = Family(gated=False, tied=True, rotary=False, encoder_decoder=True)
+_GATED_ENCODER: Final = Family(rotary=False, causal=False, tied=True)
 _ENCODER: Final = Family(gated=False, rotary=False, causal=False, tied=True)
 _GEMMA3: Final = Family(tied=True, head_dim=256, full_every=6, context_is_scaled=True, local_rope=True, uniform=False)
 _GEMMA4: Final = replace(_GEMMA3, last_full=True)
@@ -87,12 +97,21 @@ _LLAMA4: Final = Family(chunked=True, uniform=False)
 
 # fmt: off
 _PLAIN_NAMES: Final = (
-    "aquila", "arctic", "baichuan", "dbrx", "decilm", "deepseek", "dots1", "ernie4_5", "ernie4_5_moe", "exaone",
-    "flex_olmo", "glm", "glm4", "glm4_moe", "glm4v_text", "granite", "granitemoe", "granitemoeshared",
-    "hunyuan_v1_dense", "hunyuan_v1_moe", "internlm", "internlm2", "internlm3", "llama", "llama_text", "llava",
-    "mimo", "minicpm", "minimax_m2", "ministral3", "mixtral", "mllama_text_model", "multi_modality", "olmo", "olmo2",
-    "olmoe", "orion", "phi3", "phi3_v", "phi3small", "phi4mm", "phimoe", "qwen", "qwen2_5_vl_text", "qwen2_vl_text",
-    "qwen3_vl_moe_text", "qwen3_vl_text", "seed_oss", "smollm3", "solar", "xverse", "yi",
+    "aquila", "arctic", "aria_text", "baichuan", "bailing_moe", "bailing_moe_v2", "bitnet", "chameleon",
+    "cosmos3_edge_text", "dbrx", "decilm", "deepseek", "dots1", "emu3_text_model", "ernie4_5", "ernie4_5_moe",
+    "ernie4_5_vl_moe_text", "exaone", "exaone4_5_text", "flex_olmo", "glm", "glm4", "glm4_moe", "glm4v_moe_text",
+    "glm4v_text", "glm_ocr_text", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe",
+    "granitemoeshared", "helium", "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan_vl_text", "hy_v3",
+    "hyperclovax", "internlm", "internlm2", "internlm2_ve", "internlm3", "iquestcoder", "llama", "llama_text",
+    "llava", "mimo", "minicpm", "minicpmo", "minicpmv", "minimax_m2", "ministral3", "mixtral", "mllama_text_model",
+    "molmo", "molmo2_text", "multi_modality", "olmo", "olmo2", "olmoe", "openpangu", "orion", "paddleocr_vl_text",
+    "phi3", "phi3_v", "phi3small", "phi4_multimodal", "phi4mm", "phimoe", "qwen", "qwen2_5_vl_text", "qwen2_vl_text",
+    "qwen3_omni_moe_text", "qwen3_vl_moe_text", "qwen3_vl_text", "sarvam_moe", "seed_oss", "skywork", "smollm3",
+    "solar", "solar_open", "telechat2", "teleflm", "xverse", "yi",
+)
+_MIXED_NAMES: Final = (
+    "afmoe", "beam", "cwm", "exaone_moe", "flint", "granite_swa", "granitemoe_swa", "kolibri1", "laguna", "mellum",
+    "muse_glimmer_text", "muse_spark_text", "step3p5", "step3p7",
 )
 _LATENT_NAMES: Final = (
     "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "kimi_k2",
@@ -102,19 +121,27 @@ _LATENT_NAMES: Final = (
 
 FAMILIES: Final[dict[str, Family]] = {
     **dict.fromkeys(_PLAIN_NAMES, _PLAIN),
+    "apertus": _UNGATED,
     "arcee": _UNGATED,
-    "bert": _ENCODER,
-    "roberta": _ENCODER,
-    "xlm-roberta": _ENCODER,
+    "bailing_hybrid": Family(state=StateKind.KIMI_DELTA, latent=True, uniform=False),
+    "bailing_moe_linear": Family(state=StateKind.LIGHTNING, latent=True, uniform=False),
+    "bart": _ENCODER_DECODER,
+    **dict.fromkeys(("bert", "camembert", "electra", "ernie", "xlm-roberta", "roberta"), _ENCODER),
+    **dict.fromkeys(("eurobert", "gte", "modernbert", "new", "nomic_bert"), _GATED_ENCODER),
     "bloom": Family(gated=False, tied=True, rotary=False, intermediate_factor=4),
     "chatglm": Family(default_rotary_fraction=0.5),
     "cohere": Family(tied=True),
+    "cohere2_moe": Family(tied=True, full_every=4, window_extra=1, uniform=False),
     "cohere2": Family(tied=True, full_every=4, window_extra=1, uniform=False),
     **dict.fromkeys(_LATENT_NAMES, _LATENT),
-    "deepseek_v4": Family(latent=True, uniform=False, windows=Windows.IGNORED),
-    "deepseek_ref": Family(latent=True, uniform=False, windows=Windows.IGNORED),
+    **dict.fromkeys(_MIXED_NAMES, _MIXED),
+    "deepseek_v4": _COMPRESSED,
+    "deepseek_ref": _COMPRESSED,
     "exaone4": Family(full_every=4, uniform=False),
-    "falcon": Family(gated=False, tied=True, intermediate_factor=4, default_context=2048),
+    **dict.fromkeys(
+        ("falcon", "RefinedWeb", "RefinedWebModel"),
+        Family(gated=False, tied=True, intermediate_factor=4, default_context=2048),
+    ),
     "falcon_h1": Family(state=StateKind.MAMBA2, attention_beside=True, uniform=False),
     "falcon_mamba": _MAMBA1_ONLY,
     "gemma": Family(tied=True, head_dim=256),
@@ -127,9 +154,10 @@ FAMILIES: Final[dict[str, Family]] = {
     "gpt_bigcode": _GPT2,
     "gpt_neox": Family(gated=False, default_rotary_fraction=0.25),
     "gpt_oss": Family(full_every=2, head_dim=64, uniform=False),
+    "jais2": _UNGATED,
     "gptj": Family(gated=False, intermediate_factor=4),
     "granitemoehybrid": Family(state=StateKind.MAMBA2, shared_is_dense=True, uniform=False),
-    "bamba": _MAMBA2,
+    "bamba": Family(state=StateKind.MAMBA2, states_by_list="attn_layer_indices", uniform=False),
     "jamba": Family(state=StateKind.MAMBA1, rotary=False, uniform=False),
     "kimi_linear": Family(state=StateKind.KIMI_DELTA, latent=True, uniform=False),
     "lfm2": Family(state=StateKind.SHORT_CONV, tied=True, uniform=False),
@@ -138,11 +166,12 @@ FAMILIES: Final[dict[str, Family]] = {
     "longcat_flash": Family(latent=True, attends_twice=True),
     "mamba": _MAMBA1_ONLY,
     "mamba2": Family(state=StateKind.MAMBA2, feed_forward=False, uniform=False),
-    "mimo_v2_flash": Family(windows=Windows.IGNORED, uniform=False),
+    **dict.fromkeys(("mimo_v2", "mimo_v2_flash"), _MIXED),
     "minicpm3": _PLAIN,
     "minimax": Family(state=StateKind.LIGHTNING, uniform=False),
     "minimax_text_01": Family(state=StateKind.LIGHTNING, uniform=False),
-    "minimax_m3": Family(uniform=False),
+    **dict.fromkeys(("minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text"), Family(uniform=False)),
+    "mbart": _ENCODER_DECODER,
     "ministral": Family(windows=Windows.NULL_ONLY),
     "mistral": Family(windows=Windows.NULL_ONLY),
     "mpt": Family(gated=False, tied=True, rotary=False, intermediate_factor=4),
@@ -151,12 +180,15 @@ FAMILIES: Final[dict[str, Family]] = {
     "nemotron_h": Family(state=StateKind.MAMBA2, gated=False, rotary=False, split=True, uniform=False),
     "olmo3": Family(full_every=4, uniform=False),
     "olmo_hybrid": Family(state=StateKind.GATED_DELTA, uniform=False),
+    "opt": Family(gated=False, tied=True, rotary=False),
+    "persimmon": Family(gated=False, default_rotary_fraction=0.5),
+    "plamo3": Family(full_every=8, uniform=False),
     "phi": Family(gated=False, default_rotary_fraction=0.5),
     "phi-msft": Family(gated=False, intermediate_factor=4),
     "qwen2": _QWEN,
     "qwen2_moe": _QWEN,
     "qwen2_vl": _QWEN,
-    "qwen2_5_vl": _QWEN,
+    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_omni_text", "qwen2_audio"), _QWEN),
     "qwen3": Family(windows=Windows.SWITCHED, head_dim=128),
     "qwen3_moe": _QWEN,
     "qwen3_next": _GATED_DELTA,
@@ -164,9 +196,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "qwen3_5_moe_text": _GATED_DELTA,
     "stablelm": Family(default_rotary_fraction=0.25),
     "starcoder2": Family(gated=False, tied=True),
-    "step3p5": Family(uniform=False, windows=Windows.IGNORED),
-    "step3p7": Family(uniform=False, windows=Windows.IGNORED),
-    "whisper": Family(gated=False, tied=True, rotary=False, encoder_decoder=True),
+    "t5": _ENCODER_DECODER,
+    "whisper": _ENCODER_DECODER,
+    "vaultgemma": Family(tied=True, head_dim=256, full_every=2, uniform=False),
     "zamba2": Family(state=StateKind.MAMBA2, tied=True, bare_states=True, uniform=False),
 }
 """By ``model_type`` of the text part."""

@@ -43,6 +43,15 @@ _SHARED: Final = ("n_shared_experts", "num_shared_experts", "moe_num_shared_expe
 _SPARSE_WORDS: Final = frozenset({"sparse", "moe", "hash_moe"})
 
 
+ASSUMED_PER_TOKEN: Final = 8
+"""Experts of a token where no field says it: more than most models use."""
+
+
+def is_per_token_said(text: Fields) -> bool:
+    """Whether config.json says how many experts a token uses."""
+    return (text.below("ffn_config") or text).names(*_PER_TOKEN) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
     """Of the layers that have some; ``count`` 0: no layer has."""
@@ -96,7 +105,7 @@ def _expert_width(nested: Fields) -> int:
 def _per_token(nested: Fields, *, most: int) -> int:
     name = nested.names(*_PER_TOKEN)
     if name is None:
-        raise nested.refusal(_PER_TOKEN[0], None, "how many experts a token uses")
+        return min(ASSUMED_PER_TOKEN, most)
     if isinstance(nested.get(name), list):
         return max(1, _listed(nested, name, most=most, total=False))
     return nested.size((name,), most=most)
@@ -157,8 +166,9 @@ def feed_forwards(
             parts.append(None)
             continue
         mixture = kind is Kind.EXPERTS or (sparse[index] and kind is not Kind.DENSE)
-        beside = not mixture or text.flag("enable_moe_block", default=False)
+        beside = not mixture or text.flag("enable_moe_block", default=False) or family.attends_twice
         width = dense_width(text, family, hidden=hidden, experts=experts, index=index) if beside else 0
+        width = 2 * width if family.attends_twice else width  # one behind each attention
         parts.append(_part(family, width, experts if mixture else Experts()))
     return parts
 

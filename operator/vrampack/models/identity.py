@@ -12,6 +12,7 @@ from vrampack.models.fields import MAX_SHOWN, Fields
 
 _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 _TOWERS: Final = ("vision_config", "audio_config", "mm_vision_tower", "img_processor", "vision_tower", "visual")
+_KIND_FIELDS: Final = ("layer_types", "layers_block_type", "hybrid_override_pattern", "sliding_window")
 _POOLING: Final = ("Model", "ForSequenceClassification", "ForRewardModel", "ForTokenClassification", "ForMaskedLM")
 
 # fmt: off
@@ -56,16 +57,16 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     text = _text_part(root)
     outer = root.text("model_type")
     model_type = text.text("model_type") or outer
+    classes = root.texts("architectures") or []
+    name = classes[0] if classes else ""
     if not model_type:
-        raise UnsupportedModelError(unknown="model_type", detail="config.json does not name the model's family")
+        raise _nameless(root, name)
     family = FAMILIES.get(model_type)
     if family is None and text.names(*HEADS) is None:
         raise UnsupportedModelError(
             unknown=HEADS[0],
             detail=f"model_type {model_type} is not known by name, and how it attends to the past is not said",
         )
-    classes = root.texts("architectures") or []
-    name = classes[0] if classes else ""
     return Identity(
         root=root,
         text=text,
@@ -76,6 +77,25 @@ def identity_of(config: Mapping[str, object]) -> Identity:
         pooling=name.endswith(_POOLING),
         known=family is not None,
     )
+
+
+def _nameless(root: Fields, name: str) -> UnsupportedModelError:
+    """Excerpts of a file: what they lack most is of which kind each layer is, where that is not the same for all."""
+    stem = _plain(name.removesuffix("ForCausalLM").removesuffix("ForConditionalGeneration"))
+    alike = [family for model_type, family in FAMILIES.items() if _plain(model_type).removesuffix("text") == stem]
+    if (
+        name
+        and not any(root.has(field) for field in _KIND_FIELDS)
+        and not any(family.uniform and not family.latent for family in alike)
+    ):
+        return UnsupportedModelError(
+            unknown="layer_types", detail=f"config.json does not say of which kind the layers of this {name} are"
+        )
+    return UnsupportedModelError(unknown="model_type", detail="config.json does not name the model's family")
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
 
 
 def _text_part(root: Fields) -> Fields:

@@ -5,7 +5,7 @@ from typing import Final
 
 from vrampack.errors import UnsupportedModelError
 from vrampack.models.families import Family, Windows
-from vrampack.models.fields import MAX_SHOWN, Fields
+from vrampack.models.fields import MAX_ITEMS, MAX_SHOWN, Fields
 
 
 class Kind(StrEnum):
@@ -30,7 +30,6 @@ _WORDS: Final[dict[str, Kind]] = {
     "attention": Kind.FULL,
     "global": Kind.FULL,
     "global_attention": Kind.FULL,
-    "sparse": Kind.FULL,
     "indexed_attention": Kind.FULL,
     "deepseek_sparse_attention": Kind.FULL,
     "minimax_m3_sparse": Kind.FULL,
@@ -59,6 +58,10 @@ _LETTERS: Final[dict[str, Kind]] = {
 }
 """``hybrid_override_pattern``."""
 
+_WINDOWS: Final = ("sliding_window_size", "sliding_window", "local_attention")
+_SWITCHES: Final = (*_WINDOWS, "attention_chunk_size", "sparse_attention_config")
+"""Fields that make layers differ: written as null, they say that none does."""
+
 
 def layer_kinds(text: Fields, family: Family, *, layers: int) -> list[Kind]:
     """The kind of every layer, first to last.
@@ -79,10 +82,10 @@ def layer_kinds(text: Fields, family: Family, *, layers: int) -> list[Kind]:
     spaced = _spaced(text, family, layers)
     if spaced is not None:
         return spaced
-    if family.state is not None and not family.attention_beside:
-        return [Kind.STATE] * layers
     if family.attention_beside:
         return [Kind.STATE_AND_FULL] * layers
+    if family.state is not None and not family.feed_forward:
+        return [Kind.STATE] * layers
     return _bare(text, family, layers)
 
 
@@ -126,6 +129,9 @@ def _from_numbers(text: Fields, layers: int) -> list[Kind] | None:
     flags = text.numbers("attn_type_list")  # MiniMax: 0 is linear
     if flags is not None:
         return _as_long(text, "attn_type_list", [Kind.FULL if flag else Kind.STATE for flag in flags], layers)
+    shared = text.numbers("hybrid_layer_ids")
+    if shared is not None:  # Zamba 2
+        return [Kind.STATE_AND_FULL if index in set(shared) else Kind.STATE for index in range(layers)]
     for name in ("full_attn_idxs", "attn_layer_indices"):  # LFM2, Bamba: all others keep a state
         places = text.numbers(name)
         if places is not None:
@@ -152,9 +158,12 @@ def _spaced(text: Fields, family: Family, layers: int) -> list[Kind] | None:
     if text.get("full_attention_interval") is not None:
         every = text.size(("full_attention_interval",), most=layers)
         return [Kind.FULL if (index + 1) % every == 0 else Kind.STATE for index in range(layers)]
+    if text.get("layer_group_size") is not None and family.state is not None:  # Bailing
+        every = text.size(("layer_group_size",), most=MAX_ITEMS)
+        return [Kind.FULL if (index + 1) % every == 0 else Kind.STATE for index in range(layers)]
     if text.get("attn_layer_period") is not None:  # Jamba
-        every = text.size(("attn_layer_period",), most=4096)
-        offset = text.size(("attn_layer_offset",), least=0, most=4096, default=0)
+        every = text.size(("attn_layer_period",), most=MAX_ITEMS)
+        offset = text.size(("attn_layer_offset",), least=0, most=MAX_ITEMS, default=0)
         return [Kind.FULL if index % every == offset else Kind.STATE for index in range(layers)]
     chunk = text.get("attention_chunk_size") if family.chunked else None
     if chunk is not None:
@@ -168,7 +177,7 @@ def _spaced(text: Fields, family: Family, layers: int) -> list[Kind] | None:
         kinds = [Kind.FULL if letters[index % len(letters)] == "G" else Kind.SLIDING for index in range(layers)]
         return [*kinds[:-1], Kind.FULL]
     if letters is not None:
-        every = text.size(("sliding_window_pattern",), most=4096)
+        every = text.size(("sliding_window_pattern",), most=MAX_ITEMS)
     if not every:
         return None
     kinds = [Kind.FULL if (index + 1) % every == 0 else Kind.SLIDING for index in range(layers)]
@@ -183,21 +192,36 @@ def _llama4(text: Fields, layers: int) -> list[Kind]:
     if flags:
         kinds = [Kind.CHUNKED if flag else Kind.FULL for flag in flags]
         return _as_long(text, "no_rope_layers", kinds, layers)
-    every = text.size(("no_rope_layer_interval",), most=4096, default=4)
+    every = text.size(("no_rope_layer_interval",), most=MAX_ITEMS, default=4)
     return [Kind.FULL if (index + 1) % every == 0 else Kind.CHUNKED for index in range(layers)]
 
 
 def _bare(text: Fields, family: Family, layers: int) -> list[Kind]:
-    """A window and nothing that says which layers slide: the engine makes all of them slide."""
+    """A window and nothing that says which layers slide: the engine makes all of them slide.
+
+    In a family whose layers may differ, a file that says nothing of them at all is incomplete.
+    """
     window = window_of(text, family)
-    return [Kind.FULL if window is None or family.windows is Windows.IGNORED else Kind.SLIDING] * layers
+    if family.uniform:
+        return [Kind.FULL if window is None or family.windows is Windows.IGNORED else Kind.SLIDING] * layers
+    if family.states_by_list and text.has(family.states_by_list):
+        return [Kind.STATE] * layers
+    if window is None and (family.compressed or any(text.has(name) for name in _SWITCHES)):
+        return [Kind.FULL] * layers
+    raise UnsupportedModelError(
+        unknown="layer_types", detail="layers of this family differ, and nothing says which of them are of which kind"
+    )
 
 
 def window_of(text: Fields, family: Family) -> int | None:
     """Tokens of the window, None where there is none. Some files write 0 for none."""
-    if family.windows is Windows.SWITCHED and text.get("use_sliding_window") is not True:
+    if family.windows is Windows.DESCRIBES or (
+        family.windows is Windows.SWITCHED and text.get("use_sliding_window") is not True
+    ):
         return None
-    name = text.names("sliding_window_size", "sliding_window")
+    name = text.names(*_WINDOWS)
     if name is None:
         return 4096 if family.windows is Windows.NULL_ONLY and not text.has("sliding_window") else None
+    if isinstance(text.get(name), list):  # one for each layer: those of the layers that slide are alike
+        return max(text.numbers(name) or [0], default=0) or None
     return text.size((name,), least=0) or None

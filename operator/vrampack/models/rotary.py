@@ -146,8 +146,8 @@ def _rows(text: Fields, scaling: Fields | None, *, written: int) -> int:
 
 
 def _dim(text: Fields, family: Family, scaling: Fields | None, *, width: int) -> int:
-    if text.get("kv_lora_rank") is not None and text.get("qk_rope_head_dim") is not None:
-        return text.size(("qk_rope_head_dim",), least=0, most=MAX_WIDTH)
+    if text.get("qk_rope_head_dim"):
+        return text.size(("qk_rope_head_dim",), most=MAX_WIDTH)
     if _kind(scaling) == "proportional":  # the engine rotates the whole head, parts of it by nothing
         return width
     if text.get("rotary_dim") is not None:
