@@ -1,6 +1,6 @@
 """What the estimate needs to know of a model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from vrampack.memory.layers import FeedForward, LayerRun, PagedAttention
@@ -54,6 +54,17 @@ class Architecture:
     """False: an encoder that keeps nothing (BERT)."""
     assumptions: tuple[str, ...] = ()
     """In whole words, what was taken for granted of an architecture that is not known by name; empty: known."""
+
+    kinds: tuple[LayerRun, ...] = field(init=False, compare=False, repr=False)
+    """Layers that are alike counted together, in the order in which they first come: what sums over layers ask, since
+    mixed models have dozens of runs of a few kinds."""
+
+    def __post_init__(self) -> None:
+        counts: dict[LayerRun, int] = {}
+        for run in self.layer_runs:
+            alike = replace(run, count=1)
+            counts[alike] = counts.get(alike, 0) + run.count
+        object.__setattr__(self, "kinds", tuple(replace(run, count=count) for run, count in counts.items()))
 
     @property
     def layer_runs(self) -> tuple[LayerRun, ...]:

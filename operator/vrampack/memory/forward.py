@@ -26,7 +26,7 @@ def forward_elements(architecture: Architecture, workload: Workload) -> int:
             if run.mixers
             else _feed_forward(run.feed_forward, architecture, workload)
         )
-        for run in architecture.layer_runs
+        for run in architecture.kinds
     )
     return workload.max_batched_tokens * width
 
@@ -34,7 +34,7 @@ def forward_elements(architecture: Architecture, workload: Workload) -> int:
 def latent_workspace_elements(architecture: Architecture, workload: Workload) -> int:
     """What latent attention sets aside to read the past in chunks: compressed for as long as the engine runs, and
     expanded to all heads of a rank while it works. Long prompts need it; the start-up run takes it beside the batch."""
-    mixers = [one for run in architecture.layer_runs for one in run.mixers if isinstance(one, LatentAttention)]
+    mixers = [one for run in architecture.kinds for one in run.mixers if isinstance(one, LatentAttention)]
     if not mixers:
         return 0
     tokens = min(max(8 * workload.context_length, 64 * workload.concurrency), _LATENT_WORKSPACE)

@@ -38,7 +38,7 @@ def cuda_graph_bytes(architecture: Architecture, workload: Workload, *, precisio
     )
     return GRAPH_BASE + sizes * sum(
         run.count * _graph_share(run, architecture, version=version, precision=precision)
-        for run in architecture.layer_runs
+        for run in architecture.kinds
     )
 
 
