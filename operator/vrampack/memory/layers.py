@@ -54,6 +54,7 @@ class LatentAttention:
     index_heads: int = 0
     """Of the sparse-attention indexer (DeepSeek V3.2); 0: there is none."""
     index_dim: int = 0
+    """Width of its key; 0 with heads: the layer takes over what an earlier layer's indexer chose (GLM 5.2)."""
     compress_ratio: int = 0
     """Tokens that one cached entry stands for (DeepSeek V4); 0: one each."""
     window: int = 0

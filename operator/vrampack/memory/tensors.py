@@ -113,7 +113,7 @@ def latent_attention(mixer: LatentAttention, *, hidden: int) -> Iterator[TensorS
     yield vector("self_attn.kv_a_layernorm", mixer.rank)
     yield matrix("self_attn.kv_b_proj", mixer.heads * (mixer.nope_dim + mixer.value_dim), mixer.rank)
     yield matrix("self_attn.o_proj", hidden, mixer.heads * mixer.value_dim)
-    if mixer.index_heads:
+    if mixer.index_dim:
         width = mixer.index_heads * mixer.index_dim
         yield matrix("self_attn.indexer.wq_b", width, mixer.query_rank or hidden, split=Split.WHOLE)
         yield matrix("self_attn.indexer.wk", mixer.index_dim, hidden, split=Split.WHOLE)

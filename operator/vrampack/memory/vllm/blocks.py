@@ -50,7 +50,7 @@ def attention_block(mixers: Iterable[Mixer], *, precision: str, rules: Rules) ->
         if isinstance(mixer, PagedAttention):
             size = max(size, _paged_block(mixer, precision=precision, rules=rules))
         elif isinstance(mixer, LatentAttention) and not mixer.window:
-            sparse = mixer.index_dim > 0
+            sparse = mixer.index_heads > 0
             wide = precision == "fp8" and mixer.rank + mixer.rope_dim == _FLASH_MLA_WIDTH
             size = max(size, _FLASH_MLA_BLOCK if sparse or wide else DEFAULT_BLOCK)
     return size

@@ -113,7 +113,7 @@ def latent_token_bytes(layer: LatentAttention, *, precision: str) -> int:
         raise InvalidInputError(
             field=KV_FIELD, value=precision, allowed=f"with latent attention: {', '.join(_ELEMENT)}"
         )
-    if precision == "fp8" and layer.index_dim:
+    if precision == "fp8" and layer.index_heads:
         return layer.rank + 4 * (layer.rank // INDEX_SCALE_GROUP) + 2 * layer.rope_dim
     return (layer.rank + layer.rope_dim) * element_bytes(precision)
 
