@@ -4,6 +4,7 @@ Only what the row itself gives is taken: its model's configuration, its argument
 defaults hang on it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -243,6 +244,8 @@ def _kv_tokens(row: Row) -> Compared:
         return _llama_tokens(row)
     tokens = row.printed("kv_cache_tokens")
     low, middle, high = _pools(row)
+    if row.engine == "sglang":
+        low, middle, high = (_paged(row, found) for found in (low, middle, high))
     block = row.cache.get("block", 16) * row.decode_context
     return Compared(
         row=row.number,
@@ -284,6 +287,15 @@ def _pools(row: Row) -> tuple[PrintedPool, PrintedPool, PrintedPool]:
         printed(layout, int(gib * GIB), context)
         for gib in (pool.value - pool.half_digit, pool.value, pool.value + pool.half_digit)
     )
+
+
+def _paged(row: Row, pool: PrintedPool) -> PrintedPool:
+    """SGLang's pool of the same bytes: whole pages, of which it keeps one for itself and prints the others. A page is
+    one token, 128 on Ascend, unless the note says otherwise."""
+    match = re.search(r"\bpage (\d+)", row.note)
+    page = int(match[1]) if match else 128 if "ascend" in row.note.lower() else 1
+    row.cache["block"] = page
+    return replace(pool, tokens=pool.tokens // page * page - page)
 
 
 def _llama_tokens(row: Row) -> Compared:

@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.measurements import read_rows
 from benchmarks.memory_accuracy import main
+from benchmarks.memory_accuracy import report as build_report
 
 COLUMNS = [
     "engine",
@@ -185,3 +188,50 @@ def test_the_table_is_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["--measurements", str(tmp_path / "runs.csv"), "--configs", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "weights: 1 unusable: no configuration of the model is at hand (rows 1)" in shown
+
+
+# ---- the published measurements ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(shared_data: Path) -> dict[str, Any]:
+    """The report on the measurements beside the repository."""
+    rows = read_rows(shared_data / "measurements" / "engine_memory.csv", shared_data / "model-configs")
+    return build_report(rows, peers=True)
+
+
+@pytest.mark.parametrize(
+    ("term", "least_rows", "bounds"),
+    [
+        ("kv_tokens", 30, {"worst_over_percent": 1, "worst_under_percent": 1}),
+        ("activations", 9, {"median_error_percent": 15}),
+        ("cuda_graphs", 18, {"worst_under_gib": 0.3}),
+        ("non_torch", 6, {"worst_under_gib": 0.3}),
+        ("non_kv", 18, {"median_error_percent": 10, "worst_over_percent": 30, "worst_under_percent": 2}),
+        ("max_concurrency", 1, {"worst_over_percent": 0.5, "worst_under_percent": 0.5}),
+    ],
+)
+def test_published_runs_are_within_what_is_promised(
+    published: dict[str, Any], term: str, least_rows: int, bounds: dict[str, float]
+) -> None:
+    found = published[term]
+    assert found["rows"] >= least_rows
+    for figure, bound in bounds.items():
+        assert found[figure] <= bound, figure
+
+
+def test_most_published_pools_are_exact(published: dict[str, Any]) -> None:
+    assert published["kv_tokens"]["engines"]["vllm"]["within_print_rounding"] >= 0.97
+    assert published["kv_tokens"]["engines"]["ik_llama.cpp"]["within_print_rounding"] == 1
+
+
+@pytest.mark.parametrize("term", ["kv_tokens", "weights", "activations", "non_kv", "max_concurrency"])
+def test_no_peer_is_nearer_in_the_median(published: dict[str, Any], term: str) -> None:
+    found = published[term]
+    for name, peer in found["peers"].items():
+        assert peer["median_error_percent"] >= found["median_error_percent"], name
+
+
+def test_no_published_row_breaks_the_estimate(published: dict[str, Any]) -> None:
+    reasons = [one["reason"] for entry in published.values() for one in entry["unusable"]]
+    assert [reason for reason in reasons if "failed" in reason] == []

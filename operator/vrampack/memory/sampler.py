@@ -42,8 +42,8 @@ def sampler_bytes(architecture: Architecture, workload: Workload) -> int:
     logits = dtype_bytes(served_dtype(architecture, workload)) / _COPY
     converted = 1 if logits < 1 else 0
     if release_of(workload.engine_version) < SORTED_UNTIL:
-        working = _SORT if rows >= _SEGMENTS else _FULL_SORT
-        return int((logits + converted + working) * rows * row)
+        few = min(rows, _SEGMENTS - 1)  # a step may always have fewer
+        return int(max((logits + converted + _SORT) * rows, (logits + converted + _FULL_SORT) * few) * row)
     # The kernels that select have a row of scratch for each of their programs, which stays.
     return int((logits + converted + _SELECTED) * rows * row) + min(rows, SAMPLER_PROGRAMS) * row
 
