@@ -1,6 +1,7 @@
 """A ModelProfile's figures as the estimate takes them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.errors import InvalidInputError, VrampackError
+from vrampack.memory.architecture import WeightsMethod
 from vrampack.memory.layers import Span
 from vrampack.models.config import architecture_of
-from vrampack.models.profile import architecture_spec
+from vrampack.models.facts import ModelFacts
+from vrampack.models.profile import architecture_spec, profile_manifest
 from vrampack.planning.facts import architecture_and_weights
 
 SPEC: dict[str, Any] = {
@@ -44,10 +47,29 @@ def test_a_profile_written_by_hand_is_the_model() -> None:
     assert weights == LLAMA_8B_WEIGHTS
 
 
+def test_towers_prediction_layers_and_where_the_figures_come_from_are_kept() -> None:
+    weights = replace(LLAMA_8B_WEIGHTS, tower=2**30, predict=2**20, method=WeightsMethod.SHAPES)
+    facts = ModelFacts(
+        source=SPEC["source"],
+        commit=SPEC["revision"],
+        architecture=LLAMA_8B,
+        weights=weights,
+        weights_digest="",
+        by_dtype={},
+        files=(),
+    )
+    spec = ModelProfileSpec.model_validate(profile_manifest(facts)["spec"])
+    assert architecture_and_weights(spec) == (LLAMA_8B, weights)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"weightFiles": {"bytes": "1Gi", "embeddingBytes": "1Gi", "replicatedBytes": "1"}}, "spec.weightFiles.bytes"),
+        (
+            {"weightFiles": {"bytes": "1Gi", "embeddingBytes": "1", "replicatedBytes": "1", "towerBytes": "1Gi"}},
+            "spec.weightFiles.bytes",
+        ),
         ({"precision": "Auto"}, "spec.precision"),
         ({"architecture": SPEC["architecture"] | {"kvHeads": 5}}, "spec.architecture.kvHeads"),
     ],

@@ -126,6 +126,15 @@ class ArchitectureSpec(ApiModel):
     """The layers from the first to the last, by the names of their kinds."""
 
 
+class WeightsKnownBy(StrEnum):
+    """Where the bytes of the weights come from, from the best to the least known."""
+
+    TENSORS = "Tensors"
+    FILE_SIZES = "FileSizes"
+    SHAPES = "Shapes"
+    PARAMETERS = "Parameters"
+
+
 class WeightFiles(ApiModel):
     """Bytes of the tensors that the engine loads."""
 
@@ -133,8 +142,9 @@ class WeightFiles(ApiModel):
         json_schema_extra=rules(
             Rule(
                 rule="quantity(string(self.bytes)).compareTo(quantity(string(self.embeddingBytes))"
-                ".add(quantity(string(self.replicatedBytes)))) >= 0",
-                message="embeddingBytes and replicatedBytes are parts of bytes: together they can't be more",
+                ".add(quantity(string(self.replicatedBytes)))"
+                ".add(quantity(has(self.towerBytes) ? string(self.towerBytes) : '0'))) >= 0",
+                message="embeddingBytes, replicatedBytes and towerBytes are parts of bytes: they can't be more",
                 field_path=".bytes",
             )
         )
@@ -148,6 +158,13 @@ class WeightFiles(ApiModel):
     """Bytes of the embedding table and the output head; counted once when they are tied."""
     replicated_bytes: Quantity = Quantity("0")
     """Bytes that tensor parallelism does not split: norms and routers."""
+    tower_bytes: Quantity | None = None
+    """Bytes of vision and audio towers, a part of bytes; not loaded where a prompt holds no images. Left out: none."""
+    predict_bytes: Quantity | None = None
+    """Bytes of multi-token-prediction layers, beside bytes: loaded only for speculation with them. Left out: none."""
+    known_by: WeightsKnownBy | None = None
+    """Where these figures come from: Tensors (headers of the weight files), FileSizes, Shapes (the tensors that
+    config.json implies) or Parameters (a count of parameters times the precision). Left out: Tensors."""
 
 
 class ModelProfileSpec(ApiModel):

@@ -5,10 +5,11 @@ from typing import Any
 
 from vrampack.api.common import Quantity
 from vrampack.api.modeldeployment import WeightsPrecision
-from vrampack.api.modelprofile import ArchitectureSpec, ModelProfileSpec, WeightFiles
+from vrampack.api.modelprofile import ArchitectureSpec, ModelProfileSpec, WeightFiles, WeightsKnownBy
 from vrampack.api.names import API_VERSION
 from vrampack.api.source import profile_name
-from vrampack.memory.architecture import Architecture
+from vrampack.errors import UnsupportedModelError
+from vrampack.memory.architecture import Architecture, WeightsMethod
 from vrampack.models.facts import ModelFacts
 from vrampack.models.profilelayers import layer_specs
 
@@ -21,7 +22,10 @@ def architecture_spec(architecture: Architecture) -> ArchitectureSpec:
 
 
 def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
-    """The object to create. Facts of a commit never change, so neither does it."""
+    """The object to create. Facts of a commit never change, so neither does it.
+
+    Raises UnsupportedModelError for a precision that a ModelDeployment can't ask for.
+    """
     spec = ModelProfileSpec(
         source=facts.source,
         revision=facts.commit,
@@ -32,8 +36,13 @@ def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
             by_dtype={dtype: Quantity.of(size) for dtype, size in facts.by_dtype.items()},
             embedding_bytes=Quantity.of(facts.weights.embedding),
             replicated_bytes=Quantity.of(facts.weights.replicated),
+            tower_bytes=Quantity.of(facts.weights.tower) if facts.weights.tower else None,
+            predict_bytes=Quantity.of(facts.weights.predict) if facts.weights.predict else None,
+            known_by=None
+            if facts.weights.method is WeightsMethod.TENSORS
+            else WeightsKnownBy(facts.weights.method.value),
         ),
-        precision=WeightsPrecision(facts.weights.precision),
+        precision=_precision(facts.weights.precision),
         weights_digest=facts.weights_digest,
     )
     return {
@@ -42,3 +51,13 @@ def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
         "metadata": {"name": profile_name(facts.source, facts.commit)},
         "spec": spec.wire(),
     }
+
+
+def _precision(found: str) -> WeightsPrecision:
+    try:
+        return WeightsPrecision(found)
+    except ValueError as error:
+        known = ", ".join(each.value for each in WeightsPrecision if each is not WeightsPrecision.AUTO)
+        raise UnsupportedModelError(
+            unknown=f"precision {found}", detail=f"spec.precision.weights has no word for it; it has {known}"
+        ) from error

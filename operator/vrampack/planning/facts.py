@@ -3,7 +3,7 @@
 from vrampack.api.modeldeployment import WeightsPrecision
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.errors import InvalidInputError
-from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.architecture import Architecture, Weights, WeightsMethod
 from vrampack.planning.layerfacts import layer_runs
 
 
@@ -14,11 +14,12 @@ def architecture_and_weights(spec: ModelProfileSpec) -> tuple[Architecture, Weig
     """
     files = spec.weight_files
     total, embedding, replicated = files.bytes.bytes, files.embedding_bytes.bytes, files.replicated_bytes.bytes
-    if embedding + replicated > total:
+    tower = files.tower_bytes.bytes if files.tower_bytes is not None else 0
+    if (parts := embedding + replicated + tower) > total:
         raise InvalidInputError(
             field="spec.weightFiles.bytes",
             value=files.bytes,
-            allowed=f"at least embeddingBytes and replicatedBytes together, {embedding + replicated} bytes",
+            allowed=f"at least embeddingBytes, replicatedBytes and towerBytes together, {parts} bytes",
         )
     if spec.precision is WeightsPrecision.AUTO:
         raise InvalidInputError(
@@ -39,5 +40,8 @@ def architecture_and_weights(spec: ModelProfileSpec) -> tuple[Architecture, Weig
         precision=spec.precision.value,
         embedding=embedding,
         replicated=replicated,
+        tower=tower,
+        predict=files.predict_bytes.bytes if files.predict_bytes is not None else 0,
+        method=WeightsMethod(files.known_by.value) if files.known_by is not None else WeightsMethod.TENSORS,
     )
     return architecture, weights
