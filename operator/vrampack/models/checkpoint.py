@@ -6,13 +6,15 @@ from typing import Final
 from vrampack.models.config import architecture_of
 from vrampack.models.facts import ModelFacts, WeightFile, digest_of
 from vrampack.models.files import ModelFiles, invalid, missing, read_json
-from vrampack.models.quantization import precision_of
+from vrampack.models.quantization import precision_of, quantization_of
 from vrampack.models.safetensors import PREFIX_BYTES, Tensor, header_length, parse_header
 from vrampack.models.weights import bytes_by_dtype, matrix_types, stored_dtype, weights_of
 
 INDEX_FILE: Final = "model.safetensors.index.json"
 SINGLE_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
+SIDE_FILE: Final = "hf_quant_config.json"
+"""What ModelOpt writes of its quantization, where config.json says nothing of it."""
 
 _MAX_CONFIG_BYTES: Final = 1024**2
 _MAX_INDEX_BYTES: Final = 64 * 1024**2
@@ -28,19 +30,22 @@ def facts_of(files: ModelFiles) -> ModelFacts:
     if CONFIG_FILE not in files.listing:
         raise missing(files, CONFIG_FILE)
     config = read_json(files, CONFIG_FILE, most=_MAX_CONFIG_BYTES)
-    architecture_of(config)  # refuses what is not known before any weight file is touched
+    side = read_json(files, SIDE_FILE, most=_MAX_CONFIG_BYTES) if SIDE_FILE in files.listing else None
+    # Refuse what is not known before any weight file is touched.
+    architecture_of(config, quant_config=side)
+    quantization = quantization_of(config, quant_config=side)
     found = weight_files(files)
     tensors: dict[str, Tensor] = {}
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="files") as pool:
         for each in pool.map(lambda file: _tensors(files, file), found):
             tensors |= each
-    architecture = architecture_of(config, stored_dtype=stored_dtype(tensors))
-    precision = precision_of(config, dtype=architecture.dtype, matrix_types=matrix_types(tensors))
+    architecture = architecture_of(config, stored_dtype=stored_dtype(tensors), quant_config=side)
+    precision = precision_of(config, dtype=architecture.dtype, matrix_types=matrix_types(tensors), quant_config=side)
     return ModelFacts(
         source=files.source,
         commit=files.commit,
         architecture=architecture,
-        weights=weights_of(tensors, architecture=architecture, precision=precision),
+        weights=weights_of(tensors, architecture=architecture, precision=precision, quantization=quantization),
         weights_digest=digest_of(found),
         by_dtype=bytes_by_dtype(tensors),
         files=found,
