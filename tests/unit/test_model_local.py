@@ -119,9 +119,9 @@ class TestBroken:
 
     def test_a_config_of_any_size(self, tmp_path: Path) -> None:
         folder = write_model(tmp_path)
-        (folder / "config.json").write_bytes(b" " * (1024**2 + 1))
-        assert "it is larger than 1048576 bytes" in broken(folder)
-        with pytest.raises(ModelSourceError, match="larger than 1048576"):
+        (folder / "config.json").write_bytes(b" " * (16 * 1024**2 + 1))
+        assert "it is larger than 16777216 bytes" in broken(folder)
+        with pytest.raises(ModelSourceError, match="larger than 16777216"):
             read_config(folder / "config.json")
 
     def test_an_architecture_that_is_not_known_needs_no_weights(self, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ CONFIG_FILE: Final = "config.json"
 SIDE_FILE: Final = "hf_quant_config.json"
 """What ModelOpt writes of its quantization, where config.json says nothing of it."""
 
-_MAX_CONFIG_BYTES: Final = 1024**2
+_MAX_CONFIG_BYTES: Final = 16 * 1024**2
 _MAX_INDEX_BYTES: Final = 64 * 1024**2
 _MAX_SHARDS: Final = 2048
 _AT_ONCE: Final = 8
