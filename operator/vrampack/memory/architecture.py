@@ -160,6 +160,8 @@ class Weights:
     """Bytes of vision and audio towers within ``total``; not loaded where the workload takes text alone."""
     predict: int = 0
     """Bytes of multi-token-prediction layers, beside ``total``: loaded only for speculation with them."""
+    converted: int = 0
+    """Bytes of the files where the engine quantizes as it loads; 0: it loads what it serves."""
     method: WeightsMethod = WeightsMethod.TENSORS
     layers: tuple[LayerWeights, ...] = ()
     """From the first layer to the last. Empty: the architecture's shapes, scaled to the figures above."""

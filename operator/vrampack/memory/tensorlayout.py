@@ -80,6 +80,7 @@ def weights_from_architecture(
     files = [(1, entry) for entry in (*before, *after)]
     files += [(count, entry) for count, entries in layers for entry in entries]
     files = [(count, entry) for count, entry in files if entry.shape.in_files]
+    predict = _predict_bytes(architecture, layers[-1][1]) if layers and architecture.predict_layers else 0
     held = tuple(LayerWeights(count=count, tensors=loaded(entries)) for count, entries in layers)
     return Weights(
         total=sum(count * entry.bytes for count, entry in files) + sum(entry.bytes for entry in towers),
@@ -88,6 +89,7 @@ def weights_from_architecture(
         embedding=sum(count * entry.bytes for count, entry in files if entry.shape.split is Split.VOCABULARY),
         replicated=sum(count * entry.bytes for count, entry in files if entry.shape.split is Split.WHOLE),
         tower=sum(entry.bytes for entry in towers),
+        predict=predict,
         method=WeightsMethod.SHAPES,
         layers=held,
         census=census_of((run.count, tensor) for run in held for tensor in run.tensors),
@@ -167,6 +169,12 @@ def _layers(
             pairs = zip(tensors, layout, strict=True)
             each = tuple(entry for shape, form in pairs for entry in _stored(shape, architecture, form))
             yield (len(tuple(group)) if forms else count), each
+
+
+def _predict_bytes(architecture: Architecture, like: Iterable[_Stored]) -> int:
+    """Layers that predict further tokens are like the last one, with a matrix that joins the token to the state."""
+    joining = 2 * architecture.hidden_size**2 * DTYPE_BYTES[architecture.dtype]
+    return architecture.predict_layers * (joining + sum(entry.bytes for entry in like))
 
 
 def _form(shape: TensorShape, layer: int, usual: WeightFormat, forms: Forms | None) -> WeightFormat | None:

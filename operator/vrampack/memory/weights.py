@@ -15,11 +15,13 @@ from vrampack.memory.constants import (
     VOCABULARY_PADDING,
 )
 from vrampack.memory.tensorlayout import weights_from_architecture
+from vrampack.memory.vllm.pipeline import stages
 from vrampack.memory.workload import Workload
 from vrampack.units import round_up
 
 __all__ = [
     "laid_out",
+    "largest_tensor_bytes",
     "loaded_bytes",
     "padded_vocabulary",
     "reserved_bytes",
@@ -55,16 +57,14 @@ def stage_bytes(
 ) -> tuple[int, ...]:
     """The same for a rank of each pipeline stage. Rests of an allocator's segment count up to ``largest_rest``."""
     layout = laid_out(architecture, weights)
-    stages: list[int] = []
-    counts = stage_layers(sum(run.count for run in layout.layers), pipeline=workload.pipeline)
-    start = 0
-    for stage, count in enumerate(counts):
+    held: list[int] = []
+    ranges = stages(sum(run.count for run in layout.layers), workload.pipeline)
+    for stage, layers in enumerate(ranges):
         tensors = list(
             layout.census
             if workload.pipeline == 1 and layout.census
-            else tensors_between(layout.layers, start=start, end=start + count)
+            else tensors_between(layout.layers, start=layers.start, end=layers.stop)
         )
-        start += count
         if stage == 0:
             tensors += [(1, tensor) for tensor in layout.before]
             if not workload.text_only and layout.tower:
@@ -77,18 +77,14 @@ def stage_bytes(
                 tensors.append((1, _split(layout.predict)))
         if rotary := _rotary_bytes(architecture):
             tensors.append((1, _whole(rotary)))
-        stages.append(_held(tensors, workload, largest_rest=largest_rest))
-    return tuple(stages)
+        held.append(_held(tensors, workload, largest_rest=largest_rest))
+    return tuple(held)
 
 
-def stage_layers(layers: int, *, pipeline: int) -> tuple[int, ...]:
-    """Layers of each pipeline stage, as vLLM and SGLang deal them out: what is left over goes to the stages before
-    the last one, the last of them first."""
-    each, left = divmod(layers, pipeline)
-    counts = [each] * pipeline
-    for stage in range(pipeline - 1 - left, pipeline - 1):
-        counts[stage] += 1
-    return tuple(counts)
+def largest_tensor_bytes(layout: Weights, workload: Workload) -> int:
+    """The largest tensor of the layers on the fullest rank."""
+    tensors = (tensor for _, tensor in layout.census if not tensor.small)
+    return max((sum(_rank_bytes(part, workload) for part in tensor.parts) for tensor in tensors), default=0)
 
 
 def laid_out(architecture: Architecture, weights: Weights) -> Weights:

@@ -1,0 +1,54 @@
+"""What loading needs beyond what is served: conversion of whole checkpoints, and tensors laid out anew for a kernel."""
+
+from dataclasses import replace
+from typing import Final
+
+from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.constants import DTYPE_BYTES
+from vrampack.memory.releases import release_of
+from vrampack.memory.weightformat import WeightFormat
+from vrampack.memory.weights import laid_out, largest_tensor_bytes, reserved_bytes, weights_from_architecture
+from vrampack.memory.workload import Workload
+
+_ONLINE: Final = WeightFormat(precision="fp8", bits=8, group=-1)
+"""One scale for each matrix: ``--quantization fp8`` of vLLM over a checkpoint that is not quantized."""
+
+_STREAMED: Final = (0, 15, 0)
+"""Read: since this release of vLLM a layer is converted as soon as it is loaded (its pull request 31914). Before, the
+whole model lay there in its own type first: Qwen1.5-MoE-A2.7B printed a peak of 26.7 GiB for 13.9 GiB of fp8."""
+
+_LAID_OUT_ANEW: Final = frozenset({"awq", "gptq", "int4", "int8", "mxfp4", "nvfp4", "fp8"})
+"""Read: what vLLM's ``process_weights_after_loading`` copies for Marlin, CUTLASS or FlashInfer, tensor by tensor: while
+it does, the old and the new one are there. bitsandbytes is loaded as it is served."""
+
+
+def quantized_online(architecture: Architecture, weights: Weights) -> Weights:
+    """The weights of a checkpoint that is not quantized, as the engine serves them in fp8: all matrices of the layers
+    are converted while they are loaded; tables, heads, routers and towers are not."""
+    before = weights_from_architecture(architecture, precision=weights.precision)
+    after = weights_from_architecture(architecture, precision="fp8", forms=lambda _layer, _name: _ONLINE)
+    return replace(
+        weights,
+        total=weights.total - before.total + after.total,
+        precision="fp8",
+        embedding=weights.embedding or after.embedding,
+        replicated=weights.replicated - before.replicated + after.replicated if weights.replicated else 0,
+        converted=weights.total,
+        layers=(),
+        census=(),
+        before=(),
+        after=(),
+    )
+
+
+def loading_peak_bytes(architecture: Architecture, weights: Weights, workload: Workload) -> int:
+    """The most that a rank holds while it loads. Never less than ``reserved_bytes``; no KV cache is there yet, so it
+    counts only where what is served besides the weights is smaller than what is on top here."""
+    layout = laid_out(architecture, weights)
+    served = reserved_bytes(architecture, layout, workload)
+    largest = largest_tensor_bytes(layout, workload)
+    if weights.converted:
+        if release_of(workload.engine_version) >= _STREAMED:
+            return served + 8 * DTYPE_BYTES[architecture.dtype] // _ONLINE.bits * largest
+        return served * weights.converted // weights.total + largest
+    return served + (largest if weights.precision in _LAID_OUT_ANEW else 0)
