@@ -27,8 +27,8 @@ TERMS: dict[str, Any] = {
     "cuda_graphs": 1 * GIB,
     "communication": 0,
     "runtime_context": 1 * GIB,
-    "allowance": 0,
-    "headroom": 810 * MIB,
+    "allowance": 300 * MIB,
+    "headroom": 819 * MIB,
 }
 COMPUTED = Estimate(
     **TERMS,
@@ -58,7 +58,16 @@ def test_measured_terms_replace_computed_ones_and_the_sum_is_exact() -> None:
     assert found.measured == ("activations", "cuda_graphs", "weights")
     terms = (getattr(found, term) for term in TERMS)
     assert found.per_gpu == sum(terms)
-    assert found.headroom == 753 * MIB  # 3 % of 24.5 GiB, the next whole MiB
+    assert found.headroom == 762 * MIB  # 3 % of 24.5 GiB and 300 MiB, the next whole MiB
+
+
+def test_what_is_allowed_for_fitted_terms_goes_with_the_last_of_them() -> None:
+    assert after(seen(cuda_graphs=GIB)).allowance == COMPUTED.allowance
+    assert after(seen(cuda_graphs=GIB, runtime_context=GIB)).allowance == 0
+    pair = replace(COMPUTED, gpus=2)
+    for communication, left in ((None, COMPUTED.allowance), (GIB, 0)):
+        runs = [seen(cuda_graphs=GIB, runtime_context=GIB, communication=communication)]
+        assert calibrated(pair, observations=runs, asked=ASKED, headroom_percent=3).allowance == left
 
 
 OTHERS: dict[str, Any] = {

@@ -41,6 +41,7 @@ _DRIVERS: Final[Mapping[str, tuple[str, ...]]] = {
 """Terms that a measurement may replace, by their name in the estimate, and what each grows with."""
 _STEADY: Final = frozenset({"weights"})
 """Terms that no two starts differ in."""
+_FITTED: Final = frozenset({"cuda_graphs", "runtime_context"})
 _VERSION: Final = re.compile(r"v?(?P<release>[^+]*)(\+.*)?")
 
 
@@ -110,11 +111,13 @@ def calibrated(
     }
     if not changes:
         return estimate
+    measured = tuple(sorted(changes))
+    if changes.keys() >= _FITTED and (estimate.gpus == 1 or "communication" in changes):
+        changes["allowance"] = 0  # it is there for how far fitted terms may be off, and none is fitted any more
     before = sum(getattr(estimate, term) for term in changes)
-    others = estimate.per_gpu - estimate.headroom - before
-    total = others + sum(changes.values())
+    total = estimate.per_gpu - estimate.headroom - before + sum(changes.values())
     headroom = math.ceil(total // MIB * headroom_percent / 100) * MIB
-    return replace(estimate, **changes, headroom=headroom, per_gpu=total + headroom, measured=tuple(sorted(changes)))
+    return replace(estimate, **changes, headroom=headroom, per_gpu=total + headroom, measured=measured)
 
 
 def merged(runs: Sequence[Observation]) -> Observation:
