@@ -33,7 +33,7 @@ from vrampack.planning.verdict import Settings
 HUB = "hf://org/model"
 COMMIT = "b" * 40
 ASKED = ResolveRequest(source=HUB, revision="", token_secret=None)
-UNKNOWN = profile(architecture=profile().spec.architecture.model_dump() | {"model_type": "retnet"})  # type: ignore[union-attr]
+UNKNOWN = profile(precision="gguf")
 GATED = {"source": HUB, "tokenSecretRef": {"name": "hub"}}
 
 

@@ -1,10 +1,11 @@
 """The memory of a ModelDeployment, product by product, and what its status says of it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vrampack.api.common import Quantity
-from vrampack.api.engine import CudaGraphs
+from vrampack.api.engine import CudaGraphs, PrefixCaching
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, PendingEstimate, ProductEstimate
 from vrampack.api.modelprofile import Measurement
@@ -15,6 +16,13 @@ from vrampack.memory.estimate import Estimate, estimate
 from vrampack.memory.workload import Workload
 from vrampack.planning.measurements import observation_of, setup_of
 from vrampack.units import each_of, human_bytes
+
+PREFIX_CACHING: Final[Mapping[PrefixCaching, bool | None]] = {
+    PrefixCaching.AUTO: None,
+    PrefixCaching.ENABLED: True,
+    PrefixCaching.DISABLED: False,
+}
+"""None: as the engine does by default."""
 
 _MAX_PRODUCTS = 16
 _WORDS = {
@@ -78,6 +86,9 @@ def figures(
         kv_cache_precision=kv_precision,
         cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
         headroom_percent=headroom_percent,
+        engine=spec.engine.name.value,
+        engine_version=spec.engine.version,
+        prefix_caching=PREFIX_CACHING[spec.engine.prefix_caching],
     )
     computed = estimate(architecture=architecture, weights=weights, workload=workload)
     observations = [observation_of(each) for each in measurements]
