@@ -24,6 +24,7 @@ class WeightsPrecision(StrEnum):
     FP16 = "fp16"
     FP8 = "fp8"
     INT8 = "int8"
+    INT4 = "int4"
     AWQ = "awq"
     GPTQ = "gptq"
     BITSANDBYTES = "bitsandbytes"
