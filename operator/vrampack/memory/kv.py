@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from vrampack.errors import InvalidInputError
+from vrampack.memory import llamacpppool, sglang, tgi
 from vrampack.memory.architecture import Architecture
+from vrampack.memory.enginepools import PoolClaim
+from vrampack.memory.llamacpp import CELL_PADDING
 from vrampack.memory.vllm.layout import kv_layout
 from vrampack.memory.vllm.pool import NULL_BLOCKS, claim, printed
 from vrampack.memory.workload import Workload
@@ -65,4 +68,37 @@ def _vllm(architecture: Architecture, workload: Workload) -> KVFigures:
     )
 
 
-_RULES: Final[dict[str, Callable[[Architecture, Workload], KVFigures]]] = {"vllm": _vllm}
+def _llamacpp(architecture: Architecture, workload: Workload) -> KVFigures:
+    return _of_pool(llamacpppool.claim(architecture, workload), workload, page=CELL_PADDING)
+
+
+def _sglang(architecture: Architecture, workload: Workload) -> KVFigures:
+    return _of_pool(sglang.claim(architecture, workload), workload, page=sglang.page_of(architecture))
+
+
+def _tgi(architecture: Architecture, workload: Workload) -> KVFigures:
+    return _of_pool(tgi.claim(architecture, workload), workload, page=tgi.BLOCK)
+
+
+def _of_pool(pool: PoolClaim, workload: Workload, *, page: int) -> KVFigures:
+    """Of an engine with pools of tokens: a page stands for a block."""
+    growing = pool.bytes - pool.state_bytes
+    blocks = pool.tokens // page if growing else 0
+    return KVFigures(
+        bytes=pool.bytes,
+        blocks=blocks,
+        block_bytes=-(-growing // blocks) if blocks else 0,
+        least_blocks=-(-workload.context_length // page) if blocks else 0,
+        bytes_per_token=-(-growing // pool.tokens) if growing else 0,
+        tokens=pool.tokens if growing else 0,
+        max_concurrency=pool.tokens / workload.context_length if growing else 0.0,
+        why=pool.why,
+    )
+
+
+_RULES: Final[dict[str, Callable[[Architecture, Workload], KVFigures]]] = {
+    "vllm": _vllm,
+    "sglang": _sglang,
+    "llamacpp": _llamacpp,
+    "tgi": _tgi,
+}
