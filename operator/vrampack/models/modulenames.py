@@ -14,8 +14,9 @@ from vrampack.errors import UnsupportedModelError
 
 _LAYER: Final = re.compile(r"(?:^|\.)layers\.(\d{1,4})(?:\.(.*))?$", re.DOTALL)
 _MAX_PATTERN: Final = 400
-_MAX_REPEATS: Final = 8
-_MAX_PATTERNS: Final = 1000
+_MAX_REPEATS: Final = 3
+_MAX_WILDCARDS: Final = 1000
+_MAX_EXPRESSIONS: Final = 64
 _NESTED: Final = re.compile(r"\)[*+{]")
 _PREFIXES: Final = ("model.", "model.language_model.", "language_model.model.", "backbone.", "")
 
@@ -49,21 +50,22 @@ class ModuleNames:
         """Raises UnsupportedModelError for an expression that could take for ever."""
         everywhere: list[str] = []
         in_layer: set[tuple[int, str]] = set()
-        patterns: list[re.Pattern[str]] = []
+        wildcards: list[re.Pattern[str]] = []
+        expressions: list[re.Pattern[str]] = []
         for name in names:
             if name.startswith("re:"):
-                patterns.append(_expression(name[3:]))
+                expressions.append(_expression(name[3:]))
                 continue
             found = _LAYER.search(name.removesuffix("*").removesuffix("."))
             if found is not None and "*" not in (found[2] or ""):
                 in_layer.add((int(found[1]), found[2] or ""))
             elif "*" in name:
-                patterns.append(_bounded(translate(name if name.startswith("*") else f"*{name}"), name))
+                wildcards.append(_wildcards(name))
             elif ".layers." not in f".{name}":
                 everywhere.append(name)
-        if len(patterns) > _MAX_PATTERNS:
-            raise _too_much(f"{len(patterns)} expressions")
-        return cls(everywhere=tuple(everywhere), in_layer=frozenset(in_layer), patterns=tuple(patterns))
+        if len(wildcards) > _MAX_WILDCARDS or len(expressions) > _MAX_EXPRESSIONS:
+            raise _too_much(f"({len(wildcards)} wildcards and {len(expressions)} expressions)")
+        return cls(everywhere=tuple(everywhere), in_layer=frozenset(in_layer), patterns=(*wildcards, *expressions))
 
     def have(self, layer: int, name: str) -> bool:
         """Whether the matrix ``name`` of a layer is in the list, by itself or as a part of a module that is."""
@@ -93,18 +95,23 @@ def _called(name: str) -> Iterator[str]:
             yield f"{head}.{tail}" if tail else head
 
 
+def _wildcards(name: str) -> re.Pattern[str]:
+    """The module of that name, or what is inside it. Wildcards never go back, so any number of them is quick."""
+    if len(name) > _MAX_PATTERN:
+        raise _too_much(name[:100])
+    anywhere = name if name.startswith("*") else f"*{name}"
+    return re.compile(f"{translate(anywhere)}|{translate(anywhere + '.*')}")
+
+
 def _expression(text: str) -> re.Pattern[str]:
-    return _bounded(text, text)
-
-
-def _bounded(expression: str, shown: str) -> re.Pattern[str]:
-    repeats = sum(expression.count(sign) for sign in "*+{")
-    if len(expression) > _MAX_PATTERN or repeats > _MAX_REPEATS or _NESTED.search(expression):
-        raise _too_much(shown[:100])
+    """Few repeats, and none of a repeat: more could take for ever."""
+    repeats = sum(text.count(sign) for sign in "*+{")
+    if len(text) > _MAX_PATTERN or repeats > _MAX_REPEATS or _NESTED.search(text):
+        raise _too_much(text[:100])
     try:
-        return re.compile(expression)
+        return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise _too_much(shown[:100]) from error
+        raise _too_much(text[:100]) from error
 
 
 def _too_much(shown: str) -> UnsupportedModelError:

@@ -358,5 +358,6 @@ _READERS: Final[dict[str, Callable[[Fields], Quantization]]] = {
     "mxfp4": _mxfp4,
     "gpt_oss_mxfp4": _mxfp4,
     "compressed-tensors": _compressed,
+    "compressed_tensors": _compressed,
     "modelopt": _modelopt,
 }
