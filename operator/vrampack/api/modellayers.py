@@ -112,7 +112,7 @@ class StateSpec(ApiModel):
     """Heads of values; heads in Mamba 2, 1 in Mamba 1 and short convolution."""
     value_dim: int = Field(default=0, ge=0, le=MAX_SIZE)
     """Elements of a value; the inner width in Mamba 1 and short convolution."""
-    state_dtype: str = Field(default="", max_length=32)
+    state_dtype: str = Field(default="", max_length=100)
     """Type of the state as config.json names it, such as float32. Empty: what the engine takes for this kind."""
 
 

@@ -7,7 +7,7 @@ from vrampack.errors import UnsupportedModelError
 from vrampack.memory.layers import LatentAttention, PagedAttention, Span
 from vrampack.models.families import Family
 from vrampack.models.fields import MAX_WIDTH, Fields
-from vrampack.models.layerkinds import Kind, window_of
+from vrampack.models.layerkinds import MAX_WINDOW, Kind, window_of
 
 MAX_HEADS: Final = 4096
 HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "decoder_attention_heads", "num_heads")
@@ -59,7 +59,7 @@ def attention_of(text: Fields, family: Family, heads: Heads, kind: Kind, *, inde
     if span is Span.SLIDING:
         window = (window_of(text, family) or 0) + family.window_extra
     elif span is Span.CHUNKED:
-        window = text.size(("attention_chunk_size",))
+        window = text.size(("attention_chunk_size",), most=MAX_WINDOW)
     shared = text.size(("num_kv_shared_layers",), least=0, most=layers, default=0)
     return PagedAttention(
         heads=own.count,
@@ -129,7 +129,7 @@ def _index_is_shared(text: Fields, *, index: int) -> bool:
     for name in ("indexer_types", "index_topk_pattern"):
         words = text.get(name)
         if isinstance(words, str):
-            words = list(text.text_of(name, most=MAX_HEADS) or "")
+            words = list(text.text(name, most=MAX_HEADS) or "")
         elif words is not None:
             words = text.texts(name)
         if isinstance(words, list):
@@ -170,7 +170,7 @@ def _compressed(text: Fields, *, index: int) -> LatentAttention:
         index_heads=text.size(("index_n_heads",), most=MAX_HEADS) if indexed else 0,
         index_dim=text.size(("index_head_dim",), most=MAX_WIDTH) if indexed else 0,
         compress_ratio=ratio,
-        window=text.size(("sliding_window",)),
+        window=text.size(("sliding_window",), most=MAX_WINDOW),
     )
 
 

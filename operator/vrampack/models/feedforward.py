@@ -193,7 +193,7 @@ def _sparse(text: Fields, layers: int) -> list[bool]:
     if isinstance(text.get("moe_layers"), list):
         chosen = set(text.numbers("moe_layers") or [])
         return [index in chosen for index in range(layers)]
-    enumerated = text.text_of("moe_layers_enum", most=8 * layers)
+    enumerated = text.text("moe_layers_enum", most=8 * layers)
     if enumerated is not None:
         places = {int(place) for place in enumerated.split(",") if place.strip().isascii() and place.strip().isdigit()}
         return [index in places for index in range(layers)]

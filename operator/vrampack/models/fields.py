@@ -41,7 +41,7 @@ class Fields:
 
     def unread(self) -> list[str]:
         """Names of written fields that were never asked for and hold something."""
-        return [name for name, value in self._config.items() if name not in self._asked and value]
+        return [ascii(name)[1:-1] for name, value in self._config.items() if name not in self._asked and value]
 
     def names(self, *names: str) -> str | None:
         """The first of these names that holds something other than null."""
@@ -80,21 +80,12 @@ class Fields:
             raise self.refusal(name, value, "true or false")
         return value
 
-    def text(self, name: str) -> str | None:
+    def text(self, name: str, *, most: int = MAX_SHOWN) -> str | None:
         value = self.get(name)
         if value is None:
             return None
-        if not isinstance(value, str) or len(value) > MAX_SHOWN:
-            raise self.refusal(name, value, f"a text of at most {MAX_SHOWN} characters")
-        return value
-
-    def text_of(self, name: str, *, most: int) -> str | None:
-        """A text that may be long."""
-        value = self.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, str) or len(value) > most:
-            raise self.refusal(name, value, f"a text of at most {most} characters")
+        if not isinstance(value, str) or len(value) > most or not value.isprintable():
+            raise self.refusal(name, value, f"a text of at most {most} printable characters")
         return value
 
     def texts(self, name: str) -> list[str] | None:
@@ -105,7 +96,7 @@ class Fields:
         if (
             not isinstance(value, list)
             or len(value) > MAX_ITEMS
-            or not all(isinstance(item, str) and len(item) <= MAX_SHOWN for item in value)
+            or not all(isinstance(item, str) and len(item) <= MAX_SHOWN and item.isprintable() for item in value)
         ):
             raise self.refusal(name, value, f"a list of at most {MAX_ITEMS} words")
         return value

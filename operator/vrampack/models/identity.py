@@ -12,6 +12,9 @@ from vrampack.models.fields import MAX_SHOWN, Fields
 
 _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 _TOWERS: Final = ("vision_config", "audio_config", "mm_vision_tower", "img_processor", "vision_tower", "visual")
+_OF_CLASS: Final = {"Mamba2ForCausalLM": "mamba2"}
+"""Classes that some files combine with an older ``model_type``."""
+_LONGEST_NAME: Final = 64
 _KIND_FIELDS: Final = ("layer_types", "layers_block_type", "hybrid_override_pattern", "sliding_window")
 _POOLING: Final = ("Model", "ForSequenceClassification", "ForRewardModel", "ForTokenClassification", "ForMaskedLM")
 
@@ -55,13 +58,13 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     """Raises UnsupportedModelError for a file that names no family."""
     root = Fields(config)
     text = _text_part(root)
-    outer = root.text("model_type")
-    model_type = text.text("model_type") or outer
+    outer = root.text("model_type", most=_LONGEST_NAME)
+    model_type = text.text("model_type", most=_LONGEST_NAME) or outer
     classes = root.texts("architectures") or []
     name = classes[0] if classes else ""
     if not model_type:
         raise _nameless(root, name)
-    family = FAMILIES.get(model_type)
+    family = FAMILIES.get(_OF_CLASS.get(name, model_type))
     if family is None and text.names(*HEADS) is None:
         raise UnsupportedModelError(
             unknown=HEADS[0],

@@ -59,6 +59,7 @@ _LETTERS: Final[dict[str, Kind]] = {
 """``hybrid_override_pattern``."""
 
 _WINDOWS: Final = ("sliding_window_size", "sliding_window", "local_attention")
+MAX_WINDOW: Final = 2**30
 _SWITCHES: Final = (*_WINDOWS, "attention_chunk_size", "sparse_attention_config")
 """Fields that make layers differ: written as null, they say that none does."""
 
@@ -68,7 +69,7 @@ def layer_kinds(text: Fields, family: Family, *, layers: int) -> list[Kind]:
 
     Raises UnsupportedModelError for a kind that is not known, InvalidInputError for lists of another length.
     """
-    pattern = text.text_of("hybrid_override_pattern", most=4 * layers)
+    pattern = text.text("hybrid_override_pattern", most=4 * layers)
     if pattern is not None:
         return _as_long(text, "hybrid_override_pattern", [_letter(letter) for letter in pattern], layers)
     for name in ("layer_types", "layers_block_type"):
@@ -223,5 +224,5 @@ def window_of(text: Fields, family: Family) -> int | None:
     if name is None:
         return 4096 if family.windows is Windows.NULL_ONLY and not text.has("sliding_window") else None
     if isinstance(text.get(name), list):  # one for each layer: those of the layers that slide are alike
-        return max(text.numbers(name) or [0], default=0) or None
-    return text.size((name,), least=0) or None
+        return min(max(text.numbers(name) or [0], default=0), MAX_WINDOW) or None
+    return text.size((name,), least=0, most=MAX_WINDOW) or None

@@ -8,9 +8,10 @@ from typing import Final
 from vrampack.errors import UnsupportedModelError
 from vrampack.memory.layers import LatentAttention, LayerRun, PagedAttention, Span
 from vrampack.models.families import Family
-from vrampack.models.fields import MAX_WIDTH, Fields
+from vrampack.models.fields import MAX_SHOWN, MAX_WIDTH, Fields
 
 MAX_TOKENS: Final = 2**24
+_MOST_KINDS: Final = 8
 _CONTEXT: Final = (
     "max_position_embeddings",
     "n_positions",
@@ -84,9 +85,12 @@ def _head_dims(runs: tuple[LayerRun, ...]) -> dict[str, int]:
 def _kinds(text: Fields) -> list[tuple[str, Fields | None]]:
     """The scaling of each kind of layers, or the one of all under an empty name."""
     both = text.get("rope_parameters")
-    if isinstance(both, Mapping) and any(isinstance(value, Mapping) for value in both.values()):
+    if isinstance(both, Mapping):
         outer = text.inside("rope_parameters", both)
-        return [(str(name), outer.below(str(name))) for name in list(both)[:8] if isinstance(both[name], Mapping)]
+        names = [name for name in both if str(name).isidentifier() and len(str(name)) <= MAX_SHOWN]
+        found = [(str(name), outer.below(str(name))) for name in names if isinstance(both[name], Mapping)]
+        if found:
+            return found[:_MOST_KINDS]
     return [("", text.below("rope_scaling") or text.below("rope_parameters"))]
 
 
