@@ -18,6 +18,8 @@ from vrampack.units import counted, each_of, human_bytes
 _COLOURS: Final = (39, 208, 41, 177, 220, 37, 105, 149, 203)
 """As on the map: of the 256 colours those that read on black and on white."""
 _NAMES: Final[Mapping[str, str]] = {"kv_cache": "KV cache", "cuda_graphs": "CUDA graphs"}
+_LETTERS: Final[Mapping[str, str]] = {"cuda_graphs": "G", "allowance": "±"}
+"""Where the first letter is another term's."""
 _EXPLAINED: Final[Mapping[str, str]] = {
     "weights": "what the weight files hold, as the engine keeps it",
     "kv_cache": "whole blocks for every resident sequence",
@@ -166,8 +168,7 @@ def _suggestions(view: EstimateView, width: int) -> Iterator[Text]:
 
 
 def _letter(name: str) -> str:
-    """Its first one, but for the graphs: communication has the C."""
-    return "G" if name == "cuda_graphs" else _name(name)[:1].upper()
+    return _LETTERS.get(name) or _name(name)[:1].upper()
 
 
 def _name(name: str) -> str:
