@@ -59,7 +59,10 @@ LATENT = dataclasses.replace(
         ),
     ),
 )
-MODELS = (LLAMA_8B, LLAMA_70B, QWEN3_8B, QWEN3_30B_A3B, HYBRID, LATENT)
+IMAGES = dataclasses.replace(
+    QWEN3_8B, multimodal=True, image_tokens=16384, video_images=7, image_width=20000, image_split_width=34432
+)
+MODELS = (LLAMA_8B, LLAMA_70B, QWEN3_8B, QWEN3_30B_A3B, HYBRID, LATENT, IMAGES)
 
 
 def load(**changes: Any) -> Workload:

@@ -35,12 +35,12 @@ class ArchitectureSpec(ApiModel):
                 field_path=".kvHeads",
             ),
             Rule(
-                rule="self.experts > 0 || self.intermediateSize > 0 || has(self.layerOrder) && self.layerOrder.size() > 0",
+                rule="self.experts > 0 || self.intermediateSize > 0 || has(self.layerOrder)",
                 message="a dense model has a feed-forward layer: write its width",
                 field_path=".intermediateSize",
             ),
             Rule(
-                rule="self.attentionHeads > 0 && self.headDim > 0 || has(self.layerOrder) && self.layerOrder.size() > 0",
+                rule="self.attentionHeads > 0 && self.headDim > 0 || has(self.layerOrder)",
                 message="a model without attention needs layerKinds and layerOrder: they say what it has instead",
                 field_path=".attentionHeads",
             ),
@@ -55,13 +55,12 @@ class ArchitectureSpec(ApiModel):
                 field_path=".expertIntermediateSize",
             ),
             Rule(
-                rule="!has(self.layerOrder) || self.layerOrder.size() == 0 || "
-                "self.layerOrder.map(r, r.count).sum() == self.layers",
+                rule="!has(self.layerOrder) || self.layerOrder.map(r, r.count).sum() == self.layers",
                 message="layerOrder lists every layer: its counts add up to layers",
                 field_path=".layerOrder",
             ),
             Rule(
-                rule="!has(self.layerOrder) || self.layerOrder.size() == 0 || has(self.layerKinds) && "
+                rule="!has(self.layerOrder) || has(self.layerKinds) && "
                 "self.layerOrder.all(r, self.layerKinds.exists(k, k.name == r.kind))",
                 message="layerOrder names kinds that layerKinds describes",
                 field_path=".layerOrder",
@@ -115,6 +114,16 @@ class ArchitectureSpec(ApiModel):
     """Layers that predict more than one token, loaded only for speculation (num_nextn_predict_layers)."""
     multimodal: bool = False
     """Whether the model has a part for images or sound."""
+    image_tokens: int = Field(default=0, ge=0, le=MAX_TOKENS)
+    """Tokens that the largest image becomes; 0 without images."""
+    video_images: int = Field(default=1, ge=1, le=1024)
+    """Images' worth of tokens in the longest video that the engine prepares for."""
+    image_width: int = Field(default=0, ge=0, le=MAX_SIZE)
+    """Elements that encoding holds for each token of an image on every GPU."""
+    image_split_width: int = Field(default=0, ge=0, le=MAX_SIZE)
+    """Elements that encoding holds for each token of an image, split over the GPUs."""
+    image_outputs: int = Field(default=1, ge=1, le=1024)
+    """Vectors of hiddenSize that the encoder gives for each token of an image."""
     pooling: bool = False
     """Whether the model answers with a vector instead of tokens."""
     causal: bool = True

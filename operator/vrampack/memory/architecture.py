@@ -48,6 +48,16 @@ class Architecture:
     predict_layers: int = 0
     """Multi-token-prediction layers, loaded only for speculation with them."""
     multimodal: bool = False
+    image_tokens: int = 0
+    """Tokens that the largest image becomes; 0: no images, or a tower that is not described."""
+    video_images: int = 1
+    """Images' worth of tokens in the longest video that the engine prepares for, as far as the context allows."""
+    image_width: int = 0
+    """Elements that encoding holds for each of these tokens on every GPU …"""
+    image_split_width: int = 0
+    """… and those that are split over the GPUs."""
+    image_outputs: int = 1
+    """Vectors of ``hidden_size`` that the encoder gives for each of them."""
     pooling: bool = False
     """Answers with a vector, not with tokens."""
     causal: bool = True

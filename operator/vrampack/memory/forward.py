@@ -31,6 +31,22 @@ def forward_elements(architecture: Architecture, workload: Workload) -> int:
     return workload.max_batched_tokens * width
 
 
+def image_elements(architecture: Architecture, workload: Workload) -> tuple[int, int]:
+    """Elements of what the encoder gives for as many images as one step may encode, which the start-up run keeps to its
+    end, and of what encoding them takes besides. One step encodes at least the largest image or video."""
+    if not architecture.image_tokens or workload.text_only:
+        return 0, 0
+    images = max(1, min(architecture.video_images, workload.context_length // architecture.image_tokens))
+    item = images * architecture.image_tokens
+    budget = workload.encoder_budget or workload.max_batched_tokens
+    tokens = max(item, min(budget, workload.concurrency * max(item, workload.context_length)))
+    split = -(-architecture.image_split_width // workload.tensor)
+    return (
+        tokens * architecture.hidden_size * architecture.image_outputs,
+        tokens * (architecture.image_width + split),
+    )
+
+
 def latent_workspace_elements(architecture: Architecture, workload: Workload) -> int:
     """What latent attention sets aside to read the past in chunks: compressed for as long as the engine runs, and
     expanded to all heads of a rank while it works. Long prompts need it; the start-up run takes it beside the batch."""

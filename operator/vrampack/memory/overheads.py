@@ -37,8 +37,7 @@ def cuda_graph_bytes(architecture: Architecture, workload: Workload, *, precisio
         max_sequences=workload.concurrency, max_batched_tokens=workload.max_batched_tokens, version=version
     )
     return GRAPH_BASE + sizes * sum(
-        run.count * _graph_share(run, architecture, version=version, precision=precision)
-        for run in architecture.kinds
+        run.count * _graph_share(run, architecture, version=version, precision=precision) for run in architecture.kinds
     )
 
 

@@ -12,6 +12,7 @@ from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.layers import FeedForward, LatentAttention, LayerRun, Mixer, Span
 from vrampack.models.attention_layers import Heads, attention_of, heads_of, is_latent, latent_of
 from vrampack.models.blocks import Block, blocks_of
+from vrampack.models.encoders import image_sizes
 from vrampack.models.families import Family
 from vrampack.models.feedforward import Experts, dense_width, experts_of, feed_forwards, is_per_token_said
 from vrampack.models.fields import Fields
@@ -65,6 +66,7 @@ def architecture_of(
     latent = next((mixer for run in runs for mixer in run.mixers if isinstance(mixer, LatentAttention)), None)
     head_dim = latent.rank + latent.rope_dim if latent else (heads.dim if heads else 0)
     rotary = rotary_of(text, family, runs)
+    images = image_sizes(identity.root)
     widths = Counter(part.width for part in parts if part and part.width)
     architecture = Architecture(
         model_type=identity.model_type,
@@ -90,6 +92,11 @@ def architecture_of(
         encoder_tokens=text.size(_ENCODER_TOKENS) if family.encoder_decoder else 0,
         predict_layers=text.size(_PREDICTION, least=0, most=MAX_LAYERS, default=0),
         multimodal=identity.multimodal,
+        image_tokens=images.image_tokens,
+        video_images=images.video_images,
+        image_width=images.image_width,
+        image_split_width=images.image_split_width,
+        image_outputs=images.image_outputs,
         pooling=identity.pooling,
         causal=family.causal,
         assumptions=identity.assumptions() + _about_experts(text, experts),

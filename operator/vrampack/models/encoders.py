@@ -1,0 +1,117 @@
+"""What encoding images takes, from the configuration of a model's vision tower.
+
+The tower works on patches, of which several become one token of the language model. How many tokens the largest image
+becomes is in the processor's configuration, not in config.json: where images are not of one size, it is the default of
+the family that has such a tower.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from vrampack.models.fields import Fields
+
+_LARGEST_IMAGE: Final = 16_384
+"""Tokens: ``max_pixels`` of Qwen2-VL and Qwen2.5-VL (12,845,056 of 28 x 28 a token), ``longest_edge`` of Qwen3-VL
+(16,777,216 of 32 x 32). Its kin have less."""
+_FRAMES: Final = 7
+"""Pairs of frames, each as large as an image, in the longest video that vLLM makes up for Qwen2-VL and Qwen2.5-VL
+(``_MAX_FRAMES_PER_VIDEO`` 14). Later towers bound a video by the size of one image."""
+_HIDDEN_COPIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSizes:
+    """As the fields of Architecture of the same names."""
+
+    image_tokens: int = 0
+    video_images: int = 1
+    image_width: int = 0
+    image_split_width: int = 0
+    image_outputs: int = 1
+
+
+def image_sizes(root: Fields) -> ImageSizes:
+    """Of the vision tower; of a model without one, or with one that is not described, nothing.
+
+    Raises InvalidInputError for values that can't be.
+    """
+    tower = root.below("vision_config")
+    if tower is None:
+        return ImageSizes()
+    if tower.get("depth") is not None:
+        return _of_patches(tower)
+    if tower.get("vt_hidden_size") is not None:
+        return _of_kimi(tower)
+    if root.get("vision_soft_tokens_per_image") is not None:
+        return _pooled(root, tower)
+    if tower.get("image_size") is not None and tower.get("num_hidden_layers") is not None:
+        return _of_tiles(root, tower)
+    return ImageSizes()
+
+
+def _of_patches(tower: Fields) -> ImageSizes:
+    """Images of any size, neighbouring patches merged (Qwen-VL, GLM-V)."""
+    hidden = tower.size(("embed_dim", "hidden_size"))
+    width = tower.size(
+        ("intermediate_size",), default=hidden * int(tower.number("mlp_ratio", least=1, most=64, default=4))
+    )
+    edge = tower.size(("patch_size", "spatial_patch_size"), most=1024, default=14)
+    channels = tower.size(("in_channels", "in_chans"), most=64, default=3)
+    patch = channels * edge**2 * tower.size(("temporal_patch_size",), most=64, default=2)
+    merged = tower.size(("spatial_merge_size",), most=64, default=2) ** 2
+    gated = tower.get("fullatt_block_indexes") is not None
+    return ImageSizes(
+        image_tokens=_LARGEST_IMAGE,
+        video_images=_FRAMES if edge == 14 else 1,
+        image_width=merged * (_HIDDEN_COPIES * hidden + patch),
+        image_split_width=merged * _split(hidden, width, gated=gated),
+        image_outputs=1 + len(tower.numbers("deepstack_visual_indexes") or ()),
+    )
+
+
+def _of_kimi(tower: Fields) -> ImageSizes:
+    """Kimi K2.5 and later: as Qwen's, in other words."""
+    hidden, width = tower.size(("vt_hidden_size",)), tower.size(("vt_intermediate_size",))
+    edge = tower.size(("patch_size",), most=1024, default=14)
+    merged = math.prod(tower.numbers("merge_kernel_size") or (2, 2))
+    return ImageSizes(
+        image_tokens=_LARGEST_IMAGE // 4,
+        image_width=merged * (_HIDDEN_COPIES * hidden + 3 * edge**2),
+        image_split_width=merged * _split(hidden, width, gated=False),
+    )
+
+
+def _pooled(root: Fields, tower: Fields) -> ImageSizes:
+    """Gemma 4: a square of patches is pooled into one token."""
+    hidden, width = tower.size(("hidden_size",)), tower.size(("intermediate_size",))
+    edge = tower.size(("patch_size",), most=1024, default=16)
+    pooled = tower.size(("pooling_kernel_size",), most=64, default=3) ** 2
+    return ImageSizes(
+        image_tokens=root.size(("vision_soft_tokens_per_image",), most=2**20),
+        image_width=pooled * (_HIDDEN_COPIES * hidden + 3 * edge**2),
+        image_split_width=pooled * _split(hidden, width, gated=True),
+    )
+
+
+def _of_tiles(root: Fields, tower: Fields) -> ImageSizes:
+    """Images, or tiles of them, of one size (CLIP, SigLIP, Pixtral at its largest)."""
+    hidden = tower.size(("hidden_size",))
+    width = tower.size(("intermediate_size",), default=4 * hidden)
+    edge = tower.size(("patch_size",), most=1024, default=14)
+    patches = max(1, tower.size(("image_size",), most=65_536) // edge) ** 2
+    compression = tower.below("img_token_compression_config") or root
+    merged = compression.size(("spatial_merge_size",), most=64, default=1) ** 2
+    tokens = min(patches, root.size(("mm_tokens_per_image",), default=max(1, patches // merged)))
+    each = -(-patches // tokens)
+    gated = tower.text("model_type") in ("pixtral", "gemma4_vision")
+    return ImageSizes(
+        image_tokens=tokens,
+        image_width=each * (_HIDDEN_COPIES * hidden + 3 * edge**2),
+        image_split_width=each * _split(hidden, width, gated=gated),
+    )
+
+
+def _split(hidden: int, width: int, *, gated: bool) -> int:
+    """Per patch: the wider of the two halves of a layer, split over the ranks."""
+    return max((3 if gated else 2) * width, 4 * hidden)
