@@ -35,12 +35,12 @@ class ArchitectureSpec(ApiModel):
                 field_path=".kvHeads",
             ),
             Rule(
-                rule="self.experts > 0 || self.intermediateSize > 0 || has(self.layerOrder)",
+                rule="self.experts > 0 || self.intermediateSize > 0 || has(self.layerOrder) && self.layerOrder.size() > 0",
                 message="a dense model has a feed-forward layer: write its width",
                 field_path=".intermediateSize",
             ),
             Rule(
-                rule="self.attentionHeads > 0 && self.headDim > 0 || has(self.layerOrder)",
+                rule="self.attentionHeads > 0 && self.headDim > 0 || has(self.layerOrder) && self.layerOrder.size() > 0",
                 message="a model without attention needs layerKinds and layerOrder: they say what it has instead",
                 field_path=".attentionHeads",
             ),
@@ -55,12 +55,13 @@ class ArchitectureSpec(ApiModel):
                 field_path=".expertIntermediateSize",
             ),
             Rule(
-                rule="!has(self.layerOrder) || self.layerOrder.map(r, r.count).sum() == self.layers",
+                rule="!has(self.layerOrder) || self.layerOrder.size() == 0 || "
+                "self.layerOrder.map(r, r.count).sum() == self.layers",
                 message="layerOrder lists every layer: its counts add up to layers",
                 field_path=".layerOrder",
             ),
             Rule(
-                rule="!has(self.layerOrder) || has(self.layerKinds) && "
+                rule="!has(self.layerOrder) || self.layerOrder.size() == 0 || has(self.layerKinds) && "
                 "self.layerOrder.all(r, self.layerKinds.exists(k, k.name == r.kind))",
                 message="layerOrder names kinds that layerKinds describes",
                 field_path=".layerOrder",
