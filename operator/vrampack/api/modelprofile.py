@@ -35,12 +35,14 @@ class ArchitectureSpec(ApiModel):
                 field_path=".kvHeads",
             ),
             Rule(
-                rule="self.experts > 0 || self.intermediateSize > 0 || has(self.layerOrder) && self.layerOrder.size() > 0",
+                rule="self.experts > 0 || self.intermediateSize > 0 || "
+                "has(self.layerOrder) && self.layerOrder.size() > 0",
                 message="a dense model has a feed-forward layer: write its width",
                 field_path=".intermediateSize",
             ),
             Rule(
-                rule="self.attentionHeads > 0 && self.headDim > 0 || has(self.layerOrder) && self.layerOrder.size() > 0",
+                rule="self.attentionHeads > 0 && self.headDim > 0 || "
+                "has(self.layerOrder) && self.layerOrder.size() > 0",
                 message="a model without attention needs layerKinds and layerOrder: they say what it has instead",
                 field_path=".attentionHeads",
             ),
