@@ -147,7 +147,8 @@ class Row:
 
     def _architecture(self) -> Architecture | UnusableError:
         try:
-            return architecture_of(self.served_config())
+            stored = self.cells.get("dtype", "").strip() or None  # counts where the configuration names none
+            return architecture_of(self.served_config(), stored_dtype=stored)
         except UnusableError as error:
             return error
         except VrampackError as error:

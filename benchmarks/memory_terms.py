@@ -23,7 +23,7 @@ from vrampack.memory.tensorlayout import weights_from_architecture
 from vrampack.memory.vllm.layout import kv_layout
 from vrampack.memory.vllm.pool import Printed as PrintedPool
 from vrampack.memory.vllm.pool import printed
-from vrampack.memory.weights import loaded_bytes
+from vrampack.memory.weights import loaded_bytes, reserved_bytes
 from vrampack.memory.workload import Workload
 from vrampack.models.tensorfacts import tensor_facts_of, weights_of_config
 from vrampack.units import GIB
@@ -139,8 +139,8 @@ def weights_of(row: Row) -> Weights:
     """The tensors that the configuration implies, as the row's run loaded them."""
     architecture, config = row.architecture(), row.served_config()
     named = row.cells.get("quantization", "").strip().lower()
-    if row.engine == "sglang":
-        raise UnusableError("sglang prints by how much free memory fell while it loaded, not the tensors")
+    if re.search(r"\b(ascend|npu)\b", f"{row.gpu} {row.note}".lower()):
+        raise UnusableError("no GPU: its checkpoints are quantized in a way that the configuration does not say")
     if named.startswith("gguf") or row.engine in LLAMA_CPP:
         raise UnusableError("types of the tensors of a GGUF file are not known from the configuration")
     method = next(
@@ -157,9 +157,10 @@ def weights_of(row: Row) -> Weights:
 
 
 def weights_bytes(row: Row) -> int:
-    """Per GPU."""
+    """Per GPU. vLLM prints tensors; on AMD's GPUs it prints by how much free memory fell, as SGLang does everywhere."""
     workload = workload_of(row, BatchDefaults(max_sequences=1, max_batched_tokens=2048))
-    return loaded_bytes(row.architecture(), weights_of(row), workload)
+    measure = reserved_bytes if row.amd or row.engine == "sglang" else loaded_bytes
+    return measure(row.architecture(), weights_of(row), workload)
 
 
 def activations_bytes(row: Row) -> int:
