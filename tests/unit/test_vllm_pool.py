@@ -339,6 +339,11 @@ def test_before_mixed_groups_layers_with_a_window_keep_everything(version: str) 
     assert layout(of((32, SLIDING)), engine_version=version).held_blocks(16384) == 65  # all alike: windows stay
 
 
+def test_without_mixed_groups_layers_with_a_window_keep_everything_too() -> None:
+    without, full = layout(GEMMA_3_27B, hybrid_cache=False), layout(of((62, dataclasses.replace(FULL, kv_heads=16))))
+    assert (without.groups[0].bytes, without.held_blocks(16384)) == (full.groups[0].bytes, full.held_blocks(16384))
+
+
 # ---- the claim -----------------------------------------------------------------------------------------------------
 
 
@@ -373,7 +378,7 @@ def test_the_claim(model: Architecture, changes: dict[str, Any], blocks: int, wh
 MODELS = st.sampled_from(
     [PLAIN, GEMMA_3_27B, GPT_OSS, LLAMA_4, QWEN3_NEXT, HYBRID_MAMBA2, of((30, SPARSE)), of((30, LATENT))]
 )
-VERSIONS = st.sampled_from(["", "0.8.5", "0.20.0", "0.25.1", "0.27.1", "0.28.0", "0.29.0", "0.33.0"])
+VERSIONS = st.sampled_from(["", "0.20.0", "0.25.1", "0.27.1", "0.28.0", "0.29.0", "0.33.0"])
 
 
 @given(
@@ -491,6 +496,9 @@ def test_classes_that_did_not_hear_the_precision() -> None:
         (PLAIN, {"kv_cache_precision": "q8_0"}, "spec.precision.kvCache"),
         (of((4, LATENT)), {"kv_cache_precision": "nvfp4"}, "spec.precision.kvCache"),
         (PLAIN, {"engine_version": "latest"}, "spec.engine.version"),
+        (HYBRID_MAMBA2, {"engine_version": "0.27.1", "prefix_caching": True}, "spec.engine.prefixCaching"),
+        (QWEN3_NEXT, {"hybrid_cache": False}, "spec.engine.args"),
+        (QWEN3_NEXT, {"engine_version": "0.9.0"}, "spec.engine.version"),
     ],
 )
 def test_refused_with_the_field(model: Architecture, changes: dict[str, Any], field: str) -> None:

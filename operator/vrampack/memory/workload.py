@@ -27,6 +27,8 @@ class Workload:
     """As the engine names its release, 0.33.0; empty: the newest whose rules are known."""
     prefix_caching: bool | None = None
     """None: as the engine does by default."""
+    hybrid_cache: bool = True
+    """False: layers with a window keep every token (vLLM's ``--disable-hybrid-kv-cache-manager``)."""
     speculative_tokens: int = 0
     speculation: str = ""
     """mtp, eagle, eagle3, medusa, draft or ngram; empty: none."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import lcm
 from typing import Final
 
+from vrampack.errors import InvalidInputError
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span, StateKind
 from vrampack.memory.vllm.pages import latent_token_bytes, paged_token_bytes, state_bytes
 from vrampack.memory.vllm.versions import Rules
@@ -27,6 +28,8 @@ _SPARSE_PAGED_BLOCK: Final = 128
 
 _WITHOUT_CHECKPOINTS: Final = frozenset({"OlmoHybridForCausalLM"})
 """Classes with a gated delta net of their own, which leaves no checkpoints."""
+
+_MAMBA: Final = frozenset({StateKind.MAMBA1, StateKind.MAMBA2})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +82,16 @@ def state_blocks(
     """Blocks of a model with state layers: large enough that a page of attention holds a state.
 
     With prefix caching states change blocks as attention does (mode ``align``); without, a request has one state.
+    Raises InvalidInputError for releases that keep a state for every block of the prompt instead (mode ``all``).
     """
     size = attention_block(mixers, precision=precision, rules=rules)
     states = [mixer for mixer in mixers if isinstance(mixer, RecurrentState)]
+    if prefix_caching and not rules.hybrids_cache_prefixes and _MAMBA.intersection(state.kind for state in states):
+        raise InvalidInputError(
+            field="spec.engine.prefixCaching",
+            value="Enabled",
+            allowed="Disabled for Mamba layers before vllm 0.28: they would keep a state for every block of a prompt",
+        )
     largest = max(
         state_bytes(state, tensor=tensor, dtype=dtype, speculative_tokens=speculative_tokens) for state in states
     )

@@ -136,11 +136,14 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
     mixers = tuple(counts)
     states = _state_blocks(architecture, workload, mixers, precision=precision, dtype=dtype, rules=rules)
     size = states.block_size if states else attention_block(mixers, precision=precision, rules=rules)
+    mixed = rules.mixed_groups and workload.hybrid_cache
+    if states and states.page and not mixed:
+        raise _no_mixed_groups(workload, rules)
     caches: dict[LayerCache, int] = {}
     of_mixer: dict[Mixer, list[LayerCache]] = {}
     for mixer, layers in counts.items():
         made = _caches(mixer, size, states, workload=workload, precision=precision, dtype=dtype)
-        if not (rules.frees_windows and (rules.mixed_groups or len(mixers) == 1)):
+        if not (rules.frees_windows and (mixed or len(mixers) == 1)):
             made = [_everything(cache) for cache in made]
         of_mixer[mixer] = made
         for cache in made:
@@ -259,6 +262,16 @@ def _everything(cache: LayerCache) -> LayerCache:
     if cache.keeps in (Keeps.WINDOW, Keeps.CHUNK):
         return replace(cache, keeps=Keeps.ALL, window=0)
     return cache
+
+
+def _no_mixed_groups(workload: Workload, rules: Rules) -> InvalidInputError:
+    allowed = "states and attention of one model need groups of their own"
+    if rules.mixed_groups:
+        field, value = "spec.engine.args", "--disable-hybrid-kv-cache-manager"
+        return InvalidInputError(field=field, value=value, allowed=f"not with this model: {allowed}")
+    return InvalidInputError(
+        field="spec.engine.version", value=workload.engine_version, allowed=f"vllm of 0.9.1 or newer: {allowed}"
+    )
 
 
 def _check_context_parallel(caches: Iterable[LayerCache], workload: Workload) -> None:
