@@ -111,9 +111,17 @@ def estimate(
     tokens_per_sequence: int | None = None,
     max_batched_tokens: int = DEFAULT_BATCHED_TOKENS,
     tensor: int = 1,
+    pipeline: int = 1,
+    data: int = 1,
+    expert: bool = False,
+    decode_context: int = 1,
     kv_cache: str = AUTO,
     cuda_graphs: bool = True,
+    prefix_caching: bool | None = None,
+    text_only: bool = False,
     headroom_percent: float = 3.0,
+    engine: str = "vllm",
+    engine_version: str = "",
     revision: str | None = None,
     token: str | None = None,
     endpoint: str | None = None,
@@ -122,9 +130,10 @@ def estimate(
 
     ``model``: ``hf://ORG/NAME``, the folder of a model, the path of a config.json, or a config.json that was parsed
     already. Without weight files the weights are those that the configuration implies. The other arguments are what a
-    ModelDeployment says under the same names; ``kv_cache`` is one of its precisions. ``revision``, ``token`` and
-    ``endpoint`` are for models on the hub: a branch, tag or commit; an access token (None: HF_TOKEN); the hub's address
-    (None: HF_ENDPOINT, else the public one).
+    ModelDeployment says under the same names; ``kv_cache`` is one of its precisions, ``text_only`` leaves out the
+    towers for images and sound, ``prefix_caching`` None is what the engine does by default, and an empty
+    ``engine_version`` the newest that is known. ``revision``, ``token`` and ``endpoint`` are for models on the hub: a
+    branch, tag or commit; an access token (None: HF_TOKEN); the hub's address (None: HF_ENDPOINT, else the public one).
 
     Raises UnsupportedModelError for an architecture whose memory is not known, InvalidInputError for a value that can't
     be or that the engine would refuse, ModelSourceError where the files can't be had.
@@ -136,9 +145,17 @@ def estimate(
         tokens_per_sequence=context_length if tokens_per_sequence is None else tokens_per_sequence,
         max_batched_tokens=max_batched_tokens,
         tensor=tensor,
+        pipeline=pipeline,
+        data=data,
+        expert=expert,
+        decode_context=decode_context,
         kv_cache_precision=_kv_precision(kv_cache, facts.architecture),
         cuda_graphs=cuda_graphs,
+        prefix_caching=prefix_caching,
+        text_only=text_only,
         headroom_percent=headroom_percent,
+        engine=engine,
+        engine_version=engine_version,
     )
     return estimated(facts, workload)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,25 @@ class TestOneCall:
         path = estimate(folder / "config.json", context_length=1024, concurrency=4)
         assert parsed.model.weights.total == path.model.weights.total == files.model.weights.total
         assert parsed.per_gpu == path.per_gpu == files.per_gpu
+
+    def test_every_word_of_the_load_is_heard(self) -> None:
+        plain = estimate(TINY, context_length=1024, concurrency=4)
+        words: dict[str, dict[str, Any]] = {
+            "tokens_per_sequence": {"tokens_per_sequence": 64},
+            "max_batched_tokens": {"max_batched_tokens": 65_536},
+            "tensor": {"tensor": 2},
+            "pipeline": {"pipeline": 2},
+            "kv_cache": {"kv_cache": "fp8"},
+            "cuda_graphs": {"cuda_graphs": False},
+            "headroom_percent": {"headroom_percent": 50.0},
+        }
+        for word, given in words.items():
+            other = estimate(TINY, context_length=1024, concurrency=4, **given)
+            assert (other.terms, other.gpus) != (plain.terms, plain.gpus), word
+        with pytest.raises(InvalidInputError, match="engine"):
+            estimate(TINY, context_length=1024, concurrency=4, engine="other")
+        with pytest.raises(InvalidInputError, match="version"):
+            estimate(TINY, context_length=1024, concurrency=4, engine_version="latest")
 
     async def test_a_model_on_the_hub_even_where_a_loop_runs(self, hub: HubDouble) -> None:
         async def cell_of_a_notebook() -> ModelEstimate:
