@@ -101,15 +101,14 @@ def _packed_groups(caches: dict[LayerCache, int]) -> tuple[Group, ...]:
     buckets: dict[tuple[Keeps, int, int], dict[LayerCache, int]] = {}
     for cache, layers in caches.items():
         buckets.setdefault((cache.keeps, cache.block_size, cache.window), {})[cache] = layers
-    balanced = [_repeats(bucket) for bucket in buckets.values() if _is_balanced(bucket)]
-    floor = max(
-        (_repeats(bucket) for bucket in buckets.values() if _is_balanced(bucket) and len(_by_page(bucket)) > 1),
-        default=0,
-    )
-    repeats = least_padding(balanced, at_least=floor) if floor else 0
+    # Layers of each page size; as many of each: a pattern that repeats, which can be split between its repeats.
+    pages = [_by_page(bucket) for bucket in buckets.values()]
+    repeats = [max(sizes.values()) if len(set(sizes.values())) == 1 else 0 for sizes in pages]
+    mixed = [count for count, sizes in zip(repeats, pages, strict=True) if len(sizes) > 1]
+    size = least_padding([count for count in repeats if count], at_least=max(mixed)) if any(mixed) else 0
     return tuple(
-        _group(bucket, pools=-(-_repeats(bucket) // repeats) if repeats and _is_balanced(bucket) else 1)
-        for bucket in buckets.values()
+        _group(bucket, pools=-(-count // size) if size and count else 1)
+        for bucket, count in zip(buckets.values(), repeats, strict=True)
     )
 
 
@@ -120,14 +119,11 @@ def _by_page(bucket: dict[LayerCache, int]) -> dict[int, int]:
     return pages
 
 
-def _is_balanced(bucket: dict[LayerCache, int]) -> bool:
-    return len(set(_by_page(bucket).values())) == 1
-
-
-def _repeats(bucket: dict[LayerCache, int]) -> int:
-    return max(_by_page(bucket).values())
-
-
 def least_padding(counts: list[int], *, at_least: int) -> int:
     """The group size that pads ``counts`` least when each is rounded up to a multiple of it; of equals the largest."""
-    return min(range(at_least, max(counts) + 1), key=lambda size: (sum(-count % size for count in counts), -size))
+    best, least = at_least, -1
+    for size in range(at_least, max(counts) + 1):
+        padding = sum([-count % size for count in counts])
+        if least < 0 or padding <= least:
+            best, least = size, padding
+    return best
