@@ -139,7 +139,7 @@ def buffers_of(layers: tuple[tuple[Mixer, ...], ...], context: LlamaContext) -> 
             # layers without attention have rows of nothing, unless there are recurrent ones: then they have no row
             widths += [(0, widest)] * sum(not layer for layer in layers) if not states else []
         window = max((mixer.window for mixer in kept), default=0)
-        buffers.append(_buffer(name, widths, _window_cells(window, context), context.streams, context))
+        buffers.append(_buffer(name, widths, window_cells(window, context), context.streams, context))
     # beside recurrent layers, or latent attention, the indexer keeps a key alone; else a value of the model's width too
     index = [(mixer.index_dim, 0) for mixer in latent if mixer.index_dim]
     index += [(mixer.index_dim, 0 if states else mixer.value_dim) for mixer in paged if mixer.index_dim]
@@ -148,7 +148,7 @@ def buffers_of(layers: tuple[tuple[Mixer, ...], ...], context: LlamaContext) -> 
     return tuple(buffer for buffer in buffers if buffer.layers)
 
 
-def _window_cells(window: int, context: LlamaContext) -> int:
+def window_cells(window: int, context: LlamaContext) -> int:
     """Cells for a window: those of all sequences that share the cells, and of the step under way."""
     if not window or context.full_windows:
         return context.cells

@@ -72,7 +72,7 @@ def gguf_architecture(header: GgufHeader, *, file: str) -> Architecture:
     mixers = layer_mixers(keys)
     kv_heads = Counter(each.kv_heads for layer in mixers for each in layer if isinstance(each, PagedAttention))
     routed = {int(found[1]) for tensor in header.tensors if (found := _EXPERTS.match(tensor))}
-    gated = any(_GATED.match(tensor) for tensor in header.tensors)
+    gated = _is_gated(header)
     forwards = [
         _feed_forward(
             keys,
@@ -122,6 +122,13 @@ def _assumptions(header: GgufHeader, name: str) -> tuple[str, ...]:
                 unknown=key, detail=f"how the layers of {name} use it is not known, so their cache can't be computed"
             )
     return (f"{name} is not known: every layer is taken to have attention over all tokens",)
+
+
+def _is_gated(header: GgufHeader) -> bool:
+    """Whether the feed-forward part has a gate: as a tensor of its own, or as the other half of the one that widens."""
+    up, down = (header.tensors.get(f"blk.0.ffn_{name}.weight") for name in ("up", "down"))
+    fused = up is not None and down is not None and up.shape[-1:] == (2 * down.shape[0],)
+    return fused or any(_GATED.match(tensor) for tensor in header.tensors)
 
 
 def _vocabulary(keys: GgufKeys, header: GgufHeader) -> int:
