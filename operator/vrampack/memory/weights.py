@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from vrampack.memory.architecture import Architecture, LoadedTensor, Split, WeightPart, Weights
@@ -89,9 +90,12 @@ def largest_tensor_bytes(layout: Weights, workload: Workload) -> int:
 
 def laid_out(architecture: Architecture, weights: Weights) -> Weights:
     """The weights with their tensors named; where they are not, those of the architecture's shapes, scaled to what
-    is known of the bytes. Worth keeping where many estimates are asked of one model."""
-    if weights.layers:
-        return weights
+    is known of the bytes. Worth keeping where many estimates are asked of one model; the latest are kept here."""
+    return weights if weights.layers else _from_shapes(architecture, weights)
+
+
+@lru_cache(maxsize=256)
+def _from_shapes(architecture: Architecture, weights: Weights) -> Weights:
     shapes = weights_from_architecture(architecture, precision=weights.precision)
     replicated = weights.replicated or shapes.replicated
     embedding = weights.embedding or shapes.embedding
