@@ -12,6 +12,7 @@ from typing import Final
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.estimate import estimate
+from vrampack.memory.weights import laid_out
 from vrampack.memory.workload import Workload
 
 LONGEST_CONTEXT: Final = 2**24
@@ -53,9 +54,11 @@ def largest_concurrency(
     Raises InvalidInputError and UnsupportedModelError where not even one sequence could be estimated.
     """
 
+    layout = laid_out(architecture, weights)  # the same for every load
+
     def claim(concurrency: int) -> int:
         load = replace(workload, concurrency=concurrency)
-        return estimate(architecture=architecture, weights=weights, workload=load).per_gpu
+        return estimate(architecture=architecture, weights=layout, workload=load).per_gpu
 
     return _reach(claim, available=available, most=workload.max_batched_tokens, guess=guess or workload.concurrency)
 
@@ -69,9 +72,11 @@ def longest_context(
     the context allows. Never more than the model is made for. Raises as `largest_concurrency` does.
     """
 
+    layout = laid_out(architecture, weights)
+
     def claim(context: int) -> int:
         load = with_context(workload, context)
-        return estimate(architecture=architecture, weights=weights, workload=load).per_gpu
+        return estimate(architecture=architecture, weights=layout, workload=load).per_gpu
 
     most = architecture.max_context or LONGEST_CONTEXT
     return _reach(claim, available=available, most=most, guess=guess or workload.context_length)
@@ -81,9 +86,11 @@ def largest_batch(*, architecture: Architecture, weights: Weights, workload: Wor
     """Most tokens of one step, up to the workload's own, with ``available`` bytes of each GPU; 0 where not even one
     token for each sequence is possible. Raises as `largest_concurrency` does."""
 
+    layout = laid_out(architecture, weights)
+
     def claim(batched: int) -> int:
         load = replace(workload, max_batched_tokens=batched)
-        return estimate(architecture=architecture, weights=weights, workload=load).per_gpu
+        return estimate(architecture=architecture, weights=layout, workload=load).per_gpu
 
     most = workload.max_batched_tokens
     return _reach(claim, available=available, least=workload.concurrency, most=most, guess=most)

@@ -14,7 +14,7 @@ from vrampack.planning.snapshot import Snapshot
 from vrampack.planning.verdict import Blocked, Settings, Sized
 from vrampack.planning.whatif import Question, would_fit_if
 
-MOST_ASKED: Final = 64
+MOST_ASKED: Final = 32
 """Models for which changes are looked for in one pass: a pass stays short however many wait."""
 
 
