@@ -1,5 +1,6 @@
 """From headers of weight files to the bytes that are loaded."""
 
+import dataclasses
 import json
 import struct
 from typing import Any
@@ -108,13 +109,9 @@ def test_norms_and_routers_are_whole_on_every_rank_and_tables_are_named() -> Non
 
 def test_a_tied_output_head_is_loaded_once_though_the_file_has_it_twice() -> None:
     tied = {"model.embed_tokens.weight": tensor("BF16", 100, 8), "lm_head.weight": tensor("BF16", 100, 8)}
-    architecture = type(QWEN3_8B)(**{**_fields(QWEN3_8B), "tied_embeddings": True})
+    architecture = dataclasses.replace(QWEN3_8B, tied_embeddings=True)
     assert weights_of(tied, architecture=architecture, precision="bf16").total == 1600
     assert bytes_by_dtype(tied) == {"BF16": 3200}
-
-
-def _fields(architecture: Any) -> dict[str, Any]:
-    return {name: getattr(architecture, name) for name in type(architecture).__slots__}
 
 
 def test_what_is_stored_wider_is_converted_as_it_is_loaded() -> None:

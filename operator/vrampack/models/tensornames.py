@@ -36,6 +36,8 @@ class TensorName:
     """A name, taken apart. Numbers of layers and experts are cut out, so that alike tensors have one name."""
 
     role: Role
+    short: str
+    """The name with ``#`` for the numbers of its layer and expert."""
     layer: int | None
     """None: outside the layers."""
     fused: str
@@ -104,6 +106,7 @@ def parse_name(name: str) -> TensorName:
     short = _EXPERT_NUMBER.sub(".experts.#.", short)
     return TensorName(
         role=_role(short),
+        short=short,
         layer=layer,
         fused=_fused(short),
         side=_SIDE.search(name) is not None,

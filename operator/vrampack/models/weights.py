@@ -81,7 +81,7 @@ def weights_of(
         total=sum(by_role.values()),
         parameters=sum(_parameters(entry, precision) for entry in kept),
         precision=precision,
-        embedding=by_role[Role.TABLE] + by_role[Role.HEAD],
+        embedding=sum(entry.bytes for entry in kept if entry.split is Split.VOCABULARY),
         replicated=sum(
             entry.bytes for entry in kept if entry.split is Split.WHOLE and entry.name.role is not Role.TOWER
         ),
@@ -174,7 +174,8 @@ def _fused(
 ) -> tuple[LoadedTensor, ...]:
     """As the engine holds them, in the order of their names so that alike layers are equal."""
     parts: dict[str, Counter[tuple[Split, int]]] = defaultdict(Counter)
-    for entry in entries:
+    found = list(entries)
+    for entry in (*found, *_values_that_are_keys(found, mixers)):
         whole_vector = entry.split is Split.WHOLE and len(entry.tensor.shape) < 2
         key = "" if whole_vector else entry.name.fused
         for split, units, size in _parts(entry, mixers, architecture):
@@ -190,6 +191,14 @@ def _fused(
         )
         for key in sorted(parts)
     )
+
+
+def _values_that_are_keys(entries: list[_Entry], mixers: tuple[Mixer, ...] | None) -> list[_Entry]:
+    """Gemma 4 stores no value projection where the keys' serves for both; the engine holds it twice."""
+    attention = any(isinstance(mixer, PagedAttention) and not mixer.shares_cache for mixer in mixers or ())
+    keys = [entry for entry in entries if entry.name.short.endswith(".k_proj.weight")]
+    values = any(".v_proj." in entry.name.short for entry in entries)
+    return keys if attention and keys and not values else []
 
 
 def _parts(
