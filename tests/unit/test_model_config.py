@@ -1,15 +1,22 @@
 """config.json as the engine reads it: fields of each family, what is refused, and strangers' values."""
 
+import contextlib
+import json
+from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.known_models import LLAMA_8B, QWEN3_8B, QWEN3_30B_A3B
+from vrampack.api.modelprofile import ArchitectureSpec
 from vrampack.errors import InvalidInputError, UnsupportedModelError, VrampackError
 from vrampack.memory.architecture import Architecture
+from vrampack.memory.layers import LatentAttention
 from vrampack.models.config import architecture_of
+from vrampack.models.profile import architecture_spec
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -212,6 +219,29 @@ json_values = st.recursive(
 )
 
 
+odd_values = st.sampled_from(
+    [2**31 - 1, 2**31, 10**400, -1, 1e308, float("inf"), float("nan"), "\ud800", "L" * 50, "MM*-E", "0,1,\u00b2"]
+) | st.sampled_from([["full_attention"] * 5, ["sliding_attention"] * 4096, [0, 1] * 40, [{}] * 80, {"0": {}}, [[]]])
+# fmt: off
+NAMES = [
+    "model_type", "architectures", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "vocab_size", "intermediate_size", "layer_types", "sliding_window", "sliding_window_pattern",
+    "hybrid_override_pattern", "block_configs", "per_layer_config", "attn_config", "ffn_config",
+    "linear_attn_config", "kv_lora_rank", "compress_ratios", "index_n_heads", "text_config", "rope_parameters",
+    "rope_scaling", "num_experts", "num_experts_per_tok", "moe_layer_freq", "moe_intermediate_size",
+    "quantization_config", "mamba_d_state", "attention_chunk_size", "no_rope_layers", "num_kv_shared_layers",
+    "mlp_layer_types", "full_attention_interval",
+]
+# fmt: on
+
+
+@pytest.fixture(scope="module")
+def published(shared_data: Path) -> list[dict[str, Any]]:
+    """Real files to change, one of each family and spelling."""
+    files = sorted((shared_data / "model-configs").glob("*.json"))
+    return list({tuple(config): config for config in (json.loads(file.read_text()) for file in files)}.values())
+
+
 @given(st.sampled_from([LLAMA, QWEN3, QWEN3_MOE, FALCON, GPT2]), st.data())
 def test_any_value_gives_an_architecture_or_a_typed_refusal(base: dict[str, Any], data: st.DataObject) -> None:
     names = [*base, "head_dim", "sliding_window", "rope_parameters", "layer_types", "alibi", "attn_config", "dtype"]
@@ -222,3 +252,142 @@ def test_any_value_gives_an_architecture_or_a_typed_refusal(base: dict[str, Any]
         return
     assert architecture.layers >= 1
     assert architecture.attention_heads % architecture.kv_heads == 0
+
+
+def test_a_file_of_any_content_is_refused_with_a_field_or_read() -> None:
+    anything = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=20), json_values, max_size=12)
+
+    @given(anything)
+    def check(config: dict[str, Any]) -> None:
+        with contextlib.suppress(VrampackError):
+            architecture_of(config, quant_config=config)
+
+    check()
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_published_file_with_changes_is_refused_or_can_be_written_as_a_profile(
+    data: st.DataObject, published: list[dict[str, Any]]
+) -> None:
+    config = dict(data.draw(st.sampled_from(published)))
+    part = data.draw(st.sampled_from([config, *(value for value in config.values() if isinstance(value, dict))]))
+    changes = data.draw(st.dictionaries(st.sampled_from([*part, *NAMES]), json_values | odd_values, max_size=4))
+    changed = (
+        config | changes
+        if part is config
+        else {name: value | changes if value is part else value for name, value in config.items()}
+    )
+    begin = perf_counter()
+    try:
+        architecture = architecture_of(changed)
+    except VrampackError as refusal:
+        message = str(refusal)
+    else:
+        message = ""
+    assert perf_counter() - begin < 5
+    assert len(message) < 1000
+    if message:
+        return
+    assert sum(run.count for run in architecture.layer_runs) == architecture.layers
+    spec = architecture_spec(architecture).wire()
+    assert ArchitectureSpec.model_validate(json.loads(json.dumps(spec))) == architecture_spec(architecture)
+
+
+def test_every_published_file_is_read_or_lacks_what_nobody_could_know(shared_data: Path) -> None:
+    refused = {}
+    for folder in ("model-configs", "allocator/configs"):
+        for file in sorted((shared_data / folder).glob("*.json")):
+            try:
+                architecture = architecture_of(json.loads(file.read_text()))
+            except UnsupportedModelError as refusal:
+                refused[file.stem] = refusal.unknown
+            except InvalidInputError as refusal:
+                refused[file.stem] = refusal.field.removeprefix("config.json:")
+            else:
+                assert not architecture.assumptions, file.stem
+    assert refused == {
+        "mlc--rwkv5_3b": "num_attention_heads",  # a recurrent network that no engine here serves
+        "ome--clip_vision_model": "vocab_size",  # a tower without a model
+        "rec--google--gemma-4-E4B-it": "text_config.intermediate_size",  # an excerpt
+        "rec--zai-org--GLM-Z1-32B-0414": "intermediate_size",  # an excerpt
+    }
+
+
+def test_excerpts_without_layer_kinds_are_refused(shared_data: Path) -> None:
+    alike = ("Llama-", "Qwen2.5-", "Qwen3-8B", "granite-", "MiniMax-M2", "Phi-", "phi-", "Mistral-7B", "R1-Distill")
+    for file in (shared_data / "catalogue-stubs").glob("*.json"):
+        with pytest.raises(UnsupportedModelError) as refusal:
+            architecture_of(json.loads(file.read_text()))
+        expected = "model_type" if any(word in file.stem for word in alike) else "layer_types"
+        assert refusal.value.unknown == expected, file.stem
+
+
+SAME = {
+    "Qwen--Qwen3-Next-80B-A3B-Instruct": "rec--Qwen--Qwen3-Next-80B-A3B-Instruct",
+    "XiaomiMiMo--MiMo-7B-RL": "XiaomiMiMo--MiMo-7B-Base_config",
+    "deepseek-ai--DeepSeek-V3.2-Exp": "deepseek-ai--DeepSeek-V3.2_config",
+    "lmsys--gpt-oss-20b-bf16": "openai--gpt-oss-20b_config",
+    "meta-llama--Llama-4-Scout-17B-16E-Instruct": "meta-llama--Llama-4-Scout-17B-16E-Instruct_config",
+    "nvidia--Llama-3_3-Nemotron-Super-49B-v1": "nvidia--Llama-3_3-Nemotron-Super-49B-v1_config",
+    "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16_config",
+    "stepfun-ai--Step-3.5-Flash": "stepfun-ai--Step-3.7-Flash_config",
+}
+"""Models whose configuration is at hand, or that of a sibling of the same shape."""
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_the_engines_own_reader_says_the_same(name: str, shared_data: Path) -> None:
+    expected = json.loads((shared_data / "expected-architectures" / f"{name}.json").read_text())
+    architecture = architecture_of(json.loads((shared_data / "model-configs" / f"{SAME[name]}.json").read_text()))
+    latent = any(isinstance(mixer, LatentAttention) for run in architecture.layer_runs for mixer in run.mixers)
+    assert expected["total_num_hidden_layers"] == architecture.layers
+    assert expected["hidden_size"] == architecture.hidden_size
+    assert expected["total_num_attention_heads"] == architecture.attention_heads
+    assert expected["total_num_kv_heads"] == architecture.kv_heads
+    assert expected["head_size"] == architecture.head_dim
+    assert expected["vocab_size"] == architecture.vocab_size
+    assert expected["num_experts"] == architecture.experts
+    assert expected["is_deepseek_mla"] == latent
+
+
+PUBLISHED = {
+    "tiiuae--falcon-7b": FALCON | {"vocab_size": 65024},
+    "tiiuae--falcon-40b": FALCON
+    | {"num_hidden_layers": 60, "hidden_size": 8192, "num_attention_heads": 128, "num_kv_heads": 8}
+    | {"new_decoder_architecture": True},
+    "mosaicml--mpt-7b": {"model_type": "mpt", "n_layers": 32, "d_model": 4096, "n_heads": 32, "max_seq_len": 2048}
+    | {"vocab_size": 50432, "attn_config": {"attn_type": "multihead_attention"}},
+    "databricks--dbrx-instruct": {"model_type": "dbrx", "n_layers": 40, "d_model": 6144, "n_heads": 48}
+    | {"vocab_size": 100352, "max_seq_len": 32768, "attn_config": {"kv_n_heads": 8}}
+    | {"ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4}},
+    "state-spaces--mamba-130m-hf": {"model_type": "mamba", "num_hidden_layers": 24, "hidden_size": 768}
+    | {"vocab_size": 50280, "state_size": 16, "conv_kernel": 4, "intermediate_size": 1536},
+    "mistralai--Mamba-Codestral-7B-v0.1": {"model_type": "mamba", "architectures": ["Mamba2ForCausalLM"]}
+    | {"num_hidden_layers": 64, "hidden_size": 4096, "vocab_size": 32768, "state_size": 128, "conv_kernel": 4}
+    | {"num_heads": 128, "head_dim": 64, "n_groups": 8},
+    "Zyphra--Zamba2-7B-instruct": {"model_type": "zamba2", "num_hidden_layers": 81, "hidden_size": 3584}
+    | {"num_attention_heads": 32, "num_key_value_heads": 32, "attention_head_dim": 224, "intermediate_size": 14336}
+    | {"vocab_size": 32000, "n_mamba_heads": 112, "mamba_headdim": 64, "mamba_d_state": 64, "mamba_ngroups": 2}
+    | {"mamba_d_conv": 4, "hybrid_layer_ids": [6, 11, 17]},
+    "meituan-longcat--LongCat-Flash-Chat": {"model_type": "longcat_flash", "num_layers": 28, "hidden_size": 6144}
+    | {"num_attention_heads": 64, "vocab_size": 131072, "kv_lora_rank": 512, "q_lora_rank": 1536, "v_head_dim": 128}
+    | {"qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "ffn_hidden_size": 12288, "expert_ffn_hidden_size": 2048}
+    | {"n_routed_experts": 512, "moe_topk": 12},
+    "zai-org--GLM-4.5": {"model_type": "glm4_moe", "num_hidden_layers": 92, "hidden_size": 5120, "head_dim": 128}
+    | {"num_attention_heads": 96, "num_key_value_heads": 8, "intermediate_size": 12288, "vocab_size": 151552}
+    | {"n_routed_experts": 160, "num_experts_per_tok": 8, "moe_intermediate_size": 1536, "n_shared_experts": 1}
+    | {"first_k_dense_replace": 3},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_engines_own_reader_says_the_same_of_other_families(name: str, shared_data: Path) -> None:
+    expected = json.loads((shared_data / "expected-architectures" / f"{name}.json").read_text())
+    architecture = architecture_of(PUBLISHED[name])
+    assert expected["total_num_hidden_layers"] == architecture.layers
+    assert expected["hidden_size"] == architecture.hidden_size
+    assert expected["total_num_attention_heads"] == architecture.attention_heads
+    assert expected["total_num_kv_heads"] == architecture.kv_heads
+    assert expected["head_size"] == architecture.head_dim
+    assert expected["vocab_size"] == architecture.vocab_size
