@@ -100,6 +100,7 @@ def test_a_longer_context_allows_a_longer_video() -> None:
         image_elements(video, load(context_length=context))[0] // (4096 * 4) for context in (8192, 32768, 2**17, 2**20)
     ]
     assert tokens == [16384, 32768, 7 * 16384, 7 * 16384]
+    assert image_elements(video, load(context_length=2**17, videos=False)) == image_elements(IMAGES, load())
 
 
 def test_ranks_share_the_tower_but_not_what_it_gives() -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from vrampack.memory.activations import activation_bytes
+from vrampack.memory.adapters import adapter_bytes
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.checks import check
 from vrampack.memory.host import host_bytes, ranks, shared_memory_bytes
@@ -29,6 +30,7 @@ class Estimate:
     """
 
     weights: int
+    """Room for adapters included."""
     kv_cache: int
     activations: int
     cuda_graphs: int
@@ -67,7 +69,7 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
     check(architecture=architecture, weights=weights, workload=workload)
     cache = kv_figures(architecture, workload)
     parts = (
-        reserved_bytes(architecture, weights, workload),
+        reserved_bytes(architecture, weights, workload) + adapter_bytes(architecture, workload),
         cache.bytes,
         activation_bytes(architecture, workload),
         cuda_graph_bytes(architecture, workload, precision=weights.precision),

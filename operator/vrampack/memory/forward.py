@@ -36,8 +36,8 @@ def image_elements(architecture: Architecture, workload: Workload) -> tuple[int,
     end, and of what encoding them takes besides. One step encodes at least the largest image or video."""
     if not architecture.image_tokens or workload.text_only:
         return 0, 0
-    images = max(1, min(architecture.video_images, workload.context_length // architecture.image_tokens))
-    item = images * architecture.image_tokens
+    images = architecture.video_images if workload.videos else 1
+    item = max(1, min(images, workload.context_length // architecture.image_tokens)) * architecture.image_tokens
     budget = workload.encoder_budget or workload.max_batched_tokens
     tokens = max(item, min(budget, workload.concurrency * max(item, workload.context_length)))
     split = -(-architecture.image_split_width // workload.tensor)

@@ -33,8 +33,12 @@ class Workload:
     speculation: str = ""
     """mtp, eagle, eagle3, medusa, draft or ngram; empty: none."""
     lora_adapters: int = 0
+    """Adapters that are on the GPU at once."""
     lora_rank: int = 0
+    """The highest rank of one."""
     text_only: bool = False
     """No images and sound are accepted (``--limit-mm-per-prompt`` 0): their towers are not loaded."""
+    videos: bool = True
+    """Videos are accepted too, as engines do by default."""
     encoder_budget: int = 0
     """Tokens of images and sound that one step may encode; 0: the engine's default for the model."""
