@@ -41,6 +41,9 @@ DTYPE_BITS: Final[dict[str, int]] = {
 }
 """Bits of one element."""
 
+_MAX_TENSORS: Final = 200_000
+_MAX_VALUES: Final = 4_000_000
+"""Real files have some thousand tensors of at most five values each."""
 _MAX_RANK: Final = 16
 _MAX_NAME: Final = 1024
 _MAX_ELEMENTS: Final = 2**48
@@ -74,6 +77,8 @@ def parse_header(header: bytes, *, file: str, file_bytes: int) -> dict[str, Tens
 
     Raises ModelSourceError unless types, shapes and offsets agree with each other and with the file's size.
     """
+    if header.count(b"{") > _MAX_TENSORS or header.count(b",") + header.count(b"[") > _MAX_VALUES:
+        raise _invalid(file, f"its header has more than {_MAX_TENSORS} tensors")  # before any of them takes memory
     try:
         content = json.loads(header)
     except (ValueError, RecursionError) as error:
