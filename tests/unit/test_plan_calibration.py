@@ -22,6 +22,7 @@ from tests.unit.planning_world import (
 from vrampack.api import names
 from vrampack.api.modelprofile import Measurement
 from vrampack.planning.actions import ApplyChild, Plan
+from vrampack.planning.measurements import setup_of
 from vrampack.planning.need import Need
 from vrampack.planning.snapshot import ProfileView, Snapshot
 from vrampack.units import GIB, parse_bytes
@@ -92,6 +93,28 @@ def test_harmless_arguments_make_no_run_of_another_kind() -> None:
     asked: Json = {"engine": {"args": ["--seed", "7", "--enable-log-requests"]}}
     assert fresh(measurement(args=["--chat-template=x"]), **asked)["method"] == "Measured"
     assert fresh(measurement(args=["--attention-backend", "FLASHINFER"]), **asked)["method"] == "Computed"
+
+
+def test_what_a_spec_says_beside_its_arguments_makes_runs_of_another_kind() -> None:
+    plain = estimated().spec
+    assert plain is not None
+    kinds = [
+        plain,
+        *(
+            estimated(**{part: value}).spec
+            for part, value in (
+                ("speculation", {"method": "ngram", "tokens": 3}),
+                ("speculation", {"method": "ngram", "tokens": 4}),
+                ("adapters", {"max": 4}),
+                ("adapters", {"max": 4, "maxRank": 64}),
+                ("engine", {"imagesPerPrompt": 0}),
+            )
+        ),
+    ]
+    setups = [setup_of(spec, product=H100, kv_cache="bf16") for spec in kinds if spec is not None]
+    for one in setups:
+        assert [each for each in setups if each.alike(one)] == [one]
+    assert setups[0].args == ()
 
 
 def test_a_claim_is_that_of_the_neediest_product_that_a_replica_may_get() -> None:

@@ -58,8 +58,20 @@ def setup_of(spec: ModelDeploymentSpec, *, product: str, kv_cache: str) -> Setup
         expert=shape.expert,
         decode_context=shape.decode_context,
         cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
-        args=memory_arguments(spec.engine.name, spec.engine.args),
+        args=tuple(sorted((*memory_arguments(spec.engine.name, spec.engine.args), *_own_arguments(spec)))),
     )
+
+
+def _own_arguments(spec: ModelDeploymentSpec) -> Iterator[str]:
+    """What a spec says elsewhere and a measurement has no field for, in the words of vLLM, one form of each."""
+    if (speculation := spec.speculation) is not None:
+        draft = f"/{speculation.draft_model}" if speculation.draft_model else ""
+        yield f"--speculative-config={speculation.method.value}/{speculation.tokens}{draft}"
+    if spec.adapters is not None:
+        yield f"--max-lora-rank={spec.adapters.max_rank}"
+        yield f"--max-loras={spec.adapters.max}"
+    if spec.engine.images_per_prompt != 1:
+        yield f"--limit-mm-per-prompt={spec.engine.images_per_prompt}"
 
 
 def memory_arguments(engine: EngineName, args: Sequence[str]) -> tuple[str, ...]:
