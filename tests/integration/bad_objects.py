@@ -620,6 +620,71 @@ PROFILES = tuple(
             "",
         ),
         (
+            "a model without attention and without layers",
+            {"architecture": {"attentionHeads": 0, "kvHeads": 0, "headDim": 0}},
+            "spec.architecture.attentionHeads",
+            "layerKinds",
+        ),
+        (
+            "an order of layers that ends early",
+            {"architecture": {"layerKinds": [{"name": "full"}], "layerOrder": [{"kind": "full", "count": 2}]}},
+            "spec.architecture.layerOrder",
+            "add up to layers",
+        ),
+        (
+            "a layer of a kind that is not described",
+            {"architecture": {"layerKinds": [{"name": "full"}], "layerOrder": [{"kind": "fool", "count": 32}]}},
+            "spec.architecture.layerOrder",
+            "layerKinds describes",
+        ),
+        (
+            "a mixer that is two",
+            {
+                "architecture": {
+                    "layerKinds": [
+                        {
+                            "name": "both",
+                            "mixers": [
+                                {
+                                    "attention": {"heads": 8, "kvHeads": 8, "keyDim": 64, "valueDim": 64},
+                                    "state": {"kind": "Mamba2", "convKernel": 4},
+                                }
+                            ],
+                        }
+                    ],
+                    "layerOrder": [{"kind": "both", "count": 32}],
+                }
+            },
+            "spec.architecture.layerKinds[0].mixers[0]",
+            "exactly one",
+        ),
+        (
+            "a window that nothing slides over",
+            {
+                "architecture": {
+                    "layerKinds": [
+                        {
+                            "name": "full",
+                            "mixers": [
+                                {
+                                    "attention": {
+                                        "heads": 8,
+                                        "kvHeads": 8,
+                                        "keyDim": 64,
+                                        "valueDim": 64,
+                                        "window": 512,
+                                    }
+                                }
+                            ],
+                        }
+                    ],
+                    "layerOrder": [{"kind": "full", "count": 32}],
+                }
+            },
+            "spec.architecture.layerKinds[0].mixers[0].attention.window",
+            "slide",
+        ),
+        (
             "more experts for a token than there are",
             {"architecture": {"experts": 8, "expertsPerToken": 9, "expertIntermediateSize": 1}},
             "spec.architecture.expertsPerToken",

@@ -157,7 +157,7 @@ class WeightFiles(ApiModel):
                 rule="quantity(string(self.bytes)).compareTo(quantity(string(self.embeddingBytes))"
                 ".add(quantity(string(self.replicatedBytes)))"
                 ".add(quantity(has(self.towerBytes) ? string(self.towerBytes) : '0'))) >= 0",
-                message="embeddingBytes, replicatedBytes and towerBytes are parts of bytes: they can't be more",
+                message="embeddingBytes, replicatedBytes and towerBytes are parts of bytes: together no more",
                 field_path=".bytes",
             )
         )
