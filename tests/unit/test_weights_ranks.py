@@ -23,7 +23,7 @@ from vrampack.memory.architecture import (
 )
 from vrampack.memory.constants import WEIGHT_BITS
 from vrampack.memory.layers import FeedForward, LatentAttention, LayerRun
-from vrampack.memory.loading import loading_peak_bytes, quantized_online
+from vrampack.memory.loading import claimed_bytes, loading_peak_bytes, quantized_online
 from vrampack.memory.tensorlayout import model_shapes, weights_from_architecture
 from vrampack.memory.weights import laid_out, loaded_bytes, reserved_bytes, stage_bytes
 from vrampack.memory.workload import Workload
@@ -228,6 +228,15 @@ def test_laying_out_tensors_anew_needs_the_largest_twice(precision: str, more: b
     peak, reserved = loading_peak_bytes(QWEN3_30B_A3B, weights, served), reserved_bytes(QWEN3_30B_A3B, weights, served)
     assert (peak > reserved) is more
     assert peak - reserved < reserved / 10
+
+
+def test_what_comes_after_loading_makes_room_for_it() -> None:
+    weights = weights_from_architecture(QWEN3_30B_A3B, precision="awq")
+    served = workload()
+    reserved = reserved_bytes(QWEN3_30B_A3B, weights, served)
+    on_top = loading_peak_bytes(QWEN3_30B_A3B, weights, served) - reserved
+    for besides, more in ((0, on_top), (on_top // 2, on_top - on_top // 2), (on_top, 0), (2 * on_top, 0)):
+        assert claimed_bytes(QWEN3_30B_A3B, weights, served, besides=besides) == reserved + more
 
 
 def test_every_family_has_shapes(shared_data: Path) -> None:

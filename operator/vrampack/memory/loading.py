@@ -42,13 +42,26 @@ def quantized_online(architecture: Architecture, weights: Weights) -> Weights:
 
 
 def loading_peak_bytes(architecture: Architecture, weights: Weights, workload: Workload) -> int:
-    """The most that a rank holds while it loads. Never less than ``reserved_bytes``; no KV cache is there yet, so it
-    counts only where what is served besides the weights is smaller than what is on top here."""
+    """The most that a rank holds while it loads. Never less than ``reserved_bytes``."""
     layout = laid_out(architecture, weights)
     served = reserved_bytes(architecture, layout, workload)
+    return served + _on_top(architecture, layout, workload, served=served)
+
+
+def claimed_bytes(architecture: Architecture, weights: Weights, workload: Workload, *, besides: int) -> int:
+    """What to set aside for the weights where ``besides`` bytes are for what comes after loading: KV cache, activations
+    and graphs. While the engine loads, none of that is there yet, and its room serves what loading needs on top."""
+    layout = laid_out(architecture, weights)
+    served = reserved_bytes(architecture, layout, workload)
+    return served + max(0, _on_top(architecture, layout, workload, served=served) - besides)
+
+
+def _on_top(architecture: Architecture, layout: Weights, workload: Workload, *, served: int) -> int:
+    if not layout.converted and layout.precision not in _LAID_OUT_ANEW:
+        return 0
     largest = largest_tensor_bytes(layout, workload)
-    if weights.converted:
-        if release_of(workload.engine_version) >= _STREAMED:
-            return served + 8 * DTYPE_BYTES[architecture.dtype] // _ONLINE.bits * largest
-        return served * weights.converted // weights.total + largest
-    return served + (largest if weights.precision in _LAID_OUT_ANEW else 0)
+    if not layout.converted:
+        return largest
+    if release_of(workload.engine_version) >= _STREAMED:
+        return 8 * DTYPE_BYTES[architecture.dtype] // _ONLINE.bits * largest
+    return served * layout.converted // layout.total - served + largest
