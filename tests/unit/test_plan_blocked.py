@@ -48,7 +48,7 @@ def deep(levels: int) -> dict[str, Any]:
         (model(placement={"pool": "gold"}), "PoolNotFound", "'gold'"),
         (model(memory={}), "InvalidSpec", "spec.memory.perGPU"),
         (model(speculation={"method": "ngram", "tokens": 3}), "InvalidSpec", "spec.speculation"),
-        (model(parallelism={"pipeline": 2}), "InvalidSpec", "spec.parallelism.pipeline"),
+        (model(parallelism={"data": 2}), "InvalidSpec", "spec.parallelism.data"),
         (model(podTemplate={"spec": {"containers": "none"}}), "InvalidSpec", "spec.podTemplate.spec.containers"),
         (model(podTemplate={"spec": {"x": deep(300)}}), "InvalidSpec", "spec.podTemplate.spec.x"),
         (estimated(source="profile://other"), "ProfileNotFound", "'other'"),

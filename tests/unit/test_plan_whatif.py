@@ -134,6 +134,14 @@ def test_a_split_must_divide_the_heads() -> None:
     assert not any("tensor: 3" in each for each in suggestions(LLAMA, gpus(15, 15, 15)))
 
 
+def test_a_split_counts_the_stages_of_a_pipeline() -> None:
+    staged = estimated(serving=SERVING, parallelism={"pipeline": 2})
+    assert asked(staged).item.gpus == 2
+    free = [(need_of(staged) - MIB) / GIB] * 4
+    assert "parallelism.tensor: 2" in suggestions(staged, gpus(*free))
+    assert "parallelism.tensor: 2" not in suggestions(staged, gpus(*free[:3]))
+
+
 def test_products_that_the_fleet_has_and_the_user_left_out() -> None:
     picky = estimated(serving=SERVING, placement={"gpuProducts": ["NVIDIA-L40S"]})
     fleet = [

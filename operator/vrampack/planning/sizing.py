@@ -80,10 +80,7 @@ def _check_supported(spec: ModelDeploymentSpec) -> None:
     """Raises InvalidInputError for what changes memory in a way that this version does not estimate."""
     shape = spec.parallelism
     refused = (
-        ("spec.parallelism.pipeline", shape.pipeline, shape.pipeline != 1, "write 1"),
         ("spec.parallelism.data", shape.data, shape.data != 1, "write 1, and more replicas"),
-        ("spec.parallelism.expert", shape.expert, shape.expert, "write false"),
-        ("spec.parallelism.decodeContext", shape.decode_context, shape.decode_context != 1, "write 1"),
         ("spec.speculation", "speculation", spec.speculation is not None, "leave it out"),
         ("spec.adapters", "adapters", spec.adapters is not None, "leave it out"),
         ("spec.model.file", spec.model.file, spec.model.file != "", "leave it out"),
@@ -132,7 +129,7 @@ def _estimated(
         per_gpu = declared.bytes
         kv_bytes = declared_kv(computed, per_gpu)
     need = Need(
-        gpus=spec.parallelism.tensor,
+        gpus=computed.gpus,
         bytes=per_gpu,
         kv=kv_bytes,
         context=computed.runtime_context,
@@ -159,6 +156,10 @@ def _estimated(
             host_memory=computed.host_memory,
             shared_memory=computed.shared_memory,
             tensor=spec.parallelism.tensor,
+            pipeline=spec.parallelism.pipeline,
+            expert=spec.parallelism.expert,
+            decode_context=spec.parallelism.decode_context,
+            images_per_prompt=spec.engine.images_per_prompt if architecture.multimodal else None,
             cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
             prefix_caching={PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}.get(spec.engine.prefix_caching),
             args=spec.engine.args,
@@ -192,7 +193,7 @@ def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, setting
             field="spec.memory.perGPU", value=None, allowed="the memory of a custom engine can't be estimated: name it"
         )
     need = Need(
-        gpus=spec.parallelism.tensor,
+        gpus=spec.parallelism.tensor * spec.parallelism.pipeline,
         bytes=declared.bytes,
         kv=0,
         context=0,
@@ -220,6 +221,7 @@ def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, setting
             host_memory=_CUSTOM_HOST_MEMORY,
             shared_memory=GIB,
             tensor=spec.parallelism.tensor,
+            pipeline=spec.parallelism.pipeline,
             args=spec.engine.args,
             token=_secret(spec),
             hub_endpoint=settings.hub_endpoint,

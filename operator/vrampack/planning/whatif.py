@@ -139,7 +139,8 @@ class _Search:
         return self._split_over(more), self._split_over(fewer)
 
     def _split_over(self, sizes: Sequence[int]) -> list[ModelDeploymentSpec]:
-        possible = [size for size in sizes if self._rooms.most(replace(self._item, gpus=size))]
+        stages = self._spec.parallelism.pipeline * self._spec.parallelism.data
+        possible = [size for size in sizes if self._rooms.most(replace(self._item, gpus=size * stages))]
         return [_changed(self._spec, "parallelism", tensor=size) for size in possible]
 
     def _products(self) -> Iterator[str]:
