@@ -15,7 +15,8 @@ _TENSOR = "spec.parallelism.tensor"
 
 def check(*, architecture: Architecture, weights: Weights, workload: Workload) -> None:
     """Raise InvalidInputError or UnsupportedModelError for what can't be served, or can't be estimated."""
-    _check_formats(architecture, weights)
+    if workload.engine != "llamacpp":  # which reads its own formats, tensor by tensor
+        _check_formats(architecture, weights)
     _check_workload(architecture, workload)
     _check_split(architecture, workload)
 

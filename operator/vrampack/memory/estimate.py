@@ -1,21 +1,22 @@
 """The estimate: one number per GPU, as a sum of named terms."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from vrampack.memory import llamacppterms
 from vrampack.memory.activations import activation_bytes
 from vrampack.memory.adapters import adapter_bytes
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.checks import check
 from vrampack.memory.host import host_bytes, ranks, shared_memory_bytes
 from vrampack.memory.kv import kv_figures
+from vrampack.memory.loading import claimed_bytes
 from vrampack.memory.overheads import (
     allowance_bytes,
     communication_bytes,
     cuda_graph_bytes,
     runtime_context_bytes,
 )
-from vrampack.memory.weights import reserved_bytes
 from vrampack.memory.workload import Workload
 from vrampack.units import MIB, round_up
 
@@ -30,7 +31,7 @@ class Estimate:
     """
 
     weights: int
-    """Room for adapters included."""
+    """Room for adapters included, and for what loading needs on top where it is more than all that comes after it."""
     kv_cache: int
     activations: int
     cuda_graphs: int
@@ -60,23 +61,52 @@ class Estimate:
     """Terms, by name, that were seen on real runs and are not computed."""
 
 
+def _torch_parts(
+    architecture: Architecture, weights: Weights, workload: Workload, cache_bytes: int
+) -> tuple[int, int, int, int, int, int, int]:
+    """Of vLLM, and of its kin for want of better: their steps run the same layers on PyTorch."""
+    if workload.engine != "vllm":
+        workload = replace(workload, engine_version="")
+    activations = activation_bytes(architecture, workload)
+    graphs = cuda_graph_bytes(architecture, workload, precision=weights.precision)
+    held = claimed_bytes(architecture, weights, workload, besides=cache_bytes + activations + graphs)
+    return (
+        held + adapter_bytes(architecture, workload),
+        cache_bytes,
+        activations,
+        graphs,
+        communication_bytes(tensor=workload.tensor),
+        runtime_context_bytes(),
+        allowance_bytes(),
+    )
+
+
+def _llamacpp_parts(
+    architecture: Architecture, weights: Weights, workload: Workload, cache_bytes: int
+) -> tuple[int, int, int, int, int, int, int]:
+    return (
+        llamacppterms.weight_bytes(architecture, weights, workload),
+        cache_bytes,
+        llamacppterms.step_bytes(architecture, workload),
+        llamacppterms.GRAPHS if workload.cuda_graphs else 0,
+        0,
+        runtime_context_bytes(),
+        allowance_bytes(),
+    )
+
+
 def estimate(*, architecture: Architecture, weights: Weights, workload: Workload) -> Estimate:
-    """Bytes per GPU of one replica served by vLLM.
+    """Bytes per GPU of one replica served by the workload's engine.
 
     Raises InvalidInputError for a workload that the engine would refuse to start with, UnsupportedModelError for a
     computation type or weight format whose size is not known.
     """
     check(architecture=architecture, weights=weights, workload=workload)
     cache = kv_figures(architecture, workload)
-    parts = (
-        reserved_bytes(architecture, weights, workload) + adapter_bytes(architecture, workload),
-        cache.bytes,
-        activation_bytes(architecture, workload),
-        cuda_graph_bytes(architecture, workload, precision=weights.precision),
-        communication_bytes(tensor=workload.tensor),
-        runtime_context_bytes(),
-        allowance_bytes(),
-    )
+    if workload.engine == "llamacpp":
+        parts = _llamacpp_parts(architecture, weights, workload, cache.bytes)
+    else:
+        parts = _torch_parts(architecture, weights, workload, cache.bytes)
     terms = [round_up(part, MIB) for part in parts]
     total = sum(terms)
     headroom = math.ceil(total // MIB * workload.headroom_percent / 100) * MIB
