@@ -93,6 +93,9 @@ def figures(
         engine=spec.engine.name.value,
         engine_version=spec.engine.version,
         prefix_caching=PREFIX_CACHING[spec.engine.prefix_caching],
+        lora_adapters=spec.adapters.max if spec.adapters else 0,
+        lora_rank=spec.adapters.max_rank if spec.adapters else 0,
+        videos=False,  # the engine is told to refuse them
     )
     computed = estimate(architecture=architecture, weights=weights, workload=workload)
     observations = [observation_of(each) for each in measurements]

@@ -8,7 +8,7 @@ from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching
 from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, Sharing, WeightsPrecision
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
 from vrampack.api.source import ModelSource, SourceKind, parse_source
-from vrampack.engines.base import ClaimModel, EngineContainer, EngineInput, HubModel, SecretKey
+from vrampack.engines.base import AdapterSlots, ClaimModel, EngineContainer, EngineInput, HubModel, SecretKey
 from vrampack.engines.registry import engine
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.planning.facts import architecture_and_weights
@@ -82,7 +82,6 @@ def _check_supported(spec: ModelDeploymentSpec) -> None:
     refused = (
         ("spec.parallelism.data", shape.data, shape.data != 1, "write 1, and more replicas"),
         ("spec.speculation", "speculation", spec.speculation is not None, "leave it out"),
-        ("spec.adapters", "adapters", spec.adapters is not None, "leave it out"),
         ("spec.model.file", spec.model.file, spec.model.file != "", "leave it out"),
     )
     for field, value, holds, allowed in refused:
@@ -163,6 +162,7 @@ def _estimated(
             cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
             prefix_caching={PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}.get(spec.engine.prefix_caching),
             args=spec.engine.args,
+            adapters=AdapterSlots(count=spec.adapters.max, rank=spec.adapters.max_rank) if spec.adapters else None,
             token=_secret(spec),
             hub_endpoint=settings.hub_endpoint,
         )
