@@ -1,4 +1,4 @@
-"""Without a way to the hub, its cache on this machine answers; and where a branch is now."""
+"""Ways to the hub and around it: proxies, its cache on this machine; and where a branch is now."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import close_session
 
 from vrampack.errors import ModelSourceError
 from vrampack.localcluster.hubcatalogue import catalogue
@@ -102,6 +103,23 @@ def test_the_cache_is_where_the_hub_s_own_tools_have_it(monkeypatch: pytest.Monk
     assert cache_folder() == Path("/y/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/z")
     assert cache_folder() == Path("/z")
+
+
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with HubDouble() as hub:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, hub.url)
+        close_session()  # the library's own: it reads the environment once
+        try:
+            found = await read_facts(
+                source=f"hf://{QWEN}", revision=None, token=None, endpoint="http://hub.invalid", patience=QUICK
+            )
+        finally:
+            close_session()
+        assert found.commit == hub.commit(QWEN)
+        assert hub.requests
 
 
 # Where a branch is now.

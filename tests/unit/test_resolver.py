@@ -122,6 +122,22 @@ async def test_a_hundred_models_of_one_source_ask_the_hub_once(world: World) -> 
     assert world.infos() == 2  # where the branch is, and the files of that commit
 
 
+async def test_readers_with_tokens_of_their_own_read_the_files_once(world: World) -> None:
+    requests = [
+        ResolveRequest(source=f"hf://{GATED}", revision="main", token_secret=(f"team-{each}", "hf", "token"))
+        for each in range(6)
+    ]
+    for each in range(6):
+        path = SECRET.replace("serving", f"team-{each}")
+        world.kube.objects[path] = {"data": {"token": encoded(TOKEN)}}
+    world.resolver.request(requests)
+    for request in requests:
+        assert (await world.answer(request)).commit == world.hub.commit(GATED)
+    paths = [request.path for request in world.hub.requests]
+    assert sum(path.endswith("/config.json") for path in paths) == 1
+    assert len(world.kube.applied) == 1
+
+
 async def test_a_profile_that_exists_is_not_read_again(world: World) -> None:
     commit = world.hub.commit(SMALL)
     world.kube.objects[world.profile(SMALL)] = {"status": {"summary": {"parameters": "1"}}}

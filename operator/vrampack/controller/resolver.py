@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
+from weakref import WeakValueDictionary
 
 from vrampack.api import names
 from vrampack.api.modelprofile import ModelProfileSpec
@@ -84,6 +85,7 @@ class Resolver:
         self._pace = pace or Pace()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._followed: dict[ResolveRequest, _Followed] = {}
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def request(self, requests: Iterable[ResolveRequest]) -> None:
         """What is wanted now: starts what is new, and forgets what is not among them."""
@@ -169,15 +171,23 @@ class Resolver:
             endpoint=self._endpoint,
             patience=self._patience,
         )
-        profile = await self._profile(request.source, commit)
-        if profile is None:
-            facts = await read_facts(
-                source=request.source, revision=commit, token=token, endpoint=self._endpoint, patience=self._patience
-            )
-            profile = await self._created(profile_manifest(facts))
+        async with self._reading(request.source, commit):  # readers with tokens of their own wait for the first one
+            profile = await self._profile(request.source, commit)
+            if profile is None:
+                facts = await read_facts(
+                    source=request.source,
+                    revision=commit,
+                    token=token,
+                    endpoint=self._endpoint,
+                    patience=self._patience,
+                )
+                profile = await self._created(profile_manifest(facts))
         if profile is not None and not profile.get("status", {}).get("summary"):
             await self._summarize(profile)
         return commit
+
+    def _reading(self, source: str, commit: str) -> asyncio.Lock:
+        return self._locks.setdefault((source, commit), asyncio.Lock())
 
     async def _profile(self, source: str, commit: str) -> dict[str, Any] | None:
         try:
