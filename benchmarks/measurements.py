@@ -16,7 +16,7 @@ from typing import Any
 
 from vrampack.errors import VrampackError
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.batchdefaults import SECOND_CORE, BatchDefaults, vllm_batch_defaults
+from vrampack.memory.batchdefaults import LARGE_GPU, SECOND_CORE, BatchDefaults, vllm_batch_defaults
 from vrampack.memory.releases import release_of
 from vrampack.models.config import architecture_of
 from vrampack.units import GIB
@@ -59,6 +59,9 @@ _PRODUCT_GIB = {
     "v100": 31,
 }
 """What the driver gives of products that a row names without their memory; enough to tell which defaults they get."""
+
+
+_ON_THE_GPU = ("weights_gib", "kv_cache_gib", "activation_peak_gib")
 
 
 class UnusableError(Exception):
@@ -186,8 +189,8 @@ class Row:
     def version(self) -> str:
         """Of the engine. Raises UnusableError where the cell holds none."""
         text = self.cells.get("version", "").strip()
-        if not text:
-            return FIRST_CORE if re.search(r"\bV0\b", self.note) else UNVERSIONED
+        if not text or text.upper() in ("V0", "V1"):
+            return FIRST_CORE if re.search(r"\bV0\b", f"{text} {self.note}") else UNVERSIONED
         try:
             release_of(text)
         except ValueError as error:
@@ -214,6 +217,9 @@ class Row:
         for product, gib in sorted(_PRODUCT_GIB.items(), key=lambda item: -len(item[0])):
             if product in name:
                 return gib * GIB
+        used = sum(self.printed(name).value for name in _ON_THE_GPU if self.cells.get(name, "").strip())
+        if used * GIB >= LARGE_GPU:
+            return LARGE_GPU  # whatever it is, it is not a small one
         raise UnusableError("neither gpu_mem_gib nor a known gpu tells which defaults the engine took")
 
     def batch(self) -> BatchDefaults:

@@ -315,13 +315,16 @@ def _llama_tokens(row: Row) -> Compared:
 
 
 def _llama_bytes(row: Row) -> int:
+    """What the engine prints as its cache; states of recurrent layers have a line of their own."""
     kinds = {"bf16": "f16", "fp8": "f16"}
-    sequences = row.whole("max_num_seqs", 1)
     cache_type = kinds.get(row.kv_precision, row.kv_precision)
+    steps = re.search(r"\bubatch (\d+)", row.note)
     context = LlamaContext(
         tokens=row.whole("max_model_len"),
-        sequences=sequences,
-        unified=sequences == 1,
+        sequences=row.whole("max_num_seqs", 1),
+        micro_batch=int(steps[1]) if steps else 512,
+        unified="stream" not in row.note,
+        full_windows=row.engine == "ik_llama.cpp" or "swa-full" in row.note,  # the fork knows no other
         key_type=cache_type,
         value_type=cache_type,
     )
@@ -331,7 +334,9 @@ def _llama_bytes(row: Row) -> int:
             replace(run, mixers=tuple(_expanded(one) for one in run.mixers)) for run in architecture.layer_runs
         )
         architecture = replace(architecture, runs=runs)
-    return sum(buffer.bytes for buffer in cache_buffers(architecture, context))
+    buffers = cache_buffers(architecture, context)
+    cells = [buffer.bytes for buffer in buffers if buffer.name != "state"]
+    return sum(cells or (buffer.bytes for buffer in buffers))
 
 
 def _expanded(mixer: Mixer) -> Mixer:
