@@ -238,13 +238,9 @@ def _caches(
         return caches
     if isinstance(mixer, RecurrentState):
         assert states is not None
-        page = states.page or state_bytes(
-            mixer,
-            tensor=tensor,
-            dtype=dtype,
-            speculative_tokens=workload.speculative_tokens,
-        )
-        return [LayerCache(keeps=Keeps.STATE, block_size=states.state_block, page=page)]
+        state = state_bytes(mixer, tensor=tensor, dtype=dtype, speculative_tokens=workload.speculative_tokens)
+        page = states.page or state
+        return [LayerCache(keeps=Keeps.STATE, block_size=states.state_block, page=page, shape=(state,))]
     if mixer.window:
         return compressed_caches(mixer)
     caches = [_latent(size, mixer.rank + mixer.rope_dim, latent_token_bytes(mixer, precision=precision))]
@@ -254,7 +250,7 @@ def _caches(
 
 
 def _latent(size: int, width: int, token: int) -> LayerCache:
-    return LayerCache(keeps=Keeps.ALL, block_size=size, page=size * token, latent=True, shape=(width,))
+    return LayerCache(keeps=Keeps.ALL, block_size=size, page=size * token, latent=True, shape=(width, token))
 
 
 def _everything(cache: LayerCache) -> LayerCache:
