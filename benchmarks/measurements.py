@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ _PRODUCT_GIB = {
 """What the driver gives of products that a row names without their memory; enough to tell which defaults they get."""
 
 
+_IRRELEVANT = {"intermediate_size": 1024, "vocab_size": 1024}
 _ON_THE_GPU = ("weights_gib", "kv_cache_gib", "activation_peak_gib")
 
 
@@ -138,6 +139,16 @@ class Row:
         if isinstance(found, UnusableError):
             raise found
         return found  # type: ignore[no-any-return]
+
+    def for_cache(self) -> "Row":
+        """The same run where only its cache is asked for: some configurations are excerpts without the width of the
+        feed-forward layers or the vocabulary, which the cache does not depend on."""
+        if self.config is None:
+            return self
+        config = _filled(self.config)
+        if isinstance(text := config.get("text_config"), dict):
+            config["text_config"] = _filled(text)
+        return replace(self, config=config, cache={})
 
     def served_config(self) -> Mapping[str, Any]:
         """The configuration, as far as it is that of the run: an engine that names a computation type and no
@@ -241,6 +252,10 @@ class Row:
             max_sequences=self.whole("max_num_seqs", defaults.max_sequences),
             max_batched_tokens=self.whole("max_num_batched_tokens", defaults.max_batched_tokens),
         )
+
+
+def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**config, **{key: value for key, value in _IRRELEVANT.items() if config.get(key) is None}}
 
 
 def read_rows(table: Path, configs: Path) -> list[Row]:

@@ -241,6 +241,7 @@ def _non_kv(row: Row) -> Compared:
 
 def _kv_tokens(row: Row) -> Compared:
     """Tokens that the rule of the engine finds room for in the bytes that the engine printed."""
+    row = _readable(row)
     if row.engine in LLAMA_CPP:
         return _llama_tokens(row)
     tokens = row.printed("kv_cache_tokens")
@@ -261,6 +262,7 @@ def _max_concurrency(row: Row) -> Compared:
     """Requests of the longest length that fit into the bytes that the engine printed."""
     concurrency = row.printed("max_concurrency")
     _only_vllm(row, "maximum concurrency")
+    row = _readable(row)
     low, middle, high = (found.max_concurrency for found in _pools(row))
     block = 1 / row.cache["blocks_of_request"]
     return Compared(
@@ -272,6 +274,15 @@ def _max_concurrency(row: Row) -> Compared:
         <= concurrency.value
         <= high + block + concurrency.half_digit,
     )
+
+
+def _readable(row: Row) -> Row:
+    """Where the configuration is an excerpt, with what the cache does not depend on filled in."""
+    try:
+        row.architecture()
+    except UnusableError:
+        return row.for_cache()
+    return row
 
 
 def _pools(row: Row) -> tuple[PrintedPool, PrintedPool, PrintedPool]:

@@ -157,6 +157,13 @@ def test_tokens_within_the_rounding_of_the_printed_bytes_and_a_block_are_exact(r
     assert (far["within_1_percent"], far["worst_under_gib"]) == (0.0, None)
 
 
+def test_an_excerpt_of_a_configuration_is_enough_for_the_cache_alone(report, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.delitem(SMALL, "intermediate_size")
+    found = report({**RUN, "kv_cache_gib": "37.81", "kv_cache_tokens": "275328", "cuda_graph_gib": "0.5"})
+    assert found["kv_tokens"]["within_print_rounding"] == 1
+    assert "intermediate_size" in found["cuda_graphs"]["unusable"][0]["reason"]
+
+
 def test_memory_that_was_given_back_counts_as_none(report) -> None:  # type: ignore[no-untyped-def]
     graphs = report({**RUN, "cuda_graph_gib": "-0.97"})["cuda_graphs"]
     assert graphs["worst_under_gib"] == 0
