@@ -11,7 +11,7 @@ import pytest
 
 from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.layers import FeedForward, LatentAttention, Mixer, PagedAttention
+from vrampack.memory.layers import FeedForward, LatentAttention, Mixer, PagedAttention, RecurrentState
 from vrampack.models.config import architecture_of
 
 BASE: dict[str, Any] = {
@@ -467,8 +467,37 @@ def test_the_class_says_what_the_model_answers_with(class_name: str, pooling: bo
     assert architecture_of(config("llama", architectures=[class_name])).pooling is pooling
 
 
-def test_an_encoder_keeps_nothing_of_the_past() -> None:
-    assert not architecture_of(config("modernbert", sliding_window=None)).causal
+@pytest.mark.parametrize(
+    ("given", "causal"),
+    [
+        (config("llama"), True),
+        (config("modernbert", sliding_window=None), False),
+        (config("qwen2", is_causal=False), False),
+        (config("llama", architectures=["LlamaBidirectionalModel"]), False),
+        (config("gemma3_text", sliding_window=None, use_bidirectional_attention=True), True),
+        (
+            config("gemma3_text", sliding_window=None, use_bidirectional_attention=True)
+            | {"architectures": ["Gemma3TextModel"]},
+            False,
+        ),
+    ],
+)
+def test_an_encoder_keeps_nothing_of_the_past(given: dict[str, Any], causal: bool) -> None:
+    assert architecture_of(given).causal is causal
+
+
+def test_the_state_of_nemotron_is_float32_where_no_field_says_it() -> None:
+    given = config("nemotron_h", hybrid_override_pattern="MMMM", mamba_num_heads=8, mamba_head_dim=64)
+    (state,) = architecture_of(given | {"ssm_state_size": 128, "conv_kernel": 4}).layer_runs[0].mixers
+    assert isinstance(state, RecurrentState)
+    assert state.state_dtype == "float32"
+
+
+def test_a_nested_part_without_a_name_is_that_of_the_model_around_it() -> None:
+    part = BASE | {"sliding_window": 1024, "num_hidden_layers": 6}
+    architecture = architecture_of({"model_type": "gemma3", "text_config": part})
+    assert mixers(architecture) == "5 sliding 8x128 w1024, 1 full 8x128"
+    assert not architecture.assumptions
 
 
 def test_layers_that_predict_ahead_are_counted_and_not_among_the_layers() -> None:

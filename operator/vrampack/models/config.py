@@ -98,7 +98,7 @@ def architecture_of(
         image_split_width=images.image_split_width,
         image_outputs=images.image_outputs,
         pooling=identity.pooling,
-        causal=family.causal,
+        causal=family.causal and identity.is_causal(),
         assumptions=identity.assumptions() + _about_experts(text, experts),
     )
     identity.refuse_what_nobody_read()

@@ -53,6 +53,8 @@ class Family:
     """``kv_lora_rank`` makes the engine keep latents."""
     state: StateKind | None = None
     """Layers that keep a state; a family without attention when no field says which layers have some."""
+    state_dtype: str = ""
+    """Type of the state where no field says it; empty: what the engine takes for the kind."""
     attention_beside: bool = False
     """Every layer has attention beside its state (Falcon-H1)."""
     feed_forward: bool = True
@@ -98,7 +100,7 @@ _LLAMA4: Final = Family(chunked=True, uniform=False)
 # fmt: off
 _PLAIN_NAMES: Final = (
     "aquila", "arctic", "aria_text", "baichuan", "bailing_moe", "bailing_moe_v2", "bitnet", "chameleon",
-    "cosmos3_edge_text", "dbrx", "decilm", "deepseek", "dots1", "emu3_text_model", "ernie4_5", "ernie4_5_moe",
+    "cosmos3_edge_text", "dbrx", "decilm", "deepseek", "emu3_text_model", "ernie4_5", "ernie4_5_moe",
     "ernie4_5_vl_moe_text", "exaone", "exaone4_5_text", "flex_olmo", "glm", "glm4", "glm4_moe", "glm4v_moe_text",
     "glm4v_text", "glm_ocr_text", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe",
     "granitemoeshared", "helium", "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan_vl_text", "hy_v3",
@@ -106,8 +108,8 @@ _PLAIN_NAMES: Final = (
     "llava", "mimo", "minicpm", "minicpmo", "minicpmv", "minimax_m2", "ministral3", "mixtral", "mllama_text_model",
     "molmo", "molmo2_text", "multi_modality", "olmo", "olmo2", "olmoe", "openpangu", "orion", "paddleocr_vl_text",
     "phi3", "phi3_v", "phi3small", "phi4_multimodal", "phi4mm", "phimoe", "qwen", "qwen2_5_vl_text", "qwen2_vl_text",
-    "qwen3_omni_moe_text", "qwen3_vl_moe_text", "qwen3_vl_text", "sarvam_moe", "seed_oss", "skywork", "smollm3",
-    "solar", "solar_open", "telechat2", "teleflm", "xverse", "yi",
+    "qwen3_vl_moe_text", "qwen3_vl_text", "sarvam_moe", "seed_oss", "skywork", "solar", "solar_open", "telechat2",
+    "teleflm", "xverse", "yi",
 )
 _MIXED_NAMES: Final = (
     "afmoe", "beam", "cwm", "exaone_moe", "flint", "granite_swa", "granitemoe_swa", "kolibri1", "laguna", "mellum",
@@ -177,7 +179,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "mpt": Family(gated=False, tied=True, rotary=False, intermediate_factor=4),
     "nemotron-nas": Family(uniform=False),
     "nemotron": _UNGATED,
-    "nemotron_h": Family(state=StateKind.MAMBA2, gated=False, rotary=False, split=True, uniform=False),
+    "nemotron_h": Family(
+        state=StateKind.MAMBA2, state_dtype="float32", gated=False, rotary=False, split=True, uniform=False
+    ),
     "olmo3": Family(full_every=4, uniform=False),
     "olmo_hybrid": Family(state=StateKind.GATED_DELTA, uniform=False),
     "opt": Family(gated=False, tied=True, rotary=False),
@@ -185,6 +189,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "plamo3": Family(full_every=8, uniform=False),
     "phi": Family(gated=False, default_rotary_fraction=0.5),
     "phi-msft": Family(gated=False, intermediate_factor=4),
+    "dots1": Family(windows=Windows.IGNORED),
+    "smollm3": _QWEN,
+    "qwen3_omni_moe_text": _QWEN,
     "qwen2": _QWEN,
     "qwen2_moe": _QWEN,
     "qwen2_vl": _QWEN,

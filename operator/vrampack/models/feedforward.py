@@ -169,14 +169,15 @@ def feed_forwards(
         beside = not mixture or text.flag("enable_moe_block", default=False) or family.attends_twice
         width = dense_width(text, family, hidden=hidden, experts=experts, index=index) if beside else 0
         width = 2 * width if family.attends_twice else width  # one behind each attention
-        parts.append(_part(family, width, experts if mixture else Experts()))
+        gated = family.gated or (text.text("feed_forward_proj") or "").startswith("gated")  # T5
+        parts.append(_part(gated, width, experts if mixture else Experts()))
     return parts
 
 
-def _part(family: Family, width: int, experts: Experts) -> FeedForward:
+def _part(gated: bool, width: int, experts: Experts) -> FeedForward:
     return FeedForward(
         width=width,
-        gated=family.gated,
+        gated=gated,
         experts=experts.count,
         experts_per_token=experts.per_token,
         expert_width=experts.width,

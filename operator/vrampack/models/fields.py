@@ -29,6 +29,9 @@ class Fields:
         self._path = path
         self._defaults = defaults or {}
         self._asked: set[str] = set()
+        self._below: dict[str, Fields] = {}
+        self._texts: dict[str, list[str]] = {}
+        self._numbers: dict[str, list[int]] = {}
 
     def has(self, name: str) -> bool:
         """Whether the field is written at all, be it null."""
@@ -89,7 +92,9 @@ class Fields:
         return value
 
     def texts(self, name: str) -> list[str] | None:
-        """A list of short texts."""
+        """A list of short texts. Checked once: layers ask for it one by one."""
+        if name in self._texts:
+            return self._texts[name]
         value = self.get(name)
         if value is None:
             return None
@@ -99,10 +104,13 @@ class Fields:
             or not all(isinstance(item, str) and len(item) <= MAX_SHOWN and item.isprintable() for item in value)
         ):
             raise self.refusal(name, value, f"a list of at most {MAX_ITEMS} words")
+        self._texts[name] = value
         return value
 
     def numbers(self, name: str) -> list[int] | None:
-        """A list of whole numbers of at most MAX_SIZE, -1 at least."""
+        """A list of whole numbers of at most MAX_SIZE, -1 at least. Checked once."""
+        if name in self._numbers:
+            return self._numbers[name]
         value = self.get(name)
         if value is None:
             return None
@@ -111,7 +119,8 @@ class Fields:
         for item in value:
             if not isinstance(item, int) or not -1 <= item <= MAX_SIZE:
                 raise self.refusal(name, item, f"whole numbers from -1 to {MAX_SIZE}")
-        return [int(item) for item in value]
+        self._numbers[name] = [int(item) for item in value]
+        return self._numbers[name]
 
     def below(self, name: str) -> "Fields | None":
         """An object inside the object."""
@@ -120,7 +129,9 @@ class Fields:
             return None
         if not isinstance(value, Mapping):
             raise self.refusal(name, value, "an object")
-        return self.inside(name, value)
+        if name not in self._below:
+            self._below[name] = self.inside(name, value)
+        return self._below[name]
 
     def replaced(self, values: Mapping[str, object]) -> "Fields":
         """The same with other values, for one layer that differs."""

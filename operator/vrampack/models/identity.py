@@ -12,6 +12,7 @@ from vrampack.models.fields import MAX_SHOWN, Fields
 
 _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 _TOWERS: Final = ("vision_config", "audio_config", "mm_vision_tower", "img_processor", "vision_tower", "visual")
+_BIDIRECTIONAL: Final = ("LlamaBidirectional", "LlamaNemotronVL", "VoyageQwen3Bidirectional")
 _OF_CLASS: Final = {"Mamba2ForCausalLM": "mamba2"}
 """Classes that some files combine with an older ``model_type``."""
 _LONGEST_NAME: Final = 64
@@ -41,6 +42,14 @@ class Identity:
     pooling: bool
     known: bool
 
+    def is_causal(self) -> bool:
+        """Some decoders were made into encoders: by a word in the file, or by the class that is made of it."""
+        if any(self.class_name.startswith(name) for name in _BIDIRECTIONAL):
+            return False
+        if self.class_name == "Gemma3TextModel" and self.text.get("use_bidirectional_attention") is True:
+            return False
+        return self.text.get("is_causal") is not False
+
     def assumptions(self) -> tuple[str, ...]:
         """What is taken for granted; none of a family that is known by name."""
         if self.known:
@@ -59,7 +68,9 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     root = Fields(config)
     text = _text_part(root)
     outer = root.text("model_type", most=_LONGEST_NAME)
-    model_type = text.text("model_type", most=_LONGEST_NAME) or outer
+    model_type = text.text("model_type", most=_LONGEST_NAME)
+    if model_type is None:
+        model_type = f"{outer}_text" if text is not root and f"{outer}_text" in FAMILIES else outer
     classes = root.texts("architectures") or []
     name = classes[0] if classes else ""
     if not model_type:

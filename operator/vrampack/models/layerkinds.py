@@ -132,11 +132,13 @@ def _from_numbers(text: Fields, layers: int) -> list[Kind] | None:
         return _as_long(text, "attn_type_list", [Kind.FULL if flag else Kind.STATE for flag in flags], layers)
     shared = text.numbers("hybrid_layer_ids")
     if shared is not None:  # Zamba 2
-        return [Kind.STATE_AND_FULL if index in set(shared) else Kind.STATE for index in range(layers)]
+        both = set(shared)
+        return [Kind.STATE_AND_FULL if index in both else Kind.STATE for index in range(layers)]
     for name in ("full_attn_idxs", "attn_layer_indices"):  # LFM2, Bamba: all others keep a state
         places = text.numbers(name)
         if places is not None:
-            return [Kind.FULL if index in set(places) else Kind.STATE for index in range(layers)]
+            attending = set(places)
+            return [Kind.FULL if index in attending else Kind.STATE for index in range(layers)]
     linear = text.below("linear_attn_config")  # Kimi-Linear counts layers from 1
     if linear is not None:
         full = linear.numbers("full_attn_layers") or []
@@ -145,8 +147,9 @@ def _from_numbers(text: Fields, layers: int) -> list[Kind] | None:
             raise UnsupportedModelError(
                 unknown="linear_attn_config.kda_layers", detail="which layers keep a state is not said"
             )
-        kinds = [Kind.STATE if index + 1 in set(delta) else Kind.FULL for index in range(layers)]
-        if full and any((kind is Kind.FULL) != (index + 1 in set(full)) for index, kind in enumerate(kinds)):
+        states, attending = set(delta), set(full)
+        kinds = [Kind.STATE if index + 1 in states else Kind.FULL for index in range(layers)]
+        if full and any((kind is Kind.FULL) != (index + 1 in attending) for index, kind in enumerate(kinds)):
             raise text.refusal(
                 "linear_attn_config.full_attn_layers", f"{len(full)} layers", "every layer that is not in kda_layers"
             )

@@ -27,7 +27,8 @@ def state_of(text: Fields, family: Family, *, hidden: int) -> RecurrentState:
         raise UnsupportedModelError(
             unknown="layer_types", detail="some layers keep a state, but no field says how large it is"
         )
-    dtype = next((value for name in _DTYPES if (value := text.text(name)) is not None), "")
+    dtype = next((value for name in _DTYPES if (value := text.text(name)) is not None), family.state_dtype)
+    dtype = dtype.removeprefix("torch.")
     match kind:
         case StateKind.GATED_DELTA:
             return _gated_delta(text, dtype)
