@@ -33,7 +33,8 @@ _MAX_TENSORS: Final = 262_144
 _MAX_KEY: Final = 256
 _MAX_NAME: Final = 64
 _MAX_TEXT: Final = 8 * 1024**2
-_MAX_STRINGS: Final = 4_194_304
+_MAX_STRINGS: Final = 2_097_152
+"""Of all arrays together: words and merges of the largest vocabularies are some 800,000."""
 _KEPT_TEXT: Final = 1024
 _KEPT_ARRAY: Final = 4096
 _MAX_RANK: Final = 4
