@@ -52,6 +52,12 @@ async def cluster(assets: Assets) -> AsyncIterator[LocalCluster]:
         yield cluster
 
 
+@pytest.fixture(autouse=True)
+def no_cache_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of models before must not answer in place of a test's own hub."""
+    monkeypatch.setenv("VRAMPACK_HUB_CACHE", "")
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return Path(__file__).resolve().parent.parent

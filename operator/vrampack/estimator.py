@@ -206,9 +206,14 @@ def gpu_bytes(gpu: str | int) -> int:
 
 def _from_hub(source: str, *, revision: str | None, token: str | None, endpoint: str | None) -> ModelFacts:
     from vrampack.models.hub import read_facts
+    from vrampack.models.readcache import default_cache
 
     reading = read_facts(
-        source=source, revision=revision, token=token or os.environ.get("HF_TOKEN") or None, endpoint=endpoint
+        source=source,
+        revision=revision,
+        token=token or os.environ.get("HF_TOKEN") or None,
+        endpoint=endpoint,
+        cache=default_cache(),
     )
     # In a thread of its own: a notebook has a running event loop already.
     with ThreadPoolExecutor(max_workers=1) as pool:

@@ -6,12 +6,12 @@ when the server ignores the range. Proxies are those of the environment (``HTTPS
 """
 
 import asyncio
+import json
 import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import tenacity
@@ -26,6 +26,7 @@ from vrampack.models.facts import ModelFacts, digest_of
 from vrampack.models.files import Listed, ModelFiles
 from vrampack.models.hubcache import cached_files, is_offline
 from vrampack.models.huberrors import HUB_ERRORS, Asked, explain, no_hub
+from vrampack.models.readcache import ReadCache
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CHUNK: Final = 64 * 1024
@@ -61,15 +62,22 @@ class Seen:
 
 
 async def read_facts(
-    *, source: str, revision: str | None, token: str | None, endpoint: str | None, patience: Patience | None = None
+    *,
+    source: str,
+    revision: str | None,
+    token: str | None,
+    endpoint: str | None,
+    patience: Patience | None = None,
+    cache: ReadCache | None = None,
 ) -> ModelFacts:
     """The facts of ``hf://ORG/NAME`` at a branch, tag or commit (None: the default branch).
 
     ``endpoint`` None: ``HF_ENDPOINT`` as it is now, else the library's own. ``token`` None: anonymous, whatever tokens
-    the machine has. Raises ModelSourceError, UnsupportedModelError, and InvalidInputError for an impossible
+    the machine has. ``cache``: what is known of commits on this machine; a commit that is there in full is asked for
+    with no request. Raises ModelSourceError, UnsupportedModelError, and InvalidInputError for an impossible
     config.json.
     """
-    repository = _repository(source, token, endpoint, patience)
+    repository = replace(_repository(source, token, endpoint, patience), cache=cache)
     return await asyncio.to_thread(lambda: facts_of(repository.at(revision or None)))
 
 
@@ -143,15 +151,27 @@ class _Repository:
     token: str | None
     endpoint: str
     patience: Patience
+    cache: ReadCache | None = None
 
     def at(self, revision: str | None) -> ModelFiles:
         """The files at a branch, tag or commit. Raises ModelSourceError."""
         if is_offline():
             return cached_files(source=self.source, repository=self.name, revision=revision)
+        if self.cache is not None and revision is not None and _COMMIT.fullmatch(revision):
+            known = self.cache.get(self.endpoint, self.name, revision)
+            if known is not None and (listing := _listing(known)) is not None:
+                return _HubFiles(repository=self, listing=listing, commit=revision)
         info = self.info(revision)
         if not info.sha:
             raise no_hub(ValueError("no commit"), self.asked(revision))
-        return _HubFiles(repository=self, info=info, commit=info.sha)
+        listing = {
+            each.rfilename: Listed(bytes=each.size, digest=each.lfs.sha256 if each.lfs is not None else each.blob_id)
+            for each in info.siblings or ()
+        }
+        if self.cache is not None:
+            said = {name: [each.bytes, each.digest] for name, each in listing.items()}
+            self.cache.put(json.dumps(said).encode(), self.endpoint, self.name, info.sha)
+        return _HubFiles(repository=self, listing=listing, commit=info.sha)
 
     def asked(self, revision: str | None) -> Asked:
         return Asked(repository=self.name, revision=revision, endpoint=self.endpoint, with_token=self.token is not None)
@@ -227,7 +247,7 @@ class _HubFiles:
     """A repository at one commit."""
 
     repository: _Repository
-    info: ModelInfo
+    listing: Mapping[str, Listed]
     commit: str
 
     @property
@@ -238,16 +258,26 @@ class _HubFiles:
     def place(self) -> str:
         return f"{self.repository.endpoint}/{self.repository.name}"
 
-    @cached_property
-    def listing(self) -> Mapping[str, Listed]:
-        return {
-            each.rfilename: Listed(bytes=each.size, digest=each.lfs.sha256 if each.lfs is not None else each.blob_id)
-            for each in self.info.siblings or ()
-        }
-
     def read(self, name: str, *, start: int = 0, length: int) -> bytes:
-        return self.repository.read(self.commit, name, start=start, length=length)
+        cache, place = self.repository.cache, self.place
+        if cache is None:
+            return self.repository.read(self.commit, name, start=start, length=length)
+        if (content := cache.get(place, self.commit, name, start, length)) is None:
+            content = self.repository.read(self.commit, name, start=start, length=length)
+            cache.put(content, place, self.commit, name, start, length)
+        return content
 
     def digest(self, name: str) -> str | None:
         """The hub's own, or none: no weight is taken in order to compute it."""
         return self.listing[name].digest
+
+
+def _listing(content: bytes) -> Mapping[str, Listed] | None:
+    """A listing as it was written into the cache; None: it is something else."""
+    try:
+        return {
+            str(name): Listed(bytes=None if size is None else int(size), digest=None if digest is None else str(digest))
+            for name, (size, digest) in json.loads(content).items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
