@@ -213,7 +213,7 @@ def non_torch_bytes(row: Row) -> int:
     _only_nvidia(row)
     if row.first_core and not row.cells.get("version", "").strip():
         raise UnusableError("the row names no version, and until 0.6.5 this figure was all that is not PyTorch's")
-    return _non_torch(tensor=row.tensor)
+    return _non_torch(workload_of(row, graph_batch(row)))
 
 
 _PARTS: Mapping[str, Callable[[Row], int]] = {

@@ -170,9 +170,21 @@ def test_graphs_grow_with_what_a_layer_launches() -> None:
 
 
 def test_one_gpu_talks_to_none() -> None:
-    assert communication_bytes(tensor=1) == 0
-    assert communication_bytes(tensor=2) == communication_bytes(tensor=8) > GIB
-    assert non_torch_bytes(tensor=2) - non_torch_bytes(tensor=1) == communication_bytes(tensor=2)
+    assert communication_bytes(load()) == 0
+    several = [communication_bytes(load(**split)) for split in ({"tensor": 2}, {"pipeline": 4}, {"data": 8})]
+    assert len(set(several)) == 1
+    assert several[0] > GIB
+    assert non_torch_bytes(load(tensor=2)) - non_torch_bytes(load()) == several[0]
+
+
+def test_a_stage_of_a_pipeline_captures_its_own_layers() -> None:
+    base = cuda_graph_bytes(QWEN3_8B, load()) - cuda_graph_bytes(dataclasses.replace(QWEN3_8B, layers=35), load())
+    four = cuda_graph_bytes(QWEN3_8B, load(pipeline=4))
+    assert cuda_graph_bytes(QWEN3_8B, load()) - four == 27 * base
+
+
+def test_a_stage_receives_what_the_one_before_it_sends() -> None:
+    assert forward_elements(QWEN3_8B, load(pipeline=2)) - forward_elements(QWEN3_8B, load()) == 8192 * 2 * 4096
 
 
 def test_the_allowance_is_three_tenths() -> None:

@@ -75,7 +75,7 @@ def _torch_parts(
         cache_bytes,
         activations,
         graphs,
-        communication_bytes(tensor=workload.tensor),
+        communication_bytes(workload),
         runtime_context_bytes(),
         allowance_bytes(),
     )

@@ -19,7 +19,8 @@ _LATENT_WORKSPACE: Final = 64 * 1024
 
 
 def forward_elements(architecture: Architecture, workload: Workload) -> int:
-    """Elements of the computation type alive at the peak of one step, per GPU."""
+    """Elements of the computation type alive at the peak of one step, per GPU: with the hidden states and the residual
+    that a stage of a pipeline receives."""
     width = HIDDEN_COPIES * architecture.hidden_size + max(
         (
             max(_feed_forward(run.feed_forward, architecture, workload), *(_mixer(one, workload) for one in run.mixers))
@@ -28,7 +29,8 @@ def forward_elements(architecture: Architecture, workload: Workload) -> int:
         )
         for run in architecture.kinds
     )
-    return workload.max_batched_tokens * width
+    received = 2 * architecture.hidden_size if workload.pipeline > 1 else 0
+    return workload.max_batched_tokens * (width + received)
 
 
 def image_elements(architecture: Architecture, workload: Workload) -> tuple[int, int]:

@@ -36,9 +36,10 @@ def cuda_graph_bytes(architecture: Architecture, workload: Workload, *, precisio
     sizes = captured_sizes(
         max_sequences=workload.concurrency, max_batched_tokens=workload.max_batched_tokens, version=version
     )
-    return GRAPH_BASE + sizes * sum(
+    layers = sum(
         run.count * _graph_share(run, architecture, version=version, precision=precision) for run in architecture.kinds
     )
+    return GRAPH_BASE + sizes * -(-layers // workload.pipeline)
 
 
 def _graph_share(run: LayerRun, architecture: Architecture, *, version: str, precision: str) -> int:
@@ -75,9 +76,9 @@ def captured_sizes(*, max_sequences: int, max_batched_tokens: int, version: str 
     return smallest + eights + sixteens
 
 
-def communication_bytes(*, tensor: int) -> int:
-    """Buffers between the ranks; a single GPU has none."""
-    return COMMUNICATION if tensor > 1 else 0
+def communication_bytes(workload: Workload) -> int:
+    """Buffers between the ranks, however the model is split over them; a single GPU has none."""
+    return COMMUNICATION if workload.tensor * workload.pipeline * workload.data > 1 else 0
 
 
 def runtime_context_bytes() -> int:
@@ -85,9 +86,9 @@ def runtime_context_bytes() -> int:
     return CUDA_CONTEXT + NON_TORCH
 
 
-def non_torch_bytes(*, tensor: int) -> int:
+def non_torch_bytes(workload: Workload) -> int:
     """What the engine prints as non-torch memory: of the runtime context what it sees grow, and the communication."""
-    return NON_TORCH + communication_bytes(tensor=tensor)
+    return NON_TORCH + communication_bytes(workload)
 
 
 def allowance_bytes() -> int:
