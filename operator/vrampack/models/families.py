@@ -36,6 +36,8 @@ class Family:
     """``tie_word_embeddings`` where it is absent."""
     head_dim: int | None = None
     """Where ``head_dim`` is absent; None: hidden size over heads."""
+    halved_width: bool = False
+    """The file's width counts gate and up projection together (the first Qwen)."""
     intermediate_factor: int | None = None
     """Width of the feed-forward part in hidden sizes, where no field has it; None: a field is required."""
     rotary: bool = True
@@ -107,7 +109,7 @@ _PLAIN_NAMES: Final = (
     "hyperclovax", "internlm", "internlm2", "internlm2_ve", "internlm3", "iquestcoder", "llama", "llama_text",
     "llava", "mimo", "minicpm", "minicpmo", "minicpmv", "minimax_m2", "ministral3", "mixtral", "mllama_text_model",
     "molmo", "molmo2_text", "multi_modality", "olmo", "olmo2", "olmoe", "openpangu", "orion", "paddleocr_vl_text",
-    "phi3", "phi3_v", "phi3small", "phi4_multimodal", "phi4mm", "phimoe", "qwen", "qwen2_5_vl_text", "qwen2_vl_text",
+    "phi3", "phi3_v", "phi4_multimodal", "phi4mm", "phimoe", "qwen2_5_vl_text", "qwen2_vl_text",
     "qwen3_vl_moe_text", "qwen3_vl_text", "sarvam_moe", "seed_oss", "skywork", "solar", "solar_open", "telechat2",
     "teleflm", "xverse", "yi",
 )
@@ -169,7 +171,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "mamba": _MAMBA1_ONLY,
     "mamba2": Family(state=StateKind.MAMBA2, feed_forward=False, uniform=False),
     **dict.fromkeys(("mimo_v2", "mimo_v2_flash"), _MIXED),
-    "minicpm3": _PLAIN,
+    "minicpm3": Family(tied=True),
     "minimax": Family(state=StateKind.LIGHTNING, uniform=False),
     "minimax_text_01": Family(state=StateKind.LIGHTNING, uniform=False),
     **dict.fromkeys(("minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text"), Family(uniform=False)),
@@ -192,6 +194,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "dots1": Family(windows=Windows.IGNORED),
     "smollm3": _QWEN,
     "qwen3_omni_moe_text": _QWEN,
+    "qwen": Family(halved_width=True),
     "qwen2": _QWEN,
     "qwen2_moe": _QWEN,
     "qwen2_vl": _QWEN,
@@ -202,6 +205,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "qwen3_5_text": _GATED_DELTA,
     "qwen3_5_moe_text": _GATED_DELTA,
     "stablelm": Family(default_rotary_fraction=0.25),
+    "phi3small": Family(tied=True),
     "starcoder2": Family(gated=False, tied=True),
     "t5": _ENCODER_DECODER,
     "whisper": _ENCODER_DECODER,

@@ -131,6 +131,8 @@ def dense_width(text: Fields, family: Family, *, hidden: int, experts: Experts, 
     if shared and not experts.count:
         return shared
     factor = family.intermediate_factor
+    if factor is not None:
+        factor = text.size(("expansion_ratio",), most=1024, default=factor)  # MPT
     default = None if factor is None else factor * hidden
     if default is None and experts.count:
         default = 0
@@ -141,7 +143,7 @@ def dense_width(text: Fields, family: Family, *, hidden: int, experts: Experts, 
             raise text.refusal(name, f"{len(widths)} layers", "a width for each layer")
         return widths[index]
     width = text.size((name,), least=0 if experts.count else 1, default=default)
-    return _adjusted(text, width)
+    return width // 2 if family.halved_width else _adjusted(text, width)
 
 
 def _adjusted(text: Fields, width: int) -> int:
