@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from huggingface_hub import close_session
 
+from tests.unit.ggufbytes import gguf
+from tests.unit.test_gguf import MINIMAL, TENSORS
 from vrampack.errors import ModelSourceError
 from vrampack.localcluster.hubcatalogue import catalogue
 from vrampack.localcluster.hubdouble import HubDouble
@@ -61,6 +63,21 @@ async def test_offline_the_cache_says_the_same_as_the_hub(cache: Path, monkeypat
         assert hub.requests == []
         monkeypatch.delenv("HF_HUB_OFFLINE")
         assert await read_facts(revision=None, **ask) == offline
+
+
+async def test_a_repository_of_gguf_files_is_read_by_their_headers(cache: Path) -> None:
+    async with HubDouble() as hub:
+        snapshot = download(cache, hub)
+    (snapshot / "model.safetensors").unlink()
+    for name in ("m-Q4_K_M.gguf", "m-Q8_0.gguf"):
+        (snapshot / name).write_bytes(gguf(dict[str, Any](MINIMAL), TENSORS))
+    ask: dict[str, Any] = {"source": f"hf://{QWEN}", "revision": None, "token": None, "endpoint": None}
+    found = await read_facts(**ask, file="*Q8_0*")
+    assert (found.weights.precision, [file.name for file in found.files]) == ("gguf", ["m-Q8_0.gguf"])
+    with pytest.raises(ModelSourceError, match=r"m-Q4_K_M\.gguf"):
+        await read_facts(**ask)
+    (snapshot / "m-Q4_K_M.gguf").unlink()
+    assert await read_facts(**ask) == found
 
 
 @pytest.mark.parametrize("revision", [None, "v1", COMMIT, "../../main", "/etc/hostname"])

@@ -24,6 +24,7 @@ from vrampack.errors import ModelSourceError
 from vrampack.models.checkpoint import facts_of, weight_files
 from vrampack.models.facts import ModelFacts, digest_of
 from vrampack.models.files import Listed, ModelFiles
+from vrampack.models.ggufcheckpoint import gguf_facts
 from vrampack.models.hubcache import cached_files, is_offline
 from vrampack.models.huberrors import HUB_ERRORS, Asked, explain, no_hub
 from vrampack.models.readcache import ReadCache
@@ -69,16 +70,18 @@ async def read_facts(
     endpoint: str | None,
     patience: Patience | None = None,
     cache: ReadCache | None = None,
+    file: str = "",
 ) -> ModelFacts:
     """The facts of ``hf://ORG/NAME`` at a branch, tag or commit (None: the default branch).
 
     ``endpoint`` None: ``HF_ENDPOINT`` as it is now, else the library's own. ``token`` None: anonymous, whatever tokens
     the machine has. ``cache``: what is known of commits on this machine; a commit that is there in full is asked for
-    with no request. Raises ModelSourceError, UnsupportedModelError, and InvalidInputError for an impossible
+    with no request. ``file``: a GGUF file of the repository, by name or pattern; left out where there is but one, and
+    no safetensors. Raises ModelSourceError, UnsupportedModelError, and InvalidInputError for an impossible
     config.json.
     """
     repository = replace(_repository(source, token, endpoint, patience), cache=cache)
-    return await asyncio.to_thread(lambda: facts_of(repository.at(revision or None)))
+    return await asyncio.to_thread(lambda: _facts(repository.at(revision or None), file))
 
 
 async def resolve_commit(
@@ -270,6 +273,13 @@ class _HubFiles:
     def digest(self, name: str) -> str | None:
         """The hub's own, or none: no weight is taken in order to compute it."""
         return self.listing[name].digest
+
+
+def _facts(files: ModelFiles, file: str) -> ModelFacts:
+    weights = {name.rpartition(".")[2] for name in files.listing}
+    if file or ("gguf" in weights and "safetensors" not in weights):
+        return gguf_facts(files, file=file)
+    return facts_of(files)
 
 
 def _listing(content: bytes) -> Mapping[str, Listed] | None:
