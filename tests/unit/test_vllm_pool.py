@@ -339,6 +339,32 @@ def test_before_mixed_groups_layers_with_a_window_keep_everything(version: str) 
     assert layout(of((32, SLIDING)), engine_version=version).held_blocks(16384) == 65  # all alike: windows stay
 
 
+def test_chunks_had_no_groups_of_their_own_before_0_20_and_have_none_beside_layers_that_draft() -> None:
+    assert [len(layout(LLAMA_4, engine_version=version).groups) for version in ("0.12.0", "0.20.0")] == [1, 2]
+    assert len(layout(LLAMA_4, speculation="eagle3", speculative_tokens=3).groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "sliding", "pools", "layers"),
+    [
+        ("0.9.1", 12, [1, 2], 12),
+        ("0.12.0", 12, [1, 1], 13),
+        ("0.12.0", 10, [1, 2], 10),  # 13 is not less than 1.25 times 10
+        ("0.20.0", 10, [1, 1], 13),  # but less than 1.5 times
+    ],
+)
+def test_how_alike_layer_counts_must_be(version: str, sliding: int, pools: list[int], layers: int) -> None:
+    found = layout(of((sliding, SLIDING), (13, FULL)), engine_version=version)
+    assert [group.pools for group in found.groups] == pools
+    assert found.bytes_per_block == layers * 16 * 4096
+
+
+def test_states_of_two_sizes_have_groups_of_their_own() -> None:
+    other = dataclasses.replace(MAMBA2, value_heads=64)
+    found = layout(of((14, MAMBA2), (14, other), (14, FULL)))
+    assert [group.pools for group in found.groups] == [1, 1, 1]
+
+
 def test_without_mixed_groups_layers_with_a_window_keep_everything_too() -> None:
     without, full = layout(GEMMA_3_27B, hybrid_cache=False), layout(of((62, dataclasses.replace(FULL, kv_heads=16))))
     assert (without.groups[0].bytes, without.held_blocks(16384)) == (full.groups[0].bytes, full.held_blocks(16384))

@@ -1,13 +1,9 @@
 """Groups: layers that share a table of blocks, and the one size of page that all groups of a pool have."""
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from vrampack.errors import UnsupportedModelError
 from vrampack.memory.vllm.pages import Keeps, LayerCache
-
-_NEARLY_ALIKE: Final = 1.5
-"""Kinds whose layer counts differ by less than this factor are padded to the larger count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +23,9 @@ class Group:
         return sum(cache.page * -(-layers // self.pools) for cache, layers in self.parts)
 
 
-def groups_of(caches: dict[LayerCache, int], *, packed: bool) -> tuple[Group, ...]:
+def groups_of(caches: dict[LayerCache, int], *, packed: bool, nearly_alike: float) -> tuple[Group, ...]:
     """Groups of layers, as vLLM forms them. ``packed``: pages of several sizes lie side by side in a block.
+    ``nearly_alike``: kinds whose layer counts differ by less than this factor are padded to the larger count.
 
     Raises UnsupportedModelError for pages that can't be brought to one size.
     """
@@ -42,7 +39,7 @@ def groups_of(caches: dict[LayerCache, int], *, packed: bool) -> tuple[Group, ..
     if len(unified) == 1:
         return (_group(unified, pools=1),)
     fewest, most = min(unified.values()), max(unified.values())
-    size = most if most < fewest * _NEARLY_ALIKE else fewest
+    size = most if most < fewest * nearly_alike else fewest
     return tuple(_group({cache: layers}, pools=-(-layers // size)) for cache, layers in unified.items())
 
 

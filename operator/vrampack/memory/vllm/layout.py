@@ -6,7 +6,7 @@ from typing import Final
 
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState
+from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span
 from vrampack.memory.mixers import mixer_counts
 from vrampack.memory.vllm.blocks import StateBlocks, attention_block, state_blocks
 from vrampack.memory.vllm.drafting import drafting_layers, drafting_mixer
@@ -131,12 +131,14 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
     """
     rules = rules_of(workload.engine_version)
     precision, dtype = cache_precision(architecture, workload), served_dtype(architecture, workload)
-    retained = max(0, drafting_layers(architecture, workload) - 1)
+    drafting = drafting_layers(architecture, workload)
     counts = _caching_mixers(architecture, workload)
     mixers = tuple(counts)
     states = _state_blocks(architecture, workload, mixers, precision=precision, dtype=dtype, rules=rules)
     size = states.block_size if states else attention_block(mixers, precision=precision, rules=rules)
     mixed = rules.mixed_groups and workload.hybrid_cache
+    if _has_chunks(mixers):
+        mixed = mixed and rules.chunked_groups and not drafting
     if states and states.page and not mixed:
         raise _no_mixed_groups(workload, rules)
     caches: dict[LayerCache, int] = {}
@@ -150,7 +152,7 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
             caches[cache] = caches.get(cache, 0) + layers
     _check_context_parallel(caches, workload)
     packed = any(isinstance(mixer, LatentAttention) and mixer.window for mixer in mixers)
-    groups = groups_of(caches, packed=packed)
+    groups = groups_of(caches, packed=packed, nearly_alike=rules.nearly_alike)
     widest = max((group.bytes for group in groups), default=0)
     steps = rules.steps_in_flight
     if workload.pipeline > 1:
@@ -166,7 +168,7 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
         decode_context=workload.decode_context,
         state_blocks=states.per_request if states else 0,
         speculative_tokens=workload.speculative_tokens,
-        retained=retained,
+        retained=max(0, drafting - 1),
         encoder_tokens=architecture.encoder_tokens,
         encoder_budget=max(workload.max_batched_tokens, architecture.encoder_tokens, workload.encoder_budget),
     )
@@ -251,6 +253,10 @@ def _caches(
 
 def _latent(size: int, width: int, token: int) -> LayerCache:
     return LayerCache(keeps=Keeps.ALL, block_size=size, page=size * token, latent=True, shape=(width, token))
+
+
+def _has_chunks(mixers: Iterable[Mixer]) -> bool:
+    return any(isinstance(mixer, PagedAttention) and mixer.span is Span.CHUNKED for mixer in mixers)
 
 
 def _everything(cache: LayerCache) -> LayerCache:

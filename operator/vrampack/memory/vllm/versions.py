@@ -1,8 +1,8 @@
 """What changed in vLLM's allocation, and in which release.
 
-Read from the source of 0.20.0, 0.27.1, 0.29.0, 0.31.0, 0.32.0 and 0.33.0, and checked against what the planners of
-0.20.0, 0.27.1 and 0.33.0 answer. A release between two of them that was not read has the rule of the earlier one,
-unless the change itself is documented. A version that is newer than all of them has the newest rules.
+Read from the source of 0.9.1, 0.12.0, 0.20.0, 0.27.1, 0.29.0, 0.31.0, 0.32.0 and 0.33.0, and checked against what the
+planners of 0.20.0, 0.27.1 and 0.33.0 answer. A release between two of them that was not read has the rule of the
+earlier one, unless the change itself is documented. A version that is newer than all of them has the newest rules.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,14 @@ SECOND_CORE: Final = (0, 8, 0)
 
 MIXED_GROUPS: Final = (0, 9, 1)
 """Layers of several kinds share one pool in groups (the hybrid manager); before, they all kept every token."""
+
+NEARLY_ALIKE: Final = (((0, 20, 0), 1.5), ((0, 12, 0), 1.25))
+"""Kinds whose layer counts differ by less than this factor are padded to the larger count, newest release first. Before
+these the smaller count always was the size of a group."""
+
+CHUNKED_GROUPS: Final = (0, 20, 0)
+"""Layers with chunks have groups of their own too, but not where layers draft. 0.12.0 turned mixed groups off for such
+models, for their latency."""
 
 TOKENS_FROM_CONCURRENCY: Final = (0, 20, 1)
 """The line "GPU KV cache size" is maximum concurrency times maximum length; before, blocks / groups x block size."""
@@ -56,6 +64,9 @@ class Rules:
 
     frees_windows: bool
     mixed_groups: bool
+    chunked_groups: bool
+    nearly_alike: float
+    """Factor between layer counts below which groups are padded to the larger one."""
     tokens_from_concurrency: bool
     steps_in_flight: int
     latent_hybrid_alignment: int
@@ -89,6 +100,8 @@ def rules_of(version: str) -> Rules:
     return Rules(
         frees_windows=release >= SECOND_CORE,
         mixed_groups=release >= MIXED_GROUPS,
+        chunked_groups=release >= CHUNKED_GROUPS,
+        nearly_alike=next((factor for first, factor in NEARLY_ALIKE if release >= first), 1.0),
         tokens_from_concurrency=release >= TOKENS_FROM_CONCURRENCY,
         steps_in_flight=2 if release >= TWO_STEPS_IN_FLIGHT else 1,
         latent_hybrid_alignment=128 if release >= WIDE_LATENT_BLOCKS else 1,
