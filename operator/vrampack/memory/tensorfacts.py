@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from vrampack.memory.layers import LatentAttention
+
 
 class QueryKeyNorm(StrEnum):
     """A norm of queries and keys."""
@@ -41,6 +43,11 @@ class TensorFacts:
     """A learned logit a head (gpt-oss, MiMo V2)."""
     value_is_key: bool = False
     """Full-attention layers have no value projection in the files; the engine holds the keys' twice (Gemma 4)."""
+    latent: LatentAttention | None = None
+    """Projections of latent attention whose cache engines keep unpacked, as keys and values (MiniCPM 3)."""
+    output_groups: int = 0
+    """Groups of the output projection of low rank (DeepSeek V4); 0: it is one matrix."""
+    output_rank: int = 0
     layer_norms: int = 2
     """Norms of the hidden size in each layer."""
     norm_bias: bool = False
@@ -66,6 +73,10 @@ class TensorFacts:
     """Gemma 3n and 4: width of the embedding that each layer has of its own."""
     per_layer_vocabulary: int = 0
     """Rows of that table, which weighs as much as the model."""
+    laurel_rank: int = 0
+    """Gemma 3n: rank of a learned residual of each layer."""
+    alternating_inputs: int = 0
+    """Gemma 3n: copies of the hidden state that its layers choose from."""
     tower_elements: int = 0
     """Of vision and audio encoders with what joins them to the language model."""
     tower_whole: bool = False
@@ -82,6 +93,7 @@ class TensorFacts:
 
 _QKV_BIAS: Final = TensorFacts(query_bias=True, query_only_bias=True)
 _HEAD_NORMS: Final = TensorFacts(query_key_norm=QueryKeyNorm.HEAD)
+_ALL_BIASES: Final = TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True)
 
 _FAMILIES: Final[dict[str, TensorFacts]] = {
     "qwen": _QKV_BIAS,
@@ -119,12 +131,12 @@ _FAMILIES: Final[dict[str, TensorFacts]] = {
     ),
     "phimoe": TensorFacts(query_bias=True, output_bias=True, norm_bias=True, head_bias=True),
     "falcon": TensorFacts(layer_norms=1, norm_bias=True),
-    "gpt2": TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True),
-    "gpt_bigcode": TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True),
-    "gpt_neox": TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True),
+    "gpt2": _ALL_BIASES,
+    "gpt_bigcode": _ALL_BIASES,
+    "gpt_neox": _ALL_BIASES,
     "gptj": TensorFacts(feed_forward_bias=True, layer_norms=1, norm_bias=True, head_bias=True),
     "stablelm": TensorFacts(norm_bias=True),
-    "starcoder2": TensorFacts(query_bias=True, output_bias=True, feed_forward_bias=True, norm_bias=True),
+    "starcoder2": _ALL_BIASES,
     "whisper": TensorFacts(
         query_bias=True,
         keys_without_bias=True,
@@ -134,6 +146,33 @@ _FAMILIES: Final[dict[str, TensorFacts]] = {
         norm_bias=True,
     ),
     "mimo": _QKV_BIAS,
+    "mimo_v2": TensorFacts(sinks=True, router_bias=True),
+    "mimo_v2_flash": TensorFacts(sinks=True, router_bias=True),
+    "exaone4": _HEAD_NORMS,
+    "exaone4_5": _HEAD_NORMS,
+    "apertus": _HEAD_NORMS,
+    "lfm2": _HEAD_NORMS,
+    "lfm2_moe": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, router_bias=True),
+    "hunyuan_v1_dense": _HEAD_NORMS,
+    "hunyuan_v1_moe": _HEAD_NORMS,
+    "dots1": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, router_bias=True),
+    "step3p5": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, head_gate=True, router_bias=True),
+    "step3p7": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, head_gate=True, router_bias=True),
+    "glm4v": TensorFacts(layer_norms=4, query_only_bias=True),
+    "glm4v_moe": TensorFacts(router_bias=True, query_only_bias=True),
+    "glm": TensorFacts(query_only_bias=True),
+    "chatglm": TensorFacts(query_only_bias=True),
+    "seed_oss": TensorFacts(query_bias=True, query_only_bias=True),
+    "ernie4_5_moe": TensorFacts(router_bias=True),
+    "bloom": _ALL_BIASES,
+    "opt": _ALL_BIASES,
+    "bert": _ALL_BIASES,
+    "roberta": _ALL_BIASES,
+    "xlm-roberta": _ALL_BIASES,
+    "persimmon": _ALL_BIASES,
+    "codegen": TensorFacts(feed_forward_bias=True, layer_norms=1, norm_bias=True, head_bias=True),
+    "nemotron": TensorFacts(norm_bias=True),
+    "jamba": TensorFacts(state_norms=True),
     "nemotron_h": TensorFacts(layer_norms=1, router_bias=True),
 }
 """By ``model_type``: what a model class does that no field of the configuration says. Read from transformers."""

@@ -18,7 +18,15 @@ from vrampack.memory.census import census_of
 from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.layers import LatentAttention, LayerRun, PagedAttention, RecurrentState
 from vrampack.memory.tensorfacts import TensorFacts, family_facts
-from vrampack.memory.tensors import TensorShape, feed_forward, latent_attention, matrix, paged_attention, vector
+from vrampack.memory.tensors import (
+    TensorShape,
+    compressed_attention,
+    feed_forward,
+    latent_attention,
+    matrix,
+    paged_attention,
+    vector,
+)
 from vrampack.memory.tensorstates import recurrent_state
 from vrampack.memory.weightformat import WeightFormat, format_of
 from vrampack.units import round_up
@@ -196,6 +204,10 @@ def _before(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorSh
         yield _table("embed_tokens_per_layer", facts.per_layer_vocabulary or architecture.vocab_size, width)
         yield matrix("per_layer_model_projection", width, hidden)
         yield vector("per_layer_projection_norm", facts.per_layer_width)
+    if facts.alternating_inputs:
+        copies = facts.alternating_inputs - 1
+        yield matrix("altup_projections", copies * hidden, hidden, split=Split.WHOLE)
+        yield matrix("altup_unembed_projections", copies * hidden, hidden, split=Split.WHOLE)
     if facts.encoder_layers:
         layer = _encoder_layer(hidden, facts) * facts.encoder_layers
         yield vector("encoder.layers", layer, split=Split.TENSOR)
@@ -230,6 +242,10 @@ def _layer(run: LayerRun, *, architecture: Architecture, facts: TensorFacts) -> 
     hidden = architecture.hidden_size
     for mixer in run.mixers:
         match mixer:
+            case PagedAttention() if facts.latent is not None:
+                yield from latent_attention(facts.latent, hidden=hidden)
+            case LatentAttention() if facts.output_groups:
+                yield from compressed_attention(mixer, hidden=hidden, facts=facts)
             case PagedAttention():
                 yield from paged_attention(mixer, hidden=hidden, facts=facts)
             case LatentAttention():
@@ -238,12 +254,26 @@ def _layer(run: LayerRun, *, architecture: Architecture, facts: TensorFacts) -> 
                 yield from recurrent_state(mixer, hidden=hidden, facts=facts)
     if run.feed_forward is not None:
         yield from feed_forward(run.feed_forward, hidden=hidden, facts=facts)
-    if facts.norm_weight:
-        yield vector("norms", facts.layer_norms * hidden * (2 if facts.norm_bias else 1))
+    if norms := _norms(run, facts):
+        yield vector("norms", norms * hidden * (2 if facts.norm_bias else 1))
+    if facts.laurel_rank:
+        yield matrix("laurel.linear_left", facts.laurel_rank, hidden, split=Split.WHOLE)
+        yield matrix("laurel.linear_right", hidden, facts.laurel_rank, split=Split.WHOLE)
+    if inputs := facts.alternating_inputs:
+        yield TensorShape(name="altup.modality_router", rows=inputs, columns=hidden)
+        yield vector("altup.coefs", inputs**3 + inputs**2 + 2 * hidden)
     if facts.per_layer_width:
         yield matrix("per_layer_input_gate", facts.per_layer_width, hidden, split=Split.WHOLE)
         yield matrix("per_layer_projection", hidden, facts.per_layer_width, split=Split.WHOLE)
         yield vector("post_per_layer_input_norm", hidden)
+
+
+def _norms(run: LayerRun, facts: TensorFacts) -> int:
+    """A layer that lacks one of its two parts lacks that one's norms, too (DeciLM, Mamba)."""
+    parts = bool(run.mixers) + (run.feed_forward is not None)
+    if not facts.norm_weight or not parts:
+        return 0
+    return facts.layer_norms if parts == 2 else -(-facts.layer_norms // 2)
 
 
 def _elements(shapes: Iterable[TensorShape]) -> int:

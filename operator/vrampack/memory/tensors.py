@@ -5,6 +5,7 @@ Names are those that transformers gives them below ``layers.N``. Sizes are eleme
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from vrampack.memory.architecture import Split
 from vrampack.memory.layers import FeedForward, LatentAttention, PagedAttention, Span
@@ -119,6 +120,38 @@ def latent_attention(mixer: LatentAttention, *, hidden: int) -> Iterator[TensorS
         yield matrix("self_attn.indexer.wk", mixer.index_dim, hidden, split=Split.WHOLE)
         yield vector("self_attn.indexer.k_norm", 2 * mixer.index_dim)
         yield TensorShape(name="self_attn.indexer.weights_proj", rows=mixer.index_heads, columns=hidden)
+
+
+def compressed_attention(mixer: LatentAttention, *, hidden: int, facts: TensorFacts) -> Iterator[TensorShape]:
+    """DeepSeek V4: one vector serves as key and value, the way out is of low rank in groups, and entries are pooled."""
+    width = mixer.rank + mixer.rope_dim
+    yield matrix("self_attn.wq_a", mixer.query_rank, hidden, split=Split.WHOLE)
+    yield matrix("self_attn.wq_b", mixer.heads * width, mixer.query_rank)
+    yield matrix("self_attn.wkv", width, hidden, split=Split.WHOLE)
+    yield vector("self_attn.norms", mixer.query_rank + width)
+    yield matrix("self_attn.wo_a", facts.output_groups * facts.output_rank, mixer.heads * width // facts.output_groups)
+    yield matrix("self_attn.wo_b", hidden, facts.output_groups * facts.output_rank)
+    yield vector("self_attn.attn_sink", mixer.heads, dtype="float32")
+    if mixer.compress_ratio:
+        yield from _compressor("self_attn.compressor", width, hidden=hidden, ratio=mixer.compress_ratio)
+    if mixer.index_heads and mixer.index_dim:
+        rows = mixer.index_heads * mixer.index_dim
+        yield matrix("self_attn.indexer.wq_b", rows, mixer.query_rank, split=Split.WHOLE)
+        yield TensorShape(name="self_attn.indexer.weights_proj", rows=mixer.index_heads, columns=hidden)
+        name = "self_attn.indexer.compressor"
+        yield from _compressor(name, mixer.index_dim, hidden=hidden, ratio=mixer.compress_ratio)
+
+
+def _compressor(name: str, width: int, *, hidden: int, ratio: int) -> Iterator[TensorShape]:
+    """Pools ``ratio`` tokens into one entry; where they are few, neighbouring windows overlap and double its width."""
+    rows = width * (2 if ratio == _OVERLAPPING else 1)
+    for part in ("wkv", "wgate"):
+        yield TensorShape(name=f"{name}.{part}", rows=rows, columns=hidden)
+    yield TensorShape(name=f"{name}.ape", rows=ratio, columns=rows, dtype="float32")
+    yield vector(f"{name}.norm", width)
+
+
+_OVERLAPPING: Final = 4
 
 
 def feed_forward(part: FeedForward, *, hidden: int, facts: TensorFacts) -> Iterator[TensorShape]:

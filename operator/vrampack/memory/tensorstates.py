@@ -61,7 +61,8 @@ def _mamba2(mixer: RecurrentState, *, hidden: int) -> Iterator[TensorShape]:
     yield matrix("mixer.in_proj", 2 * inner + groups + mixer.value_heads, hidden)
     yield _convolution("mixer.conv1d", inner + groups, mixer.conv_kernel)
     yield vector("mixer.conv1d.bias", inner + groups, split=_TENSOR)
-    for name in ("A_log", "D", "dt_bias"):
+    yield vector("mixer.A_log", mixer.value_heads, split=_TENSOR, dtype="float32")
+    for name in ("D", "dt_bias"):
         yield vector(f"mixer.{name}", mixer.value_heads, split=_TENSOR)
     yield vector("mixer.norm", inner, split=_TENSOR)
     yield matrix("mixer.out_proj", hidden, inner)
@@ -72,8 +73,8 @@ def _gated_delta(mixer: RecurrentState, *, hidden: int) -> Iterator[TensorShape]
     yield matrix("linear_attn.in_proj_qkvz", 2 * keys + 2 * values, hidden)
     yield matrix("linear_attn.in_proj_ba", 2 * mixer.value_heads, hidden)
     yield _convolution("linear_attn.conv1d", 2 * keys + values, mixer.conv_kernel)
-    for name in ("A_log", "dt_bias"):
-        yield vector(f"linear_attn.{name}", mixer.value_heads, split=_TENSOR)
+    yield vector("linear_attn.A_log", mixer.value_heads, split=_TENSOR, dtype="float32")
+    yield vector("linear_attn.dt_bias", mixer.value_heads, split=_TENSOR)
     yield vector("linear_attn.norm", mixer.value_dim)
     yield matrix("linear_attn.out_proj", hidden, values)
 
@@ -87,7 +88,7 @@ def _kimi_delta(mixer: RecurrentState, *, hidden: int) -> Iterator[TensorShape]:
         yield matrix(f"self_attn.{name}_a_proj", mixer.value_dim, hidden, split=Split.WHOLE)
         yield matrix(f"self_attn.{name}_b_proj", values, mixer.value_dim)
     yield vector("self_attn.dt_bias", values, split=_TENSOR)
-    yield vector("self_attn.A_log", mixer.value_heads, split=_TENSOR)
+    yield vector("self_attn.A_log", mixer.value_heads, split=_TENSOR, dtype="float32")
     yield matrix("self_attn.b_proj", mixer.value_heads, hidden)
     yield vector("self_attn.o_norm", mixer.value_dim)
     yield matrix("self_attn.o_proj", hidden, values)

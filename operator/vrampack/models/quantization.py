@@ -85,7 +85,11 @@ def quantization_of(
             unknown=f"quantization_config.quant_method {method or None}",
             detail="the layout of its weights is not known yet",
         )
-    return replace(reader(settings), kv_cache=_kv_cache(config, quant_config))
+    found = replace(reader(settings), kv_cache=_kv_cache(config, quant_config))
+    if method == "fp8" and Fields(config).get("expert_dtype") == "fp4":  # DeepSeek V4: the experts alone
+        experts = (ModuleNames.of(("experts",)), _MXFP4)
+        return replace(found, precision="mxfp4", others=(experts, *found.others))
+    return found
 
 
 def _kv_cache(config: Mapping[str, object], quant_config: Mapping[str, object] | None) -> str:
@@ -246,7 +250,7 @@ def _group_form(weights: Fields, layout: str) -> WeightFormat:
         case "float", 4 if group == 16:
             return DEFAULT_FORMATS["nvfp4"]
         case "float", 4:
-            return WeightFormat(precision="mxfp4", bits=4, group=32, scale_bytes=1)
+            return _MXFP4
         case "int", 8 if layout != "pack-quantized":
             return WeightFormat(precision="int8", bits=8, group=group, scale_bytes=4)
         case "int", 8:
@@ -323,11 +327,12 @@ def _group(settings: Fields, *names: str) -> int:
     return max(0, size)
 
 
+_MXFP4: Final = WeightFormat(precision="mxfp4", bits=4, group=32, scale_bytes=1)
 _LAYOUTS: Final[dict[str, WeightFormat]] = {
     "float-quantized": DEFAULT_FORMATS["fp8"],
     "int-quantized": DEFAULT_FORMATS["int8"],
     "nvfp4-pack-quantized": DEFAULT_FORMATS["nvfp4"],
-    "mxfp4-pack-quantized": WeightFormat(precision="mxfp4", bits=4, group=32, scale_bytes=1),
+    "mxfp4-pack-quantized": _MXFP4,
 }
 _ALGORITHMS: Final[dict[str, WeightFormat]] = {
     "FP8": WeightFormat(precision="fp8", bits=8, group=-1),
@@ -337,7 +342,7 @@ _ALGORITHMS: Final[dict[str, WeightFormat]] = {
     "NVFP4": DEFAULT_FORMATS["nvfp4"],
     "NVFP4_AWQ": DEFAULT_FORMATS["nvfp4"],
     "W4A16_NVFP4": DEFAULT_FORMATS["nvfp4"],
-    "MXFP4": WeightFormat(precision="mxfp4", bits=4, group=32, scale_bytes=1),
+    "MXFP4": _MXFP4,
     "W4A16_AWQ": WeightFormat(precision="awq", bits=4, group=128),
     "W4A8_AWQ": WeightFormat(precision="awq", bits=4, group=128),
     "INT8_SQ": WeightFormat(precision="int8", bits=8, scale_bytes=4),

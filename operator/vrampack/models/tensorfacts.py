@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.layers import LatentAttention, PagedAttention
 from vrampack.memory.tensorfacts import QueryKeyNorm, TensorFacts, family_facts
 from vrampack.memory.tensorlayout import weights_from_architecture
 from vrampack.models.fields import MAX_SIZE, Fields
@@ -12,7 +13,7 @@ from vrampack.models.quantization import quantization_of
 from vrampack.models.towers import tower_of
 
 _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config")
-_TOWERS: Final = ("vision_config", "audio_config", "speech_config")
+_TOWERS: Final = ("vision_config", "audio_config", "speech_config", "img_processor")
 _LEARNED_POSITIONS: Final[dict[str, str]] = {
     "gpt2": "n_positions",
     "gpt_bigcode": "n_positions",
@@ -56,7 +57,12 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
         time_step_rank=_count(text, "mamba_dt_rank", "time_step_rank"),
         per_layer_width=_count(text, "hidden_size_per_layer_input"),
         per_layer_vocabulary=_count(text, "vocab_size_per_layer_input"),
+        laurel_rank=_count(text, "laurel_rank"),
+        alternating_inputs=_count(text, "altup_num_inputs"),
         positions=_count(text, position) if (position := _LEARNED_POSITIONS.get(architecture.model_type)) else 0,
+        latent=_latent(text, architecture),
+        output_groups=_count(text, "o_groups") if _count(text, "o_lora_rank") else 0,
+        output_rank=_count(text, "o_lora_rank"),
         encoder_layers=_count(text, "encoder_layers") if architecture.encoder_tokens else 0,
         encoder_width=_count(text, "encoder_ffn_dim") if architecture.encoder_tokens else 0,
         encoder_stem=_stem(text, architecture) if architecture.encoder_tokens else 0,
@@ -64,7 +70,7 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
     unknown: list[str] = []
     elements = 0
     for name in _TOWERS:
-        part = root.below(name)
+        part = root.below(name) if isinstance(root.get(name), Mapping) else None
         if part is None:
             continue
         found = tower_of(part, hidden_size=architecture.hidden_size)
@@ -73,6 +79,22 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
         else:
             elements += found
     return replace(facts, tower_elements=elements, unknown_towers=tuple(unknown))
+
+
+def _latent(text: Fields, architecture: Architecture) -> LatentAttention | None:
+    """Where the files have latent projections and the engine's cache does not (MiniCPM 3)."""
+    rank, heads = _count(text, "kv_lora_rank"), architecture.attention_heads
+    paged = all(isinstance(mixer, PagedAttention) for run in architecture.layer_runs for mixer in run.mixers)
+    if not rank or not heads or not paged:
+        return None
+    return LatentAttention(
+        heads=heads,
+        rank=rank,
+        rope_dim=_count(text, "qk_rope_head_dim"),
+        query_rank=_count(text, "q_lora_rank"),
+        nope_dim=_count(text, "qk_nope_head_dim"),
+        value_dim=_count(text, "v_head_dim") or architecture.hidden_size // heads,
+    )
 
 
 def _stem(text: Fields, architecture: Architecture) -> int:

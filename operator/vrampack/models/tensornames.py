@@ -44,6 +44,8 @@ class TensorName:
     """The engine's tensor that it becomes a part of."""
     side: bool
     """It belongs to a quantized matrix and is no parameter of the model: scales, zero points, order."""
+    wide: bool
+    """The engine holds it in fp32 whatever the computation type: decay rates of states, attention sinks."""
     encoder: bool
     """Of an encoder's layers, where a decoder has its own."""
 
@@ -71,7 +73,7 @@ _WHOLE: Final = re.compile(
     r"(^|\.)(wpe|position_embeddings|embed_positions|token_type_embeddings|relative_attention_bias)\.weight$"
     r"|\.(gate|router|shared_expert_gate|wg)(\.(layer|classifier|proj|linear))?\.(weight|bias)$"
     r"|\.(q_a_proj|kv_a_proj_with_mqa|kv_a_proj|fused_qkv_a_proj|wq_a|wkv_a|wkv|f_a_proj|g_a_proj)\."
-    r"|\.(indexer|compressor|indexers_proj)\.|\.fc[12]_latent_proj\.|\.hc_|(^|\.)hc_|\.altup\.|\.laurel\."
+    r"|\.(indexer|compressor|indexers_proj)\.|\.fc[12]_latent_proj\.|\.hc_|(^|\.)hc_|\.altup\.|\.laurel\.|(^|\.)altup_(unembed_)?projections\b"
     r"|\.(per_layer_input_gate|per_layer_projection)\.|(^|\.)per_layer_model_projection\."
 )
 _FUSED_QKV: Final = re.compile(r"\.(qkv_proj|query_key_value|c_attn|[Ww]qkv|W_pack|qkv)\.")
@@ -85,6 +87,7 @@ _SIDE: Final = re.compile(
     r"scales?$|scale_inv$|_scale_2$|qzeros$|zero_point$|g_idx$|absmax$|\.SCB$|_scales$|input_global|global_scale$"
     r"|weight_scale|input_scale|activation_scale|weight_g_idx$"
 )
+_WIDE: Final = re.compile(r"\.(A_log|attn_sink|ape)(\.weight)?$")
 
 _FUSIONS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"\.experts\.(#\.)?(gate_proj|up_proj|w1|w3|gate_up_proj|linear_fc1|linear_v)\b"), ".experts.w13"),
@@ -109,6 +112,7 @@ def parse_name(name: str) -> TensorName:
         short=short,
         layer=layer,
         fused=_fused(short),
+        wide=_WIDE.search(name) is not None,
         side=_SIDE.search(name) is not None,
         encoder=short.startswith(("model.encoder.", "encoder.block.")),
     )

@@ -4,6 +4,8 @@ The kinds differ in the names of their fields, in gates and in what joins them t
 its fields.
 """
 
+import math
+
 from vrampack.models.fields import Fields
 
 
@@ -14,6 +16,8 @@ def tower_of(fields: Fields, *, hidden_size: int) -> int | None:
     """
     if fields.get("num_global_layers") is not None:
         return _tiled(fields, hidden_size)
+    if fields.get("vt_num_hidden_layers") is not None:
+        return _moon(fields, hidden_size)
     if fields.get("depth") is not None:
         return _merged(fields, hidden_size)
     if fields.get("num_hidden_layers") is not None and fields.get("intermediate_size") is not None:
@@ -41,6 +45,21 @@ def _merged(fields: Fields, hidden_size: int) -> int:
     mergers = 1 + len(fields.numbers("deepstack_visual_indexes") or ())
     depth = fields.size(("depth",), most=1024)
     return depth * (matrices + vectors) + embedding + positions + mergers * merger
+
+
+def _moon(fields: Fields, hidden_size: int) -> int:
+    """MoonViT of Kimi: native resolution, positions of a grid, neighbours merged by a feed-forward part."""
+    hidden = fields.size(("vt_hidden_size",))
+    width = fields.size(("vt_intermediate_size",))
+    heads = fields.size(("qkv_hidden_size",), default=hidden)
+    layers = fields.size(("vt_num_hidden_layers",), most=1024)
+    patch = 3 * hidden * fields.size(("patch_size",), most=1024, default=14) ** 2 + hidden
+    grid = fields.size(("init_pos_emb_height",), most=4096, default=64)
+    positions = grid * fields.size(("init_pos_emb_width",), most=4096, default=64) * hidden
+    kernel = fields.numbers("merge_kernel_size") or [2, 2]
+    merged = hidden * math.prod(kernel[:2])
+    each = 4 * hidden * heads + 2 * hidden * width + 3 * heads + hidden + width + hidden + 4 * hidden
+    return layers * each + 2 * hidden + patch + positions + merged**2 + merged * hidden_size + merged + hidden_size
 
 
 def _tiled(fields: Fields, hidden_size: int) -> int:

@@ -141,7 +141,7 @@ def _entries(
             parsed = replace(parsed, role=Role.PREDICT)
         size = tensor.bytes
         if plain or (tensor.dtype in _FLOATS and not parsed.side):
-            size = tensor.elements * width
+            size = tensor.elements * (DTYPE_BYTES["float32"] if parsed.wide else width)
         elif name.endswith(".absmax") and tensor.dtype == "U8":
             size = tensor.elements * DTYPE_BYTES["float32"]  # engines undo the second quantization, of the scales
         yield _Entry(name=parsed, tensor=tensor, bytes=size)
