@@ -8,6 +8,7 @@ from typing import Final
 
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.constants import SAMPLER_PROGRAMS
+from vrampack.memory.layers import RecurrentState
 from vrampack.memory.releases import release_of
 from vrampack.memory.vllm.dtypes import served_dtype
 from vrampack.memory.vllm.pages import dtype_bytes
@@ -17,8 +18,11 @@ _COPY: Final = 4
 
 SORTED_UNTIL: Final = (0, 17, 0)
 """Since this release top-k and top-p are selected by kernels that need no sorted copy (Triton, then FlashInfer)."""
-SECOND_RUNNER: Final = (0, 28, 0)
-"""Since this release the second model runner is the default, which keeps statistics for penalties on the GPU."""
+SECOND_RUNNER: Final = (0, 29, 0)
+"""Since this release the second model runner is the default, which keeps statistics for penalties on the GPU …"""
+SECOND_RUNNER_DENSE: Final = (0, 27, 0)
+"""… and since this one for dense models without recurrent states (``use_v2_model_runner`` of 0.27.1, 0.28.0, 0.30.0;
+0.22.0 had it for one family)."""
 
 _SORT: Final = 8
 """Copies that PyTorch's segmented sort of floats makes: the values, their 64-bit indices (2), as many to start from
@@ -51,9 +55,16 @@ def sampler_bytes(architecture: Architecture, workload: Workload) -> int:
 def sampler_state_bytes(architecture: Architecture, workload: Workload) -> int:
     """What the second model runner keeps from start to end: for each sequence, how often each word was written, and
     one bit for each word of the prompt."""
-    if architecture.pooling or release_of(workload.engine_version) < SECOND_RUNNER:
+    first = SECOND_RUNNER_DENSE if _is_plain(architecture) else SECOND_RUNNER
+    if architecture.pooling or release_of(workload.engine_version) < first:
         return 0
     return workload.concurrency * (architecture.vocab_size * _COPY + -(-architecture.vocab_size // 32) * 4)
+
+
+def _is_plain(architecture: Architecture) -> bool:
+    """Dense, and without recurrent states."""
+    states = any(isinstance(mixer, RecurrentState) for run in architecture.kinds for mixer in run.mixers)
+    return not architecture.experts and not states
 
 
 def sampled_rows(workload: Workload) -> int:
