@@ -83,6 +83,7 @@ async def world() -> AsyncIterator[World]:
             interval=INTERVAL,
             patience=QUICK,
             chance=lambda low, _: low,
+            spacing=0,
         )
         yield World(hub=hub, kube=kube, watch=watch, pokes=pokes)
         await watch.close()
@@ -130,6 +131,22 @@ async def test_the_first_looks_are_spread_over_the_interval(world: World) -> Non
     watch.watch({world.watched(): (None,), world.watched(GATED): (None,)})
     await asyncio.sleep(INTERVAL)  # nothing to await: nothing may happen
     assert asked == [(0, 3600), (0, 3600)]
+    assert world.hub.requests == []
+    await watch.close()
+
+
+async def test_the_more_models_the_longer_between_two_looks(world: World) -> None:
+    asked: list[float] = []
+
+    def chance(_: float, high: float) -> float:
+        asked.append(high)
+        return 3600
+
+    watch = ModelWatch(kube=world.kube, endpoint=world.hub.url, poke=lambda: None, interval=60, chance=chance)
+    for count, longest in ((1, 60), (12, 60), (100, 500)):
+        watch.watch({Watch(source=f"hf://org/m{each}", revision="", commit="c"): (None,) for each in range(count)})
+        await asyncio.sleep(INTERVAL)  # nothing to await: nothing may happen
+        assert asked[-1] == longest
     assert world.hub.requests == []
     await watch.close()
 

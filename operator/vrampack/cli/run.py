@@ -38,7 +38,10 @@ DeletionInterval = Annotated[
 ]
 ModelCheckSeconds = Annotated[
     float,
-    typer.Option(help="How often to ask the hub whether a model that is served has changed; 0: never.", min=0),
+    typer.Option(
+        help="How often to ask the hub whether a model that is served has changed, less often for many; 0: never.",
+        min=0,
+    ),
 ]
 HubEndpoint = Annotated[str | None, typer.Option(envvar="HF_ENDPOINT", help="The model hub, where it is a mirror.")]
 
@@ -58,7 +61,7 @@ def run(
     resync_seconds: ResyncSeconds = 30,
     refusal_seconds: RefusalSeconds = 30,
     deletion_interval_seconds: DeletionInterval = 60,
-    model_check_seconds: ModelCheckSeconds = 1800,
+    model_check_seconds: ModelCheckSeconds = 60,
     hub_endpoint: HubEndpoint = None,
 ) -> None:
     """Run the operator until SIGTERM; of several, the holder of the Lease works."""

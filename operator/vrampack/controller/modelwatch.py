@@ -1,7 +1,8 @@
 """Models that are served are looked at from time to time: has their branch moved, are their files still the same?
 
 Nothing is decided here, and nothing restarts for what is seen. Looks are few: one for all ModelDeployments of one model
-and revision, a few at once at most, spread over the interval, and longer apart while the hub does not answer.
+and revision, two at once at most, spread over the interval, longer apart the more models there are, so that the hub is
+never asked more than so often, and longer apart while it does not answer.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from vrampack.planning.resolution import Look, Token, Watch
 _LOG: Final = logging.getLogger(__name__)
 _AT_ONCE: Final = 2
 """Looks at the same time: models that start come first."""
+_SPACING: Final = 5.0
+"""Seconds for each model that is watched: the interval is at least their sum."""
 _JITTER: Final = 0.1
 _MOST_DOUBLINGS: Final = 4
 _LONGEST_ASKED: Final = 24 * 3600.0
@@ -39,7 +42,8 @@ class _Watched:
 class ModelWatch:
     """One background task for each model and revision that is served; ``poke`` is called when what is seen changes.
 
-    ``interval``: seconds between two looks at one model; 0: never look. ``token_namespaces``: where Secrets may be
+    ``interval``: seconds between two looks at one model, more where many are watched; 0: never look. ``spacing``: the
+    least time for each of them. ``token_namespaces``: where Secrets may be
     read, None: wherever the API server lets us. Call from the event loop; nothing here raises for a model.
     """
 
@@ -50,6 +54,7 @@ class ModelWatch:
     token_namespaces: Container[str] | None = None
     patience: Patience | None = None
     chance: Chance = random.uniform
+    spacing: float = _SPACING
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
     _watched: dict[Watch, _Watched] = field(default_factory=dict, init=False)
 
@@ -77,9 +82,13 @@ class ModelWatch:
         self.watch({})
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def _interval(self) -> float:
+        return max(self.interval, self.spacing * len(self._watched))
+
     async def _follow(self, watch: Watch, watched: _Watched) -> None:
         # The first look is anywhere in the interval: a leader that begins must not ask for a thousand models at once.
-        await asyncio.sleep(self.chance(0, self.interval))
+        await asyncio.sleep(self.chance(0, self._interval))
         while True:
             before = watched.seen
             async with self._slots:
@@ -109,7 +118,7 @@ class ModelWatch:
             if not error.retriable and watched.failures >= len(tokens):
                 watched.seen = Look(reason=error.reason, message=str(error))
             if error.retry_after:
-                return max(self.interval, min(error.retry_after, _LONGEST_ASKED))
+                return max(self._interval, min(error.retry_after, _LONGEST_ASKED))
         except ClusterError as error:  # what was seen stands
             watched.failures += 1
             _LOG.info("%s is looked at later: %s", watch.source, error)
@@ -119,5 +128,5 @@ class ModelWatch:
         else:
             watched.failures = 0
             watched.seen = Look(head=seen.head, digest=seen.digest, pinned_digest=seen.pinned_digest)
-            return self.interval
-        return self.interval * 2.0 ** min(watched.failures - 1, _MOST_DOUBLINGS)
+            return self._interval
+        return self._interval * 2.0 ** min(watched.failures - 1, _MOST_DOUBLINGS)
