@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.errors import InvalidInputError, VrampackError
-from vrampack.memory.architecture import WeightsMethod
+from vrampack.estimator import read_model
+from vrampack.memory.architecture import Split, WeightPart, WeightsMethod
 from vrampack.memory.layers import Span
 from vrampack.models.config import architecture_of
 from vrampack.models.facts import ModelFacts
@@ -60,6 +62,66 @@ def test_towers_prediction_layers_and_where_the_figures_come_from_are_kept() -> 
     )
     spec = ModelProfileSpec.model_validate(profile_manifest(facts)["spec"])
     assert architecture_and_weights(spec) == (LLAMA_8B, weights)
+
+
+def test_the_tensors_of_published_models_are_kept_one_by_one(shared_data: Path) -> None:
+    kept = 0
+    for path in sorted((shared_data / "model-configs").glob("*.json")):
+        try:
+            found = read_model(path)
+            spec = ModelProfileSpec.model_validate(
+                profile_manifest(replace(found, source=SPEC["source"], commit=SPEC["revision"]))["spec"]
+            )
+        except VrampackError:
+            continue
+        assert architecture_and_weights(spec) == (found.architecture, found.weights), path.name
+        kept += spec.weight_files.layout is not None
+    assert kept > 150
+
+
+LAYOUT: dict[str, Any] = {
+    "kinds": {"k0": ["33554432 tensor + 8388608 heads/8", "~ 8192 whole", "1024 expert/64/768/128"]},
+    "order": [{"kind": "k0", "count": 32}],
+    "before": ["1050673152 vocabulary/128256"],
+}
+
+
+def test_a_layout_in_words() -> None:
+    files = SPEC["weightFiles"] | {"layout": LAYOUT}
+    _, weights = architecture_and_weights(ModelProfileSpec.model_validate(SPEC | {"weightFiles": files}))
+    (run,) = weights.layers
+    assert run.count == 32
+    fused, small, experts = run.tensors
+    assert fused.parts == (
+        WeightPart(bytes=33554432, split=Split.TENSOR),
+        WeightPart(bytes=8388608, split=Split.HEADS, units=8),
+    )
+    assert small.small
+    assert experts.parts == (WeightPart(bytes=1024, split=Split.EXPERT, units=64, width=768, align=128),)
+    assert weights.before[0].parts[0].units == 128256
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"order": [{"kind": "k1", "count": 32}]}, "spec.weightFiles.layout.order"),
+        ({"order": [{"kind": "k0", "count": 31}]}, "spec.weightFiles.layout.order"),
+    ],
+)
+def test_a_layout_that_contradicts_itself_is_refused(changes: dict[str, Any], field: str) -> None:
+    files = SPEC["weightFiles"] | {"layout": LAYOUT | changes}
+    with pytest.raises(InvalidInputError) as refusal:
+        architecture_and_weights(ModelProfileSpec.model_validate(SPEC | {"weightFiles": files}))
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8 whole + ", "x whole", "8 halves", "8 heads/", "-1 whole", "8 whole/1/2/3/4", "8"]
+)
+def test_a_tensor_that_is_none_is_refused_by_the_api(text: str) -> None:
+    files = SPEC["weightFiles"] | {"layout": LAYOUT | {"before": [text]}}
+    with pytest.raises(ValidationError):
+        ModelProfileSpec.model_validate(SPEC | {"weightFiles": files})
 
 
 @pytest.mark.parametrize(

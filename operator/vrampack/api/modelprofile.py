@@ -10,6 +10,7 @@ from vrampack.api.engine import EngineName, Parallelism
 from vrampack.api.modeldeployment import MAX_TOKENS, WeightsPrecision
 from vrampack.api.modellayers import LAYER_KINDS, MAX_KINDS, MAX_LAYERS, MAX_SIZE, MAX_WIDTH, LayerKind, LayerRunSpec
 from vrampack.api.texts import DIGEST, FILE, REVISION, WEIGHTS_SOURCE
+from vrampack.api.weightlayout import WeightLayout
 
 
 class ComputeType(StrEnum):
@@ -175,9 +176,13 @@ class WeightFiles(ApiModel):
     """Bytes of vision and audio towers, a part of bytes; not loaded where a prompt holds no images. Left out: none."""
     predict_bytes: Quantity | None = None
     """Bytes of multi-token-prediction layers, beside bytes: loaded only for speculation with them. Left out: none."""
+    converted_bytes: Quantity | None = None
+    """Bytes of the files where the engine quantizes as it loads. Left out: it loads what it serves."""
     known_by: WeightsKnownBy | None = None
     """Where these figures come from: Tensors (headers of the weight files), FileSizes, Shapes (the tensors that
     config.json implies) or Parameters (a count of parameters times the precision). Left out: Tensors."""
+    layout: WeightLayout | None = None
+    """The tensors one by one. Left out: those that the architecture implies, scaled to the figures above."""
 
 
 class ModelProfileSpec(ApiModel):

@@ -12,6 +12,7 @@ from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Architecture, WeightsMethod
 from vrampack.models.facts import ModelFacts
 from vrampack.models.profilelayers import layer_specs
+from vrampack.models.profileweights import weight_layout
 
 
 def architecture_spec(architecture: Architecture) -> ArchitectureSpec:
@@ -38,9 +39,11 @@ def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
             replicated_bytes=Quantity.of(facts.weights.replicated),
             tower_bytes=Quantity.of(facts.weights.tower) if facts.weights.tower else None,
             predict_bytes=Quantity.of(facts.weights.predict) if facts.weights.predict else None,
+            converted_bytes=Quantity.of(facts.weights.converted) if facts.weights.converted else None,
             known_by=None
             if facts.weights.method is WeightsMethod.TENSORS
             else WeightsKnownBy(facts.weights.method.value),
+            layout=weight_layout(facts.weights),
         ),
         precision=_precision(facts.weights.precision),
         weights_digest=facts.weights_digest,

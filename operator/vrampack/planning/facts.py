@@ -1,10 +1,14 @@
 """A ModelProfile's spec as the estimate takes it."""
 
+from dataclasses import replace
+
 from vrampack.api.modeldeployment import WeightsPrecision
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture, Weights, WeightsMethod
+from vrampack.memory.census import census_of
 from vrampack.planning.layerfacts import layer_runs
+from vrampack.planning.weightfacts import layer_weights, loaded_tensors
 
 
 def architecture_and_weights(spec: ModelProfileSpec) -> tuple[Architecture, Weights]:
@@ -42,6 +46,17 @@ def architecture_and_weights(spec: ModelProfileSpec) -> tuple[Architecture, Weig
         replicated=replicated,
         tower=tower,
         predict=files.predict_bytes.bytes if files.predict_bytes is not None else 0,
+        converted=files.converted_bytes.bytes if files.converted_bytes is not None else 0,
         method=WeightsMethod(files.known_by.value) if files.known_by is not None else WeightsMethod.TENSORS,
     )
+    if (layout := files.layout) is not None:
+        layers = layer_weights(layout, layers=architecture.layers)
+        weights = replace(
+            weights,
+            layers=layers,
+            census=census_of((run.count, tensor) for run in layers for tensor in run.tensors),
+            before=loaded_tensors(layout.before),
+            towers=loaded_tensors(layout.towers),
+            after=loaded_tensors(layout.after),
+        )
     return architecture, weights
