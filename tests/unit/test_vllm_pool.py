@@ -433,6 +433,39 @@ def test_an_engine_that_is_handed_the_claim_starts_and_no_sequence_waits_forever
     assert not found.has_states or said.num_blocks >= concurrency
 
 
+LOADS = {
+    "concurrency": (1, 500),
+    "tokens_per_sequence": (1, 16384),
+    "context_length": (16384, 131072),
+    "max_batched_tokens": (512, 16384),
+}
+
+
+@given(MODELS, VERSIONS, st.sampled_from(sorted(LOADS)), st.data())
+def test_a_larger_load_never_claims_less(model: Architecture, version: str, field: str, data: st.DataObject) -> None:
+    low, high = sorted(data.draw(st.tuples(*[st.integers(*LOADS[field])] * 2)))
+    less, more = (load(engine_version=version, **{field: value}) for value in (low, high))
+    assert claim(kv_layout(model, less), less).bytes <= claim(kv_layout(model, more), more).bytes
+
+
+@given(MODELS, st.sampled_from([1, 2, 4]), st.integers(1, 100), st.integers(1, 16384))
+def test_more_ranks_never_hold_more_than_a_block_of_padding_each(
+    model: Architecture, tensor: int, concurrency: int, tokens: int
+) -> None:
+    few, many = (
+        load(tensor=ranks, concurrency=concurrency, tokens_per_sequence=tokens) for ranks in (tensor, 2 * tensor)
+    )
+    layouts = [kv_layout(model, workload) for workload in (few, many)]
+    padding = (concurrency + 3) * sum(group.pools for group in layouts[0].groups) * layouts[0].bytes_per_block
+    assert claim(layouts[1], many).bytes <= claim(layouts[0], few).bytes + padding
+
+
+@given(MODELS, st.sampled_from([1, 2, 3, 4]))
+def test_a_stage_never_holds_more_than_the_whole(model: Architecture, pipeline: int) -> None:
+    workload = load(pipeline=pipeline)
+    assert kv_layout(model, workload).bytes_per_block <= kv_layout(model, load()).bytes_per_block
+
+
 @given(MODELS, VERSIONS, st.integers(2, 40000))
 def test_what_a_request_holds_is_never_more_than_what_it_is_said_to_hold(
     model: Architecture, version: str, tokens: int
