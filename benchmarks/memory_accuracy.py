@@ -2,6 +2,7 @@
 
     python -m benchmarks.memory_accuracy --measurements FILE.csv --configs DIR
     python -m benchmarks.memory_accuracy --measurements FILE.csv --configs DIR --peers -o json
+    python -m benchmarks.memory_accuracy --measurements FILE.csv --configs DIR --peers -o markdown
 
 ``FILE.csv`` has one run a row, ``config`` names the model's file in ``DIR``. Each row is used for each term or listed
 there with the reason why not; rows are counted from 1. ``kv_tokens`` and ``max_concurrency`` are computed from the
@@ -149,13 +150,26 @@ def _cells(entry: dict[str, Any]) -> list[str]:
     ]
 
 
+def markdown(found: dict[str, Any], *, rows: int) -> str:
+    """The table as docs have it: a line for each term, and below it what peers make of the same rows."""
+    lines = [
+        f"| of {rows} runs | usable | in print | ≤ 1 % | ≤ 5 % | median | most over | most under |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, entry in found.items():
+        for label, figures in {f"**{name}**": entry, **entry.get("peers", {})}.items():
+            usable, in_print, _, one, five, median, _, over, under = _cells(figures)
+            lines.append(f"| {label} | {usable} | {in_print} | {one} | {five} | {median} | {over} | {under} |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 where the file or the folder can't be read."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--measurements", type=Path, required=True, help="CSV of what engines printed, one run a row")
     parser.add_argument("--configs", type=Path, required=True, help="folder with the config.json files it names")
     parser.add_argument("--peers", action="store_true", help="the formulas of other tools on the same rows")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument("-o", "--output", choices=("table", "json", "markdown"), default="table")
     asked = parser.parse_args(arguments)
     if not asked.configs.is_dir():
         print(f"{asked.configs} is no folder", file=sys.stderr)
@@ -168,6 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = report(rows, peers=asked.peers)
     if asked.output == "json":
         print(json.dumps(found, indent=2))
+    elif asked.output == "markdown":
+        print(markdown(found, rows=len(rows)))
     else:
         # Wide enough for the table where the output is a file.
         show(found, rows=len(rows), console=Console(width=None if sys.stdout.isatty() else 180))

@@ -197,6 +197,15 @@ def test_the_table_is_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "weights: 1 unusable: no configuration of the model is at hand (rows 1)" in shown
 
 
+def test_the_table_of_the_docs_has_a_line_for_each_term(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs.csv").write_text("engine,weights_gib\nvllm,3\n")
+    arguments = ["--measurements", str(tmp_path / "runs.csv"), "--configs", str(tmp_path), "-o", "markdown"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip(" *") for line in lines[2:]] == TERMS
+    assert {line.count("|") for line in lines} == {9}
+
+
 # ---- the published measurements ----------------------------------------------------------------------------------
 
 
