@@ -7,7 +7,7 @@ An extra outside the tests: the first run builds the source package of llama-cpp
 cache folder (--cache), which takes minutes and a C++ compiler. Models are metadata of the real shapes
 (``llamacpp_models``), written as GGUF files and read by our own reader; no weight exists. Each is made into contexts
 of several lengths, slots and cache types. A buffer is exact when its cells are equal and keys and values are equal to
-the printed hundredth of a MiB; the compute buffer must never be under ours.
+the printed hundredth of a MiB; of the compute buffer, which is modelled from above, the ratio is shown.
 """
 
 import argparse
