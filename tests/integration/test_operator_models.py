@@ -1,14 +1,19 @@
 """What was promised of a model holds: its precision, the commit that is served, and what was measured of it."""
 
 import asyncio
+from math import ceil
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.integration.harness import World
 from tests.integration.looks import condition, uids
 from tests.integration.manifests import Manifest, group, model, profile
 from vrampack.api import names
-from vrampack.units import parse_bytes
+from vrampack.cli.main import app
+from vrampack.models.enginelogs import gib
+from vrampack.units import MIB, parse_bytes, round_up
 
 pytestmark = pytest.mark.cluster
 
@@ -62,7 +67,7 @@ async def test_a_branch_that_moves_restarts_nothing_until_the_user_asks(world: W
         assert [(each["type"], each["regarding"]["name"]) for each in events] == [("Warning", "m")]
 
     await world.eventually(told)
-    await asyncio.sleep(5)  # two more looks: nothing to await, nothing may happen
+    await asyncio.sleep(6)  # another look: nothing to await, nothing may happen
     assert uids(await world.pods("m")) == pods
     (found,) = await world.ready("m")
     assert found["status"]["model"]["revision"] == served
@@ -118,7 +123,17 @@ def measured(**terms: str) -> Manifest:
     }
 
 
-async def test_a_calibrated_profile_changes_the_next_estimate_and_its_method(world: World) -> None:
+LOG = """\
+INFO 08-14 14:07:20 [core.py:109] Initializing a V1 LLM engine (v0.33.0) with config: model='tiny', max_seq_len=1024, \
+tensor_parallel_size=1, enforce_eager=False, kv_cache_dtype=auto, dtype=torch.bfloat16
+INFO 08-14 14:07:21 [model_runner.py:295] Model loading took 0.06 GiB memory and 32.9 seconds
+INFO 08-14 14:07:22 [gpu_worker.py:789] Free memory on device cuda:0 (44.0/44.39 GiB) on startup. Desired GPU memory \
+utilization is (0.92, 40.8 GiB). Actual usage is 0.2 GiB for consumed memory (weights + non-torch), 3.0 GiB for peak \
+activation, and 0.13 GiB for CUDAGraph memory. Replace gpu_memory_utilization config.
+"""
+
+
+async def test_a_calibrated_profile_changes_the_next_estimate_and_its_method(world: World, tmp_path: Path) -> None:
     await world.fleet(group("a", gpus=2))
     name = f"measured-{world.namespace}"
     await world.apply(profile(name))
@@ -126,8 +141,15 @@ async def test_a_calibrated_profile_changes_the_next_estimate_and_its_method(wor
     (found,) = await world.ready("before")
     computed, pods = found["status"]["estimate"], uids(await world.pods("before"))
     assert computed["method"] == "Computed"
-    terms = {"activations": "3Gi", "graphs": "128Mi", "runtimeContext": "640Mi"}
-    await world.patch("ModelProfile", name, {"status": {"measurements": [measured(**terms)]}}, subresource="status")
+    other = measured(activations="1Gi", version="0.32.0")
+    await world.patch("ModelProfile", name, {"status": {"measurements": [other]}}, subresource="status")
+    log = tmp_path / "start.log"
+    log.write_text(LOG)
+    said = ["--gpu-product", L40S, "--kv-cache", "bf16", "--max-sequences", "4", "--max-batched-tokens", "8192"]
+    to = ["--profile", name, "--apply", "--kubeconfig", str(world.cluster.kubeconfig)]
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["calibrate", str(log), *said, *to])
+    assert result.exit_code == 0, result.output
+    assert f"modelprofile/{name}: 2 measurements" in result.output
 
     async def waits() -> Manifest:
         status: Manifest = (await world.get("ModelDeployment", "before"))["status"]["estimate"]
@@ -139,8 +161,9 @@ async def test_a_calibrated_profile_changes_the_next_estimate_and_its_method(wor
     await world.apply(model("after", claim=None, source=f"profile://{name}"))
     (found,) = await world.ready("after")
     estimate = found["status"]["estimate"]
-    assert (estimate["method"], estimate["activations"]) == ("Measured", "3Gi")
-    assert parse_bytes(estimate["runtimeContext"]) == parse_bytes("640Mi")
+    assert estimate["method"] == "Measured"
+    assert parse_bytes(estimate["activations"]) == round_up(ceil(1.02 * gib("3.0")), MIB)
+    assert parse_bytes(estimate["runtimeContext"]) < parse_bytes("1Gi")
     assert estimate["perGPU"] == pending["pending"]["perGPU"] != computed["perGPU"]
     assert uids(await world.pods("before")) == pods
     await world.patch("ModelDeployment", "before", {"metadata": {"annotations": {names.REFRESH: "1"}}})

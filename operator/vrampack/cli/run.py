@@ -61,7 +61,7 @@ def run(
     resync_seconds: ResyncSeconds = 30,
     refusal_seconds: RefusalSeconds = 30,
     deletion_interval_seconds: DeletionInterval = 60,
-    model_check_seconds: ModelCheckSeconds = 60,
+    model_check_seconds: ModelCheckSeconds = 30,
     hub_endpoint: HubEndpoint = None,
 ) -> None:
     """Run the operator until SIGTERM; of several, the holder of the Lease works."""
