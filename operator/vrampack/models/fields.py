@@ -15,7 +15,8 @@ class Fields:
     """Typed look-ups. A field that is null counts as absent, as it does for the engine.
 
     ``defaults`` are what the configuration class puts in where a field is not written at all; a written null stays
-    null. Which fields were asked for is kept, so that a caller can tell what nobody understood.
+    null. ``under`` answers for what is not written here. Which fields were asked for is kept, so that a caller can
+    tell what nobody understood.
     """
 
     def __init__(
@@ -24,8 +25,10 @@ class Fields:
         *,
         path: str = "config.json:",
         defaults: Mapping[str, object] | None = None,
+        under: "Fields | None" = None,
     ) -> None:
         self._config = config
+        self._under = under
         self._path = path
         self._defaults = defaults or {}
         self._asked: set[str] = set()
@@ -36,11 +39,13 @@ class Fields:
     def has(self, name: str) -> bool:
         """Whether the field is written at all, be it null."""
         self._asked.add(name)
-        return name in self._config or name in self._defaults
+        return name in self._config or name in self._defaults or (self._under is not None and self._under.has(name))
 
     def get(self, name: str) -> object:
         self._asked.add(name)
-        return self._config[name] if name in self._config else self._defaults.get(name)
+        if name in self._config:
+            return self._config[name]
+        return self._under.get(name) if self._under is not None else self._defaults.get(name)
 
     def unread(self) -> list[str]:
         """Names of written fields that were never asked for and hold something."""
@@ -93,6 +98,8 @@ class Fields:
 
     def texts(self, name: str) -> list[str] | None:
         """A list of short texts. Checked once: layers ask for it one by one."""
+        if self._under is not None and name not in self._config:
+            return self._under.texts(name)
         if name in self._texts:
             return self._texts[name]
         value = self.get(name)
@@ -109,6 +116,8 @@ class Fields:
 
     def numbers(self, name: str) -> list[int] | None:
         """A list of whole numbers of at most MAX_SIZE, -1 at least. Checked once."""
+        if self._under is not None and name not in self._config:
+            return self._under.numbers(name)
         if name in self._numbers:
             return self._numbers[name]
         value = self.get(name)
@@ -124,6 +133,8 @@ class Fields:
 
     def below(self, name: str) -> "Fields | None":
         """An object inside the object."""
+        if self._under is not None and name not in self._config:
+            return self._under.below(name)
         value = self.get(name)
         if value is None:
             return None
@@ -134,10 +145,8 @@ class Fields:
         return self._below[name]
 
     def replaced(self, values: Mapping[str, object]) -> "Fields":
-        """The same with other values, for one layer that differs."""
-        other = Fields({**self._config, **values}, path=self._path, defaults=self._defaults)
-        other._asked = self._asked
-        return other
+        """The same with other values, for one layer that differs. Nothing is copied: a file may name every layer."""
+        return Fields(values, path=self._path, under=self)
 
     def inside(
         self, name: str, value: Mapping[str, object], *, defaults: Mapping[str, object] | None = None
