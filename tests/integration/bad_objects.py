@@ -611,6 +611,18 @@ PROFILES = tuple(
         ("a profile of a profile", {"source": "profile://other"}, "spec.source", "where the engine loads"),
         ("no architecture", {"architecture": None}, "spec.architecture", "Required value"),
         ("no layers", {"architecture": {"layers": None}}, "spec.architecture.layers", "Required value"),
+        (
+            "towers larger than all weights",
+            {"weightFiles": {"towerBytes": "900Gi"}},
+            "spec.weightFiles.bytes",
+            "are parts of bytes",
+        ),
+        (
+            "a tensor that is split in a way of its own",
+            {"weightFiles": {"layout": {"kinds": {"k0": ["8 halves"]}, "order": []}}},
+            "spec.weightFiles.layout.kinds.k0[0]",
+            "should match",
+        ),
         ("KV heads that do not divide", {"architecture": {"kvHeads": 5}}, "spec.architecture.kvHeads", "a divisor"),
         ("a type in short", {"architecture": {"dtype": "bf16"}}, "spec.architecture.dtype", "Unsupported value"),
         (
@@ -866,7 +878,17 @@ def good_objects() -> Iterator[Manifest]:
                     "expertIntermediateSize": 14336,
                     "sharedExpertIntermediateSize": 1024,
                 },
-                "weightFiles": {"replicatedBytes": "1Mi"},
+                "weightFiles": {
+                    "replicatedBytes": "1Mi",
+                    "towerBytes": "1Mi",
+                    "predictBytes": "1Gi",
+                    "knownBy": "Shapes",
+                    "layout": {
+                        "kinds": {"k0": ["33554432 tensor + 8388608 heads/8", "~ 8192 whole"]},
+                        "order": [{"kind": "k0", "count": 32}],
+                        "towers": ["1048576 whole"],
+                    },
+                },
                 "weightsDigest": "sha256:" + "0" * 64,
             },
         },
