@@ -223,9 +223,10 @@ def _from_hub(source: str, *, revision: str | None, token: str | None, endpoint:
 def _configured(config: Mapping[str, Any], *, quant_config: Mapping[str, Any] | None = None, source: str) -> ModelFacts:
     """Without a weight file: the tensors that the configuration implies."""
     from vrampack.models.config import architecture_of
-    from vrampack.models.tensorfacts import weights_of_config
+    from vrampack.models.tensorfacts import likely_dtype, weights_of_config
 
-    architecture = architecture_of(config, quant_config=quant_config)
+    likely = likely_dtype(config, quant_config=quant_config)
+    architecture = architecture_of(config, stored_dtype=likely, quant_config=quant_config)
     weights = weights_of_config(config, architecture=architecture, quant_config=quant_config)
     return ModelFacts(
         source=source, commit="", architecture=architecture, weights=weights, weights_digest="", by_dtype={}, files=()

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.models.config import architecture_of
-from vrampack.models.tensorfacts import tensor_facts_of, weights_of_config
+from vrampack.models.tensorfacts import likely_dtype, weights_of_config
 from vrampack.units import GIB
 
 EXACT = {
@@ -153,17 +154,26 @@ def test_prediction_layers_that_the_files_lack_are_no_part_of_the_total(shared_d
     assert weights.total / GIB == pytest.approx(214.34, rel=0.001)
 
 
-def test_a_tower_that_is_not_known_is_named_and_its_bytes_are_missing() -> None:
-    config = {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 4,
-        "intermediate_size": 128,
-        "vocab_size": 256,
-        "torch_dtype": "bfloat16",
-        "max_position_embeddings": 128,
-    }
-    architecture = architecture_of(config)
-    strange = config | {"vision_config": {"stages": [1, 2, 3]}}
-    assert tensor_facts_of(strange, architecture=architecture).unknown_towers == ("vision_config",)
+PLAIN = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 256,
+    "max_position_embeddings": 128,
+}
+
+
+@pytest.mark.parametrize("field", ["vision_config", "audio_config", "img_processor"])
+def test_a_tower_that_is_not_known_is_refused_by_its_field(field: str) -> None:
+    architecture = architecture_of(PLAIN | {"torch_dtype": "bfloat16"})
+    with pytest.raises(UnsupportedModelError) as refusal:
+        weights_of_config(PLAIN | {field: {"stages": [1, 2, 3]}}, architecture=architecture)
+    assert refusal.value.unknown == field
+
+
+def test_what_a_quantized_checkpoint_does_not_quantize_is_in_sixteen_bits() -> None:
+    assert likely_dtype(PLAIN) is None
+    assert likely_dtype(PLAIN | {"quantization_config": {"quant_method": "mxfp4"}}) == "bfloat16"
+    assert likely_dtype(PLAIN, quant_config={"quantization": {"quant_algo": "NVFP4"}}) == "bfloat16"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.layers import LatentAttention, PagedAttention
 from vrampack.memory.tensorfacts import QueryKeyNorm, TensorFacts, family_facts
@@ -32,15 +33,26 @@ def weights_of_config(
     """The weights that a config.json implies, where no weight file can be read.
 
     ``architecture`` is what `architecture_of` makes of it. Raises UnsupportedModelError for a quantization whose
-    layout is not known, InvalidInputError for impossible values.
+    layout is not known and for a tower whose shapes are not, InvalidInputError for impossible values.
     """
     facts = tensor_facts_of(config, architecture=architecture)
+    if facts.unknown_towers:
+        raise UnsupportedModelError(
+            unknown=facts.unknown_towers[0],
+            detail="the shapes of this encoder are not known; the headers of the weight files tell its bytes",
+        )
     quantization = quantization_of(config, quant_config=quant_config)
     if quantization is None:
         return weights_from_architecture(architecture, precision=_COMPUTATION[architecture.dtype], facts=facts)
     return weights_from_architecture(
         architecture, precision=quantization.precision, facts=facts, forms=quantization.form_of
     )
+
+
+def likely_dtype(config: Mapping[str, object], *, quant_config: Mapping[str, object] | None = None) -> str | None:
+    """The computation type where a configuration names none and no weight file can be read: engines go by the files
+    then, and what a quantized checkpoint does not quantize is in 16 bits. None: nothing is quantized, nothing known."""
+    return "bfloat16" if quantization_of(config, quant_config=quant_config) is not None else None
 
 
 def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture) -> TensorFacts:
