@@ -169,8 +169,24 @@ def activations_bytes(row: Row) -> int:
     _only_nvidia(row)
     if row.first_core and row.architecture().multimodal:
         raise UnusableError("the first engine core encoded images for all sequences at once, which is not modelled")
+    _check_default_sequences(row)
     peak = activation_bytes(row.architecture(), workload_of(row, row.batch()))
     return peak + (graphs_bytes(row) if release_of(row.version) >= GRAPHS_IN_PEAK else 0)
+
+
+def _check_default_sequences(row: Row) -> None:
+    """Where a row leaves out max_num_seqs the engine's default is taken, unless the row itself shows that it was
+    another: no rank that samples has a peak below the logits alone, once in 16 and once in 32 bit."""
+    if row.cells.get("max_num_seqs", "").strip() or row.architecture().pooling:
+        return
+    peak = row.printed("activation_peak_gib").value
+    if release_of(row.version) >= GRAPHS_IN_PEAK and row.cells.get("cuda_graph_gib", "").strip():
+        peak -= max(0.0, row.printed("cuda_graph_gib").value)
+    sequences = row.batch().max_sequences
+    if peak * GIB < sequences * row.architecture().vocab_size * 6:
+        raise UnusableError(
+            f"max_num_seqs is not in the row, and the peak is below the logits of its default, {sequences} sequences"
+        )
 
 
 def graphs_bytes(row: Row) -> int:
