@@ -90,31 +90,32 @@ _LATENT: Final = Family(latent=True)
 _COMPRESSED: Final = Family(latent=True, compressed=True, windows=Windows.DESCRIBES, uniform=False)
 _MIXED: Final = Family(windows=Windows.IGNORED, uniform=False)
 _ENCODER_DECODER: Final = Family(gated=False, tied=True, rotary=False, encoder_decoder=True)
-_GATED_ENCODER: Final = Family(rotary=False, causal=False, tied=True)
+_GATED_ENCODER: Final = Family(causal=False, tied=True)
 _ENCODER: Final = Family(gated=False, rotary=False, causal=False, tied=True)
 _GEMMA3: Final = Family(tied=True, head_dim=256, full_every=6, context_is_scaled=True, local_rope=True, uniform=False)
 _GEMMA4: Final = replace(_GEMMA3, last_full=True)
 _GATED_DELTA: Final = Family(state=StateKind.GATED_DELTA, head_dim=256, default_rotary_fraction=0.25, uniform=False)
 _MAMBA2: Final = Family(state=StateKind.MAMBA2, uniform=False)
-_MAMBA1_ONLY: Final = Family(state=StateKind.MAMBA1, feed_forward=False, uniform=False)
+_MAMBA1_ONLY: Final = Family(state=StateKind.MAMBA1, feed_forward=False, tied=True, uniform=False)
 _LLAMA4: Final = Family(chunked=True, uniform=False)
 
 # fmt: off
 _PLAIN_NAMES: Final = (
     "aquila", "arctic", "aria_text", "baichuan", "bailing_moe", "bailing_moe_v2", "bitnet", "chameleon",
-    "cosmos3_edge_text", "dbrx", "decilm", "deepseek", "emu3_text_model", "ernie4_5", "ernie4_5_moe",
-    "ernie4_5_vl_moe_text", "exaone", "exaone4_5_text", "flex_olmo", "glm", "glm4", "glm4_moe", "glm4v_moe_text",
-    "glm4v_text", "glm_ocr_text", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe",
-    "granitemoeshared", "helium", "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan_vl_text", "hy_v3",
-    "hyperclovax", "internlm", "internlm2", "internlm2_ve", "internlm3", "iquestcoder", "llama", "llama_text",
-    "llava", "mimo", "minicpm", "minicpmo", "minicpmv", "minimax_m2", "ministral3", "mixtral", "mllama_text_model",
-    "molmo", "molmo2_text", "multi_modality", "olmo", "olmo2", "olmoe", "openpangu", "orion", "paddleocr_vl_text",
-    "phi3", "phi3_v", "phi4_multimodal", "phi4mm", "phimoe", "qwen2_5_vl_text", "qwen2_vl_text",
+    "cosmos3_edge_text", "dbrx", "decilm", "deepseek", "emu3_text_model", "exaone", "exaone4_5_text", "flex_olmo",
+    "glm4v_text", "glm_ocr_text", "granite", "granite4_vision_text", "granitemoe", "granitemoeshared", "helium",
+    "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "internlm", "internlm2", "internlm2_ve",
+    "internlm3", "iquestcoder", "llama", "llava", "mimo", "minicpm", "minicpmo", "minicpmv", "minimax_m2",
+    "ministral3", "mixtral", "mllama_text_model", "molmo", "molmo2_text", "multi_modality", "olmo", "olmo2", "olmoe",
+    "openpangu", "orion", "phi3", "phi3_v", "phi4_multimodal", "phi4mm", "phimoe", "qwen2_5_vl_text", "qwen2_vl_text",
     "qwen3_vl_moe_text", "qwen3_vl_text", "sarvam_moe", "seed_oss", "skywork", "solar", "solar_open", "telechat2",
     "teleflm", "xverse", "yi",
 )
+_TIED_NAMES: Final = (
+    "ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe_text", "granite_docling_text", "hunyuan_vl_text", "paddleocr_vl_text",
+)
 _MIXED_NAMES: Final = (
-    "afmoe", "beam", "cwm", "exaone_moe", "flint", "granite_swa", "granitemoe_swa", "kolibri1", "laguna", "mellum",
+    "afmoe", "beam", "cwm", "exaone_moe", "flint", "granitemoe_swa", "kolibri1", "laguna", "mellum",
     "muse_glimmer_text", "muse_spark_text", "step3p5", "step3p7",
 )
 _LATENT_NAMES: Final = (
@@ -139,6 +140,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "cohere2": Family(tied=True, full_every=4, window_extra=1, uniform=False),
     **dict.fromkeys(_LATENT_NAMES, _LATENT),
     **dict.fromkeys(_MIXED_NAMES, _MIXED),
+    **dict.fromkeys(_TIED_NAMES, Family(tied=True)),
+    **dict.fromkeys(("glm", "glm4", "glm4_moe", "glm4v_moe_text"), Family(default_rotary_fraction=0.5)),
+    "granite_swa": replace(_MIXED, tied=True),
     "deepseek_v4": _COMPRESSED,
     "deepseek_ref": _COMPRESSED,
     "exaone4": Family(full_every=4, uniform=False),
@@ -161,7 +165,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "jais2": _UNGATED,
     "gptj": Family(gated=False, intermediate_factor=4),
     "granitemoehybrid": Family(state=StateKind.MAMBA2, shared_is_dense=True, uniform=False),
-    "bamba": Family(state=StateKind.MAMBA2, states_by_list="attn_layer_indices", uniform=False),
+    "bamba": Family(
+        state=StateKind.MAMBA2, states_by_list="attn_layer_indices", default_rotary_fraction=0.5, uniform=False
+    ),
     "jamba": Family(state=StateKind.MAMBA1, rotary=False, uniform=False),
     "kimi_linear": Family(state=StateKind.KIMI_DELTA, latent=True, uniform=False),
     "lfm2": Family(state=StateKind.SHORT_CONV, tied=True, uniform=False),
@@ -180,7 +186,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "mistral": Family(windows=Windows.NULL_ONLY),
     "mpt": Family(gated=False, tied=True, rotary=False, intermediate_factor=4),
     "nemotron-nas": Family(uniform=False),
-    "nemotron": _UNGATED,
+    "nemotron": Family(gated=False, default_rotary_fraction=0.5),
     "nemotron_h": Family(
         state=StateKind.MAMBA2, state_dtype="float32", gated=False, rotary=False, split=True, uniform=False
     ),
@@ -192,7 +198,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "phi": Family(gated=False, default_rotary_fraction=0.5),
     "phi-msft": Family(gated=False, intermediate_factor=4),
     "dots1": Family(windows=Windows.IGNORED),
-    "smollm3": _QWEN,
+    "smollm3": Family(windows=Windows.SWITCHED, tied=True),
     "qwen3_omni_moe_text": _QWEN,
     "qwen": Family(halved_width=True),
     "qwen2": _QWEN,
