@@ -134,6 +134,17 @@ def test_latent_attention_expands_the_past_in_chunks() -> None:
     assert latent_workspace_elements(LLAMA_8B, load()) == 0
 
 
+def test_sparse_attention_gathers_five_sequences_and_scores_them() -> None:
+    (run,) = LATENT.runs
+    (mixer,) = run.mixers
+    assert isinstance(mixer, LatentAttention)
+    sparse = dataclasses.replace(
+        LATENT, runs=(dataclasses.replace(run, mixers=(dataclasses.replace(mixer, index_heads=64, index_dim=128),)),)
+    )
+    more = latent_workspace_elements(sparse, load()) - latent_workspace_elements(LATENT, load())
+    assert more == 5 * 8192 * 576 + 512 * 2**20 // 2
+
+
 # ---- graphs ------------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,11 @@ _CHUNK: Final = 64
 _LATENT_WORKSPACE: Final = 64 * 1024
 """Tokens of the past that latent attention expands at once, at most (``determine_chunked_prefill_workspace_size``)."""
 
+_SPARSE_LENGTHS: Final = 5
+"""Sequences of full length that sparse attention gathers at once (``sparse_mla_prefill_workspace_factor``)."""
+_SPARSE_LOGITS: Final = 2**28
+"""Elements of 16 bit: the 512 MiB that scoring the past may take at once (``VLLM_SPARSE_INDEXER_MAX_LOGITS_MB``)."""
+
 
 def forward_elements(architecture: Architecture, workload: Workload) -> int:
     """Elements of the computation type alive at the peak of one step, per GPU: with the hidden states and the residual
@@ -58,7 +63,9 @@ def latent_workspace_elements(architecture: Architecture, workload: Workload) ->
     tokens = min(max(8 * workload.context_length, 64 * workload.concurrency), _LATENT_WORKSPACE)
     kept = max(one.rank + one.rope_dim for one in mixers)
     expanded = max(-(-one.heads // workload.tensor) * (one.nope_dim + one.value_dim) for one in mixers)
-    return tokens * (kept + expanded)
+    lengths = [-(-workload.context_length // max(1, one.compress_ratio)) for one in mixers if one.index_dim]
+    indexed = _SPARSE_LENGTHS * max(lengths) * kept + _SPARSE_LOGITS if lengths else 0
+    return tokens * (kept + expanded) + indexed
 
 
 def _feed_forward(part: FeedForward | None, architecture: Architecture, workload: Workload) -> int:
