@@ -62,7 +62,10 @@ def latent_workspace_elements(architecture: Architecture, workload: Workload) ->
         return 0
     tokens = min(max(8 * workload.context_length, 64 * workload.concurrency), _LATENT_WORKSPACE)
     kept = max(one.rank + one.rope_dim for one in mixers)
-    expanded = max(-(-one.heads // workload.tensor) * (one.nope_dim + one.value_dim) for one in mixers)
+    # DeepSeek V4, whose layers have a window, reads its cache as it is and expands nothing.
+    expanded = max(
+        0 if one.window else -(-one.heads // workload.tensor) * (one.nope_dim + one.value_dim) for one in mixers
+    )
     lengths = [-(-workload.context_length // max(1, one.compress_ratio)) for one in mixers if one.index_dim]
     indexed = _SPARSE_LENGTHS * max(lengths) * kept + _SPARSE_LOGITS if lengths else 0
     return tokens * (kept + expanded) + indexed
