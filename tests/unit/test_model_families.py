@@ -541,6 +541,8 @@ def test_experts_per_token_that_are_not_said_are_taken_and_marked() -> None:
         (config("nemotron-nas"), "layer_types"),
         (config("nemotron_h", hybrid_override_pattern="M?*E"), "hybrid_override_pattern ?"),
         (config("deepseek_v4", sliding_window=128), "compress_ratios"),
+        (config("deepseek_v5", compress_ratios=[4] * 4), "compress_ratios"),
+        (config("nova", param_sink_number=128), "param_sink_number"),
         (config("kimi_linear", **LATENT, linear_attn_config={"num_heads": 32}), "linear_attn_config.kda_layers"),
         (config("nemotron-nas", block_configs=[{"block_type": "moe"}] * 4), "block_configs"),
         ({"architectures": ["Qwen3_5ForConditionalGeneration"]} | BASE, "layer_types"),

@@ -181,8 +181,11 @@ def is_latent(text: Fields, family: Family, kind: Kind) -> bool:
     """
     if not family.latent:
         return False
-    if text.names("compress_ratios", "compress_rates"):
+    compressed = text.names("compress_ratios", "compress_rates")
+    if compressed and family.compressed:
         return True
+    if compressed:
+        raise UnsupportedModelError(unknown=compressed, detail="how this family compresses its cache is not known")
     if family.compressed:
         raise UnsupportedModelError(unknown="compress_ratios", detail="what each layer's cache stands for is not said")
     if text.get("kv_lora_rank") is None:

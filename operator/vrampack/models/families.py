@@ -107,7 +107,7 @@ _PLAIN_NAMES: Final = (
     "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "internlm", "internlm2", "internlm2_ve",
     "internlm3", "iquestcoder", "llama", "llava", "mimo", "minicpm", "minicpmo", "minicpmv", "minimax_m2",
     "ministral3", "mixtral", "mllama_text_model", "molmo", "molmo2_text", "multi_modality", "olmo", "olmo2", "olmoe",
-    "openpangu", "orion", "phi3", "phi3_v", "phi4_multimodal", "phi4mm", "phimoe", "qwen2_5_vl_text", "qwen2_vl_text",
+    "orion", "phi3", "phi3_v", "phi4_multimodal", "phi4mm", "phimoe", "qwen2_5_vl_text", "qwen2_vl_text",
     "qwen3_vl_moe_text", "qwen3_vl_text", "sarvam_moe", "seed_oss", "skywork", "solar", "solar_open", "telechat2",
     "teleflm", "xverse", "yi",
 )
