@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.local_models import TINY, safetensors, tiny_tensors, write_model
 from vrampack.errors import ModelSourceError, UnsupportedModelError, VrampackError
+from vrampack.memory.architecture import WeightsMethod
 from vrampack.models.facts import WeightFile, digest_of
 from vrampack.models.local import read_config, read_folder
 
@@ -47,6 +48,38 @@ def test_other_copies_of_the_weights_are_left_out(tmp_path: Path) -> None:
     (folder / "consolidated.safetensors").write_bytes(safetensors(tiny_tensors()))
     (folder / "original").mkdir()
     assert [file.name for file in read_folder(folder).files] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_older_weight_files_count_by_their_size(tmp_path: Path, shards: int) -> None:
+    """Nobody opens a pickle: what is in it may run."""
+    folder = write_model(tmp_path)
+    (folder / "model.safetensors").unlink()
+    names = ["pytorch_model.bin"] if shards == 1 else [f"pytorch_model-{number}.bin" for number in range(shards)]
+    for name in names:
+        (folder / name).write_bytes(b"\0" * (2 * PARAMETERS // shards))
+    if shards > 1:
+        index = {"weight_map": {f"a{number}": name for number, name in enumerate(names)}}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    found = read_folder(folder)
+    assert found.weights.method is WeightsMethod.FILE_SIZES
+    assert (found.weights.total, found.weights.precision) == (2 * PARAMETERS, "bf16")
+    assert [file.name for file in found.files] == names
+
+
+def test_what_older_files_store_wider_is_converted(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\0" * (4 * PARAMETERS))
+    assert read_folder(folder).weights.total == 2 * PARAMETERS
+
+
+def test_an_older_weight_file_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\0" * 100)
+    with pytest.raises(ModelSourceError, match=r"pytorch_model\.bin.*100 bytes, and config\.json implies"):
+        read_folder(folder)
 
 
 def test_links_are_followed_as_in_the_hub_s_own_cache(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Repository:
                 return {name: file for name, file in self._files.items() if name != "config.json"}
             case Fault.NO_WEIGHTS:
                 kept = {name: file for name, file in self._files.items() if not name.startswith("model")}
-                return kept | {"pytorch_model.bin": StoredFile(name="pytorch_model.bin", size=1, head=b"", large=True)}
+                return kept | {"tf_model.h5": StoredFile(name="tf_model.h5", size=1, head=b"", large=True)}
             case Fault.BROKEN_HEADER:
                 return {name: _broken(file) for name, file in self._files.items()}
             case _:

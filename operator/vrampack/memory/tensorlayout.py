@@ -110,6 +110,12 @@ def weights_from_architecture(
 _TOWER: Final = "tower"
 
 
+def weights_from_file_sizes(architecture: Architecture, *, total: int, precision: str) -> Weights:
+    """The weights where only the sizes of the files are known: ``total`` bytes, of which the shapes tell the parts."""
+    shapes = weights_from_architecture(architecture, precision=precision)
+    return Weights(total=total, parameters=shapes.parameters, precision=precision, method=WeightsMethod.FILE_SIZES)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
     """A tensor with the bytes that it takes."""

@@ -1,17 +1,23 @@
 """From the files of a model to its facts: the configuration, the headers of the weight files, and never a weight."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
+from vrampack.memory.tensorlayout import weights_from_file_sizes
 from vrampack.models.config import architecture_of
 from vrampack.models.facts import ModelFacts, WeightFile, digest_of
 from vrampack.models.files import ModelFiles, invalid, missing, read_json
 from vrampack.models.quantization import precision_of, quantization_of
 from vrampack.models.safetensors import PREFIX_BYTES, Tensor, header_length, parse_header
+from vrampack.models.tensorfacts import weights_of_config
 from vrampack.models.weights import bytes_by_dtype, matrix_types, stored_dtype, weights_of
 
 INDEX_FILE: Final = "model.safetensors.index.json"
 SINGLE_FILE: Final = "model.safetensors"
+PICKLE_INDEX_FILE: Final = "pytorch_model.bin.index.json"
+PICKLE_FILE: Final = "pytorch_model.bin"
+"""What older models have instead: engines load it, but nobody else should open it, so its size has to do."""
 CONFIG_FILE: Final = "config.json"
 SIDE_FILE: Final = "hf_quant_config.json"
 """What ModelOpt writes of its quantization, where config.json says nothing of it."""
@@ -35,6 +41,8 @@ def facts_of(files: ModelFiles) -> ModelFacts:
     architecture_of(config, quant_config=side)
     quantization = quantization_of(config, quant_config=side)
     found = weight_files(files)
+    if _are_pickles(files):
+        return _pickled(files, config, side, found)
     tensors: dict[str, Tensor] = {}
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="files") as pool:
         for each in pool.map(lambda file: _tensors(files, file), found):
@@ -52,24 +60,57 @@ def facts_of(files: ModelFiles) -> ModelFacts:
     )
 
 
+def _pickled(
+    files: ModelFiles, config: dict[str, Any], side: dict[str, Any] | None, found: tuple[WeightFile, ...]
+) -> ModelFacts:
+    """By the sizes of the files. What is in them has the computation type that the configuration names."""
+    architecture = architecture_of(config, quant_config=side)
+    precision = precision_of(config, dtype=architecture.dtype, matrix_types=frozenset(), quant_config=side)
+    total = sum(file.bytes for file in found)
+    weights = weights_from_file_sizes(architecture, total=total, precision=precision)
+    implied = weights_of_config(config, architecture=architecture, quant_config=side).total
+    if not 0.5 <= total / implied <= 2.5:
+        raise invalid(files, found[0].name, f"it has {total} bytes, and config.json implies {implied}")
+    if total > 1.5 * implied:  # stored in a wider type, which engines convert as they load
+        weights = replace(weights, total=implied)
+    return ModelFacts(
+        source=files.source,
+        commit=files.commit,
+        architecture=architecture,
+        weights=weights,
+        weights_digest=digest_of(found),
+        by_dtype={},
+        files=found,
+    )
+
+
 def weight_files(files: ModelFiles) -> tuple[WeightFile, ...]:
     """Files that the engine loads, with size and digest. Raises ModelSourceError."""
     return tuple(_weight_file(files, name) for name in _weight_names(files))
 
 
+def _are_pickles(files: ModelFiles) -> bool:
+    return INDEX_FILE not in files.listing and SINGLE_FILE not in files.listing
+
+
 def _weight_names(files: ModelFiles) -> list[str]:
     """Those of the index, else the single file. Other copies of the weights beside them (``original/``,
     ``consolidated.safetensors``, ``.bin``) are not loaded and do not count."""
-    if INDEX_FILE not in files.listing:
-        if SINGLE_FILE not in files.listing:
-            raise missing(files, f"{INDEX_FILE} or {SINGLE_FILE}")
-        return [SINGLE_FILE]
-    index = read_json(files, INDEX_FILE, most=_MAX_INDEX_BYTES).get("weight_map")
+    for index, single in ((INDEX_FILE, SINGLE_FILE), (PICKLE_INDEX_FILE, PICKLE_FILE)):
+        if index in files.listing:
+            return _indexed(files, index)
+        if single in files.listing:
+            return [single]
+    raise missing(files, f"{INDEX_FILE} or {SINGLE_FILE}")
+
+
+def _indexed(files: ModelFiles, index_file: str) -> list[str]:
+    index = read_json(files, index_file, most=_MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(index, dict) or not index or not all(isinstance(name, str) for name in index.values()):
-        raise invalid(files, INDEX_FILE, "it maps no tensors to files")
+        raise invalid(files, index_file, "it maps no tensors to files")
     names = sorted(set(index.values()))
     if len(names) > _MAX_SHARDS:
-        raise invalid(files, INDEX_FILE, f"it names {len(names)} files, more than {_MAX_SHARDS}")
+        raise invalid(files, index_file, f"it names {len(names)} files, more than {_MAX_SHARDS}")
     for name in names:
         if name not in files.listing:
             raise missing(files, name[:200])
