@@ -81,6 +81,11 @@ def test_a_log_and_what_the_user_says_are_a_measurement(folder: Path) -> None:
     assert "1 start; not printed: communication" in result.stderr
 
 
+def test_a_log_comes_through_a_pipe_too() -> None:
+    arguments = ["calibrate", "-", "--profile", NAME, "--gpu-product", H100, "--kv-cache", "bf16"]
+    assert len(measurements(CliRunner().invoke(app, arguments, input=BREAKDOWN))) == 1
+
+
 def test_starts_of_one_setup_are_samples_of_one_measurement(folder: Path) -> None:
     one = written(folder, "one.log", BREAKDOWN + BREAKDOWN.replace("4.76", "4.9"))
     two = written(folder, "two.log", BREAKDOWN)

@@ -1,6 +1,7 @@
 """``vrampack calibrate``: what an engine really used, so that the next estimate is measured."""
 
 import asyncio
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 Logs = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[LOGFILE]…", help="Start-up logs of vLLM, SGLang or llama.cpp; one may hold several starts."
+        metavar="[LOGFILE]…",
+        help="Start-up logs of vLLM, SGLang or llama.cpp; one may hold several starts. -: from stdin.",
     ),
 ]
 Command = Annotated[
@@ -129,12 +131,18 @@ def _subject(manifest: Path, endpoint: str | None) -> "Subject":
 
 def _measurements(logs: list[Path], known: "Known", subject: "Subject | None") -> "list[Measurement]":
     from vrampack.cli.calibration import measurement, observation, observations
-    from vrampack.models.enginelogs import read_starts
+    from vrampack.models.enginelogs import read_starts, read_stream
     from vrampack.models.llamacpplogs import LLAMACPP
     from vrampack.models.sglanglogs import SGLANG
     from vrampack.models.vllmlogs import VLLM
 
-    starts = [start for path in logs for start in read_starts(path, dialects=(VLLM, SGLANG, LLAMACPP))]
+    dialects = (VLLM, SGLANG, LLAMACPP)
+    starts = []
+    for path in logs:
+        if str(path) == "-":
+            starts += read_stream(sys.stdin.buffer, name="stdin", dialects=dialects)
+        else:
+            starts += read_starts(path, dialects=dialects)
     found = observations(observation(start, known=known, subject=subject) for start in starts)
     for each in found:
         _say(each)

@@ -108,14 +108,19 @@ def read_starts(path: Path, *, dialects: Iterable[Dialect]) -> tuple[Start, ...]
     """
     try:
         with path.open("rb") as file:
-            starts = starts_of(_lines(file, str(path)), dialects=dialects)
+            return read_stream(file, name=str(path), dialects=dialects)
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise InvalidInputError(field="LOGFILE", value=str(path), allowed=f"a file that can be read ({why})") from error
+
+
+def read_stream(file: BinaryIO, *, name: str, dialects: Iterable[Dialect]) -> tuple[Start, ...]:
+    """As `read_starts`, of what is open already. Raises InvalidInputError, and OSError."""
+    starts = starts_of(_lines(file, name), dialects=dialects)
     if not starts:
         raise InvalidInputError(
             field="LOGFILE",
-            value=str(path),
+            value=name,
             allowed="the start-up log of vLLM, SGLang or llama.cpp with its memory figures; an engine that was given "
             "--kv-cache-memory-bytes prints none: see vrampack calibrate --command",
         )

@@ -9,7 +9,10 @@ _RANK: Final = re.compile(r"^\[[\d :.,-]{8,30}((?: (?:TP|DP|PP|EP)\d{1,4}){0,4})
 _FIGURES: Final = (
     ("communication", re.compile(rf"Init torch distributed ends?\. .{{0,40}}?mem usage={NUMBER} GB")),
     ("weights", re.compile(rf"Load weight end\. .{{0,300}}?mem usage={NUMBER} GB")),
-    ("cuda_graphs", re.compile(rf"Capture cuda graph end\. .{{0,80}}?mem usage={NUMBER} GB")),
+    (
+        "cuda_graphs",
+        re.compile(rf"Capture (?:\w{{1,20}} ){{0,2}}(?:cuda|CUDA) graph end\. .{{0,80}}?mem usage={NUMBER} GB"),
+    ),
 )
 _TOKENS: Final = re.compile(r"KV Cache is allocated\. .{0,60}?#tokens: (\d{1,15})")
 _SERVER: Final = re.compile(r"server_args=ServerArgs\(")
