@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vrampack.cli.calibration import Known
     from vrampack.cli.estimatesubject import Subject
     from vrampack.memory.calibration import Observation
+    from vrampack.models.enginelogs import Start
 
 Logs = Annotated[
     list[Path] | None,
@@ -137,7 +138,7 @@ def _measurements(logs: list[Path], known: "Known", subject: "Subject | None") -
     from vrampack.models.vllmlogs import VLLM
 
     dialects = (VLLM, SGLANG, LLAMACPP)
-    starts = []
+    starts: list[Start] = []
     for path in logs:
         if str(path) == "-":
             starts += read_stream(sys.stdin.buffer, name="stdin", dialects=dialects)
