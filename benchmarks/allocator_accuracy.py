@@ -27,7 +27,16 @@ from vrampack.memory.workload import Workload
 from vrampack.models.config import architecture_of
 
 _SIDE_FILE = "_hf_quant_config"
-_PRECISION = {"auto": AUTO, "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "fp8_e4m3": "fp8"}
+_PRECISION = {
+    "auto": AUTO,
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "float32": "fp32",
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+    "fp8_ds_mla": "fp8",
+    "int8_per_token_head": "int8",
+}
 _NO_CACHE = 1
 """Blocks that the planner answers for a model that keeps nothing."""
 
@@ -147,9 +156,9 @@ def _judge(row: Mapping[str, str], read: Callable[[str], Architecture]) -> tuple
 
 
 def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """With the line of the file that each row stands in."""
+    """With their numbers: the first after the header is 1."""
     with table.open(newline="", encoding="utf-8") as lines:
-        yield from enumerate(csv.DictReader(lines), start=2)
+        yield from enumerate(csv.DictReader(lines), start=1)
 
 
 def _architecture(path: Path) -> Architecture:
