@@ -4,6 +4,8 @@ import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.known_models import QWEN3_8B
 from vrampack.errors import InvalidInputError
@@ -69,6 +71,27 @@ def test_images_of_one_size(root: dict[str, Any], tokens: int, patches: int) -> 
     assert found.image_split_width == patches * 2 * 4304
 
 
+def test_sound_where_there_are_no_images() -> None:
+    whisper = {"d_model": 1280, "encoder_ffn_dim": 5120, "max_source_positions": 1500}
+    found = image_sizes(Fields({"audio_config": whisper}))
+    assert (found.image_tokens, found.image_split_width) == (750, 2 * 2 * 5120)
+    assert image_sizes(Fields({"audio_config": whisper, "vision_config": QWEN3})) == sizes(QWEN3)
+    assert image_sizes(Fields({"thinker_config": {"audio_config": whisper}})) == found
+
+
+def test_gemma_4_pools_a_square_and_kimi_has_words_of_its_own() -> None:
+    gemma = SIGLIP | {"patch_size": 16, "pooling_kernel_size": 3}
+    assert sizes(gemma, vision_soft_tokens_per_image=280).image_tokens == 280
+    assert sizes(gemma, vision_soft_tokens_per_image=280).image_split_width == 9 * 3 * 4304
+    kimi = {"vt_hidden_size": 1152, "vt_intermediate_size": 4304, "patch_size": 14, "merge_kernel_size": [2, 2]}
+    assert sizes(kimi).image_width == 4 * (3 * 1152 + 3 * 14 * 14)
+
+
+def test_heights_and_widths_and_towers_of_several_widths() -> None:
+    assert sizes(SIGLIP | {"image_size": [896, 448], "patch_size": [14, 14]}) == sizes(SIGLIP)
+    assert sizes(SIGLIP | {"hidden_size": [96, 192, 384]}) == ImageSizes()
+
+
 def test_what_is_not_described_is_nothing() -> None:
     assert image_sizes(Fields({})) == sizes({"model_type": "a tower of another kind"}) == ImageSizes()
 
@@ -78,6 +101,26 @@ def test_values_that_can_not_be_are_refused() -> None:
         sizes(QWEN3 | {"hidden_size": -1})
     with pytest.raises(InvalidInputError, match="vision_config"):
         sizes("a text")
+
+
+NUMBERS = st.integers(-2, 2**32) | st.sampled_from([None, True, "7", 0.5, [], [2, 2], [0, -1], [2**31 - 1] * 3])
+OTHERS = ("vt_hidden_size", "vt_intermediate_size", "merge_kernel_size", "d_model", "encoder_ffn_dim")
+NAMES = (*QWEN3, *QWEN2, *SIGLIP, *OTHERS, "max_source_positions", "pooling_kernel_size")
+TOWERS = st.dictionaries(st.sampled_from(NAMES), NUMBERS)
+
+
+@given(vision=TOWERS | st.none(), audio=TOWERS | st.none(), pooled=NUMBERS)
+def test_whatever_a_stranger_writes_is_read_or_refused(vision: Any, audio: Any, pooled: Any) -> None:
+    root = {"vision_config": vision, "audio_config": audio, "vision_soft_tokens_per_image": pooled}
+    try:
+        found = image_sizes(Fields(root))
+    except InvalidInputError:
+        return
+    assert 0 <= found.image_tokens <= 2**24
+    assert 0 <= min(found.image_width, found.image_split_width)
+    assert max(found.image_width, found.image_split_width) < 2**31
+    assert found.video_images >= 1
+    assert 1 <= found.image_outputs <= 1024
 
 
 # ---- in the start-up run -----------------------------------------------------------------------------------------
