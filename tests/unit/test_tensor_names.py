@@ -49,9 +49,9 @@ ROLES = [
     ("language_model.model.layers.3.feed_forward.experts.gate_up_proj", Role.EXPERT),
     ("backbone.layers.3.mixer.experts.99.up_proj.weight", Role.EXPERT),
     ("layers.3.ffn.experts.99.w1.weight", Role.EXPERT),
-    ("model.layers.3.mlp.shared_experts.down_proj.weight", Role.SPLIT),
-    ("model.layers.3.mlp.shared_expert.gate_proj.weight", Role.SPLIT),
-    ("model.layers.3.feed_forward.shared_expert.down_proj.weight", Role.SPLIT),
+    ("model.layers.3.mlp.shared_experts.down_proj.weight", Role.SHARED_EXPERT),
+    ("model.layers.3.mlp.shared_expert.gate_proj.weight", Role.SHARED_EXPERT),
+    ("model.layers.3.feed_forward.shared_expert.down_proj.weight", Role.SHARED_EXPERT),
     # attention
     ("model.layers.3.self_attn.q_proj.weight", Role.SPLIT),
     ("model.layers.3.self_attn.o_proj.weight", Role.SPLIT),

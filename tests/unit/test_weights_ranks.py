@@ -70,6 +70,10 @@ def one(split: Split, size: int, units: int = 0, **changes: int) -> Weights:
         (Split.VOCABULARY, 64, {"tensor": 4}, 24),
         (Split.VOCABULARY, 48, {"tensor": 1}, 128),  # 48 rows become 64
         (Split.VOCABULARY, 48, {"tensor": 2}, 64),
+        (Split.SHARED, 0, {"tensor": 4}, 24),
+        (Split.SHARED, 0, {"tensor": 4, "expert": True}, 24),
+        (Split.SHARED, 0, {"tensor": 4, "data": 2}, 24),
+        (Split.SHARED, 0, {"tensor": 4, "data": 2, "expert": True}, 96),  # each rank has tokens of its own
         (Split.EXPERT, 6, {"tensor": 4}, 24),
         (Split.EXPERT, 6, {"tensor": 2, "data": 4}, 12),  # experts are split over data ranks as well
         (Split.EXPERT, 6, {"tensor": 4, "expert": True}, 32),  # two of six experts on the fullest rank

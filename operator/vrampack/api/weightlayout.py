@@ -11,8 +11,8 @@ MAX_LAYOUT_KINDS: Final = 64
 MAX_LAYOUT_TENSORS: Final = 128
 MAX_TENSOR_TEXT: Final = 512
 _TENSOR_PATTERN: Final = (
-    r"^(~ ?)?[0-9]{1,16} (whole|tensor|heads|vocabulary|expert)(/[0-9]{1,9}){0,3}"
-    r"( [+] [0-9]{1,16} (whole|tensor|heads|vocabulary|expert)(/[0-9]{1,9}){0,3}){0,15}$"
+    r"^(~ ?)?[0-9]{1,16} (whole|tensor|heads|vocabulary|shared|expert)(/[0-9]{1,9}){0,3}"
+    r"( [+] [0-9]{1,16} (whole|tensor|heads|vocabulary|shared|expert)(/[0-9]{1,9}){0,3}){0,15}$"
 )
 LoadedTensorText = Annotated[str, Field(max_length=MAX_TENSOR_TEXT, pattern=_TENSOR_PATTERN)]
 """A tensor as the engine holds it, in words: ``~ 8192 whole``, ``33554432 tensor + 8388608 heads/8``."""
@@ -29,7 +29,7 @@ class LayoutRun(ApiModel):
 
 class WeightLayout(ApiModel):
     """The tensors as the engine holds them, since what a GPU holds depends on how each is split. A tensor is the sum of
-    its parts: bytes of the whole model and how they are split (whole, tensor, heads/HEADS, vocabulary/ROWS,
+    its parts: bytes of the whole model and how they are split (whole, tensor, heads/HEADS, vocabulary/ROWS, shared,
     expert/EXPERTS, and expert/EXPERTS/WIDTH/ALIGNMENT where a kernel pads the share of a GPU). One that begins with ~
     is several small ones together."""
 

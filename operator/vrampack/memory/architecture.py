@@ -119,6 +119,9 @@ class Split(StrEnum):
     """By heads of keys and values: split, but a rank has at least one head."""
     VOCABULARY = "vocabulary"
     """By rows of the vocabulary, which the engine pads first."""
+    SHARED = "shared"
+    """Shared experts: split over the tensor ranks, but whole where each rank has tokens of its own, which is so under
+    expert parallelism over several tensor and several data ranks."""
     EXPERT = "expert"
     """Routed experts: split over tensor and data ranks, or dealt out whole under expert parallelism."""
 

@@ -178,7 +178,9 @@ def feed_forward(part: FeedForward, *, hidden: int, facts: TensorFacts) -> Itera
         yield TensorShape(
             name="mlp.experts.bias", rows=rows, copies=part.experts, split=Split.EXPERT, units=part.experts
         )
-    yield from _dense("mlp.shared_experts", part.shared_width, hidden=hidden, gated=part.gated, bias=False)
+    yield from _dense(
+        "mlp.shared_experts", part.shared_width, hidden=hidden, gated=part.gated, bias=False, split=Split.SHARED
+    )
 
 
 def _expert(name: str, rows: int, columns: int, *, part: FeedForward, fused: str) -> TensorShape:
@@ -195,13 +197,15 @@ def _expert(name: str, rows: int, columns: int, *, part: FeedForward, fused: str
     )
 
 
-def _dense(prefix: str, width: int, *, hidden: int, gated: bool, bias: bool) -> Iterator[TensorShape]:
+def _dense(
+    prefix: str, width: int, *, hidden: int, gated: bool, bias: bool, split: Split = Split.TENSOR
+) -> Iterator[TensorShape]:
     if not width:
         return
     for name in ("gate_proj", "up_proj") if gated else ("up_proj",):
-        yield matrix(f"{prefix}.{name}", width, hidden, fused=f"{prefix}.gate_up_proj")
+        yield matrix(f"{prefix}.{name}", width, hidden, split=split, fused=f"{prefix}.gate_up_proj")
         if bias:
             yield vector(f"{prefix}.{name}.bias", width, split=Split.TENSOR)
-    yield matrix(f"{prefix}.down_proj", hidden, width)
+    yield matrix(f"{prefix}.down_proj", hidden, width, split=split)
     if bias:
         yield vector(f"{prefix}.down_proj.bias", hidden)

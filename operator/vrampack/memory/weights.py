@@ -163,6 +163,9 @@ def _rank_bytes(part: WeightPart, workload: Workload) -> int:
             return -(-part.bytes // tensor)
         case Split.HEADS:
             return -(-part.bytes * max(1, -(-part.units // tensor)) // part.units)
+        case Split.SHARED:
+            own_tokens = workload.expert and tensor > 1 and workload.data > 1
+            return part.bytes if own_tokens else -(-part.bytes // tensor)
         case Split.VOCABULARY:
             return -(-part.bytes * round_up(part.units, VOCABULARY_PADDING) // (part.units * tensor))
         case Split.EXPERT:

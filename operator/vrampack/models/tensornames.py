@@ -24,6 +24,7 @@ class Role(Enum):
     QUERIES_KEYS_VALUES = auto()
     """One matrix of queries, keys and values."""
     KEYS_OR_VALUES = auto()
+    SHARED_EXPERT = auto()
     EXPERT = auto()
     TOWER = auto()
     PREDICT = auto()
@@ -132,7 +133,9 @@ def _role(name: str) -> Role:
             return Role.HEAD
     if _WHOLE.search(name):
         return Role.WHOLE
-    if _EXPERT.search(name) and not _SHARED.search(name):
+    if _SHARED.search(name):
+        return Role.SHARED_EXPERT
+    if _EXPERT.search(name):
         return Role.EXPERT
     if not _STATE_PROJECTION.search(name) or ".mixer." in name:
         if _FUSED_QKV.search(name):

@@ -121,6 +121,7 @@ _SPLITS: Final[dict[Role, Split]] = {
     Role.HEAD: Split.VOCABULARY,
     Role.WHOLE: Split.WHOLE,
     Role.KEYS_OR_VALUES: Split.HEADS,
+    Role.SHARED_EXPERT: Split.SHARED,
     Role.EXPERT: Split.EXPERT,
 }
 
