@@ -34,6 +34,7 @@ HUB = "hf://org/model"
 COMMIT = "b" * 40
 ASKED = ResolveRequest(source=HUB, revision="", token_secret=None)
 UNKNOWN = profile(precision="gguf")
+EAGLE = {"method": "eagle", "draftModel": "hf://org/draft", "tokens": 3}
 GATED = {"source": HUB, "tokenSecretRef": {"name": "hub"}}
 
 
@@ -48,6 +49,8 @@ def deep(levels: int) -> dict[str, Any]:
         (model(placement={"pool": "gold"}), "PoolNotFound", "'gold'"),
         (model(memory={}), "InvalidSpec", "spec.memory.perGPU"),
         (model(speculation={"method": "ngram", "tokens": 3}), "InvalidSpec", "spec.speculation"),
+        (estimated(speculation=EAGLE), "InvalidSpec", "write mtp or ngram, or leave speculation out"),
+        (estimated(speculation={"method": "mtp", "tokens": 1}), "InvalidSpec", "no layers that predict further tokens"),
         (model(parallelism={"data": 2}), "InvalidSpec", "spec.parallelism.data"),
         (model(podTemplate={"spec": {"containers": "none"}}), "InvalidSpec", "spec.podTemplate.spec.containers"),
         (model(podTemplate={"spec": {"x": deep(300)}}), "InvalidSpec", "spec.podTemplate.spec.x"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vrampack.api.common import Quantity
-from vrampack.api.engine import CudaGraphs, PrefixCaching
+from vrampack.api.engine import CudaGraphs, PrefixCaching, SpeculationMethod
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, PendingEstimate, ProductEstimate
 from vrampack.api.modelprofile import Measurement
@@ -77,6 +77,7 @@ def figures(
     engine would refuse, UnsupportedModelError for what is not known.
     """
     serving = spec.serving
+    _check_drafting(spec, architecture)
     workload = Workload(
         context_length=serving.context_length,
         concurrency=serving.concurrency,
@@ -93,6 +94,8 @@ def figures(
         engine=spec.engine.name.value,
         engine_version=spec.engine.version,
         prefix_caching=PREFIX_CACHING[spec.engine.prefix_caching],
+        speculation=spec.speculation.method.value if spec.speculation else "",
+        speculative_tokens=spec.speculation.tokens if spec.speculation else 0,
         lora_adapters=spec.adapters.max if spec.adapters else 0,
         lora_rank=spec.adapters.max_rank if spec.adapters else 0,
         videos=False,  # the engine is told to refuse them
@@ -117,6 +120,18 @@ def figures(
     largest = max((found for _, found in each), key=lambda found: found.per_gpu)
     differ = len({found.per_gpu for _, found in each}) > 1
     return Figures(workload=workload, estimate=largest, by_product=each if differ else ())
+
+
+def _check_drafting(spec: ModelDeploymentSpec, architecture: Architecture) -> None:
+    """Raises InvalidInputError for tokens that nothing drafts."""
+    if spec.speculation is None or spec.speculation.method is not SpeculationMethod.MTP:
+        return
+    if not architecture.predict_layers:
+        raise InvalidInputError(
+            field="spec.speculation.method",
+            value=spec.speculation.method.value,
+            allowed="this model has no layers that predict further tokens: write ngram, or leave speculation out",
+        )
 
 
 def declared_kv(computed: Estimate, declared: int) -> int:

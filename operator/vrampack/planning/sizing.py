@@ -4,11 +4,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
-from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching
+from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching, SpeculationMethod
 from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, Sharing, WeightsPrecision
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
 from vrampack.api.source import ModelSource, SourceKind, parse_source
-from vrampack.engines.base import AdapterSlots, ClaimModel, EngineContainer, EngineInput, HubModel, SecretKey
+from vrampack.engines.base import (
+    AdapterSlots,
+    ClaimModel,
+    Drafts,
+    EngineContainer,
+    EngineInput,
+    HubModel,
+    SecretKey,
+)
 from vrampack.engines.registry import engine
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.planning.facts import architecture_and_weights
@@ -81,7 +89,7 @@ def _check_supported(spec: ModelDeploymentSpec) -> None:
     shape = spec.parallelism
     refused = (
         ("spec.parallelism.data", shape.data, shape.data != 1, "write 1, and more replicas"),
-        ("spec.speculation", "speculation", spec.speculation is not None, "leave it out"),
+        ("spec.speculation.method", *_drafted_by_another(spec), "write mtp or ngram, or leave speculation out"),
         ("spec.model.file", spec.model.file, spec.model.file != "", "leave it out"),
     )
     for field, value, holds, allowed in refused:
@@ -89,6 +97,21 @@ def _check_supported(spec: ModelDeploymentSpec) -> None:
             raise InvalidInputError(
                 field=field, value=value, allowed=f"this version does not estimate its memory: {allowed}"
             )
+
+
+def _drafted_by_another(spec: ModelDeploymentSpec) -> tuple[str, bool]:
+    """The method, and whether it loads a second model, or is of an engine that is not told of it."""
+    if spec.speculation is None:
+        return "", False
+    method = spec.speculation.method
+    own = method in (SpeculationMethod.MTP, SpeculationMethod.NGRAM)
+    return method.value, not own or spec.engine.name is EngineName.CUSTOM
+
+
+def _drafts(spec: ModelDeploymentSpec) -> Drafts | None:
+    if spec.speculation is None:
+        return None
+    return Drafts(method=spec.speculation.method.value, tokens=spec.speculation.tokens)
 
 
 def _estimated(
@@ -158,6 +181,7 @@ def _estimated(
             pipeline=spec.parallelism.pipeline,
             expert=spec.parallelism.expert,
             decode_context=spec.parallelism.decode_context,
+            drafts=_drafts(spec),
             images_per_prompt=spec.engine.images_per_prompt if architecture.multimodal else None,
             cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
             prefix_caching={PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}.get(spec.engine.prefix_caching),
