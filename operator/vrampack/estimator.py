@@ -34,10 +34,12 @@ HUB: Final = "hf://"
 DEFAULT_BATCHED_TOKENS: Final = 8192
 """Of spec.engine.maxBatchedTokens as well: always passed to the engine, so it is the same everywhere."""
 AUTO: Final = "Auto"
+GGUF_ENDING: Final = ".gguf"
 QUANT_FILE: Final = "hf_quant_config.json"
 """What ModelOpt writes beside config.json."""
 
-_KV_OF_DTYPE: Final[Mapping[str, str]] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+KV_OF_DTYPE: Final[Mapping[str, str]] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+"""What Auto makes of the KV cache, by the computation type: never a smaller type than the model's own."""
 _SUM: Final = "per_gpu"
 TERMS: Final = tuple(field.name for field in fields(Estimate))[: [field.name for field in fields(Estimate)].index(_SUM)]
 """Names of the terms: the fields of Estimate that stand before their sum."""
@@ -122,23 +124,25 @@ def estimate(
     headroom_percent: float = 3.0,
     engine: str = "vllm",
     engine_version: str = "",
+    file: str = "",
     revision: str | None = None,
     token: str | None = None,
     endpoint: str | None = None,
 ) -> ModelEstimate:
     """The bytes that one replica of ``model`` needs on each GPU.
 
-    ``model``: ``hf://ORG/NAME``, the folder of a model, the path of a config.json, or a config.json that was parsed
-    already. Without weight files the weights are those that the configuration implies. The other arguments are what a
-    ModelDeployment says under the same names; ``kv_cache`` is one of its precisions, ``text_only`` leaves out the
-    towers for images and sound, ``prefix_caching`` None is what the engine does by default, and an empty
-    ``engine_version`` the newest that is known. ``revision``, ``token`` and ``endpoint`` are for models on the hub: a
+    ``model``: ``hf://ORG/NAME``, the folder of a model, a GGUF file, the path of a config.json, or a config.json that
+    was parsed already. Without weight files the weights are those that the configuration implies. The other arguments
+    are what a ModelDeployment says under the same names; ``kv_cache`` is one of its precisions, ``text_only`` leaves
+    out the towers for images and sound, ``prefix_caching`` None is what the engine does by default, and an empty
+    ``engine_version`` the newest that is known. ``file`` is a GGUF file of a repository or folder that has several; on
+    the hub also a pattern. ``revision``, ``token`` and ``endpoint`` are for models on the hub: a
     branch, tag or commit; an access token (None: HF_TOKEN); the hub's address (None: HF_ENDPOINT, else the public one).
 
     Raises UnsupportedModelError for an architecture whose memory is not known, InvalidInputError for a value that can't
     be or that the engine would refuse, ModelSourceError where the files can't be had.
     """
-    facts = read_model(model, revision=revision, token=token, endpoint=endpoint)
+    facts = read_model(model, file=file, revision=revision, token=token, endpoint=endpoint)
     workload = Workload(
         context_length=context_length,
         concurrency=concurrency,
@@ -167,14 +171,20 @@ def estimated(model: ModelFacts, workload: Workload) -> ModelEstimate:
 
 
 def read_model(
-    model: Model, *, revision: str | None = None, token: str | None = None, endpoint: str | None = None
+    model: Model,
+    *,
+    file: str = "",
+    revision: str | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
 ) -> ModelFacts:
     """The facts of a model, from wherever it is; its source is what it was asked by. Raises as `estimate` does."""
     if isinstance(model, Mapping):
         return _configured(model, source="")
     name = os.fspath(model)
     if name.startswith(HUB):
-        return _from_hub(name, revision=revision, token=token, endpoint=endpoint)
+        return _from_hub(name, file=file, revision=revision, token=token, endpoint=endpoint)
+    from vrampack.models.ggufcheckpoint import read_gguf
     from vrampack.models.local import read_config, read_folder
 
     path = Path(name)
@@ -182,6 +192,10 @@ def read_model(
         side = path.with_name(QUANT_FILE)
         quant_config = read_config(side) if path.name != QUANT_FILE and side.is_file() else None
         return _configured(read_config(path), quant_config=quant_config, source=name)
+    if path.suffix == GGUF_ENDING:
+        return read_gguf(path, source=name)
+    if file:
+        return read_gguf(path / file, source=name)
     return read_folder(path, source=name)
 
 
@@ -204,7 +218,7 @@ def gpu_bytes(gpu: str | int) -> int:
         ) from error
 
 
-def _from_hub(source: str, *, revision: str | None, token: str | None, endpoint: str | None) -> ModelFacts:
+def _from_hub(source: str, *, file: str, revision: str | None, token: str | None, endpoint: str | None) -> ModelFacts:
     from vrampack.models.hub import read_facts
     from vrampack.models.readcache import default_cache
 
@@ -234,4 +248,4 @@ def _configured(config: Mapping[str, Any], *, quant_config: Mapping[str, Any] | 
 
 
 def _kv_precision(asked: str, architecture: Architecture) -> str:
-    return _KV_OF_DTYPE[architecture.dtype] if asked.casefold() == AUTO.casefold() else asked
+    return KV_OF_DTYPE[architecture.dtype] if asked.casefold() == AUTO.casefold() else asked

@@ -11,8 +11,10 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
+from tests.unit.ggufbytes import gguf as gguf_file
 from tests.unit.local_models import TINY, write_model
 from tests.unit.planning_world import decide, estimated, gpu, gpu_node, status_of, world
+from tests.unit.test_gguf import MINIMAL, TENSORS
 from vrampack.api.common import Quantity
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.cli import main as command_line
@@ -133,6 +135,33 @@ class TestModel:
         assert (code, err) == (0, "")
         for words in ("weights", "KV cache", "claim", "fits, 13.", "does not fit, ", "4096*"):
             assert words in out
+
+
+class TestEngines:
+    def test_a_gguf_file_is_served_by_llamacpp(self, tmp_path: Path) -> None:
+        path = tmp_path / "m-Q4_0.gguf"
+        path.write_bytes(gguf_file({**MINIMAL}, {**TENSORS}))
+        found = answer(str(path), "-c", "128", "-n", "2", "-g", "T4")
+        expected = estimate(path, context_length=128, concurrency=2, engine="llamacpp")
+        assert (found["claim"], found["precision"]) == (expected.per_gpu, "gguf")
+        assert found["cards"][0]["largest_concurrency"]["limit"] == "refused"
+
+    @pytest.mark.parametrize("engine", ["sglang", "tgi"])
+    def test_engines_that_are_estimated_only(self, folder: str, engine: str) -> None:
+        found = answer(folder, "-c", "1024", "-n", "4", "-g", "T4", "--engine", engine)
+        expected = estimate(folder, context_length=1024, concurrency=4, engine=engine)
+        assert found["claim"] == expected.per_gpu
+        small = str(found["claim"] - MIB)
+        (card,) = answer(folder, "-n", "4", "-c", "1024", "-g", small, "--engine", engine, "--what-if")["cards"]
+        assert "concurrency ≤ 3" in card["would_fit_if"]
+
+    def test_what_they_refuse(self, folder: str) -> None:
+        code, _, err = invoke(folder, "--engine", "tgi", "--kv-cache", "q4_0")
+        assert code == 2
+        assert "spec.precision.kvCache" in err
+
+    def test_a_pipeline(self, folder: str) -> None:
+        assert answer(folder, "-g", "T4", "--pipeline", "2")["gpus"] == 2
 
 
 class TestFile:

@@ -10,8 +10,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.unit.ggufbytes import gguf
 from tests.unit.local_models import TINY, write_model
 from tests.unit.planning_world import decide, estimated, status_of, world
+from tests.unit.test_gguf import MINIMAL, TENSORS
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.cli import main as command_line
 from vrampack.errors import ModelSourceError
@@ -74,6 +76,14 @@ def test_files_that_were_downloaded_keep_their_source(tmp_path: Path) -> None:
     commit = "0e9e39f249a16976918f6564b8830bc894c89659"
     found = manifest(str(write_model(tmp_path)), "--source", "hf://team/tiny", "--revision", commit)
     assert (found["spec"]["source"], found["spec"]["revision"]) == ("hf://team/tiny", commit)
+
+
+def test_a_gguf_file_is_named_in_its_profile(tmp_path: Path) -> None:
+    path = tmp_path / "m-Q4_0.gguf"
+    path.write_bytes(gguf({**MINIMAL}, {**TENSORS}))
+    spec = ModelProfileSpec.model_validate(manifest(str(path), "--source", "pvc://models/m")["spec"])
+    assert (spec.file, spec.precision.value) == ("m-Q4_0.gguf", "gguf")
+    assert spec.weights_digest.startswith("sha256:")
 
 
 class TestHub:

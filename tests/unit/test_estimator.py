@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 import vrampack
+from tests.unit.ggufbytes import gguf
 from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS
 from tests.unit.local_models import TINY, write_model
+from tests.unit.test_gguf import MINIMAL, TENSORS
 from vrampack import estimate
 from vrampack.errors import InvalidInputError, ModelSourceError, UnsupportedModelError
 from vrampack.estimator import TERMS, ModelEstimate, estimated, gpu_bytes
@@ -60,6 +62,15 @@ class TestOneCall:
         path = estimate(folder / "config.json", context_length=1024, concurrency=4)
         assert parsed.model.weights.total == path.model.weights.total == files.model.weights.total
         assert parsed.per_gpu == path.per_gpu == files.per_gpu
+
+    def test_a_gguf_file_alone_or_one_of_a_folder(self, tmp_path: Path) -> None:
+        path = tmp_path / "m-Q4_0.gguf"
+        path.write_bytes(gguf({**MINIMAL}, {**TENSORS}))
+        answer = estimate(path, context_length=128, concurrency=2, engine="llamacpp")
+        assert answer.model.weights.precision == "gguf"
+        assert sum(answer.terms.values()) == answer.per_gpu
+        chosen = estimate(tmp_path, file="m-Q4_0.gguf", context_length=128, concurrency=2, engine="llamacpp")
+        assert chosen.estimate == answer.estimate
 
     def test_every_word_of_the_load_is_heard(self) -> None:
         plain = estimate(TINY, context_length=1024, concurrency=4)

@@ -32,7 +32,7 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="hf://ORG/NAME, a folder with config.json and *.safetensors, or a config.json alone.",
+        help="hf://ORG/NAME, a folder with config.json and *.safetensors, a GGUF file, or a config.json alone.",
         show_default=False,
     ),
 ]
@@ -80,6 +80,10 @@ KVCache = Annotated[str | None, typer.Option("--kv-cache", help="Precision of th
 Headroom = Annotated[str | None, typer.Option("--headroom", help="Share that is kept free on top, such as 3%.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="vllm, sglang, llamacpp or tgi.")]
 EngineVersion = Annotated[str | None, typer.Option("--engine-version", help="Its version, such as 0.33.0.")]
+Pipeline = Annotated[int | None, typer.Option("--pipeline", help="Stages that the layers are dealt out to.")]
+ModelFile = Annotated[
+    str, typer.Option("--model-file", help='A GGUF file of a repository that has several, such as "*Q4_K_M.gguf".')
+]
 NoGraphs = Annotated[bool, typer.Option("--no-cuda-graphs", help="The engine captures no CUDA graphs.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a model on the hub.")]
 Endpoint = Annotated[
@@ -100,11 +104,13 @@ def estimate(
     tokens_per_sequence: Expected = None,
     max_batched_tokens: Batched = None,
     tensor: Tensor = None,
+    pipeline: Pipeline = None,
     kv_cache: KVCache = None,
     headroom: Headroom = None,
     engine: Engine = None,
     engine_version: EngineVersion = None,
     no_cuda_graphs: NoGraphs = False,
+    model_file: ModelFile = "",
     revision: Revision = None,
     endpoint: Endpoint = None,
     what_if: WhatIf = False,
@@ -120,7 +126,7 @@ def estimate(
     """
     if (model is None) == (not file):
         raise typer.BadParameter("give either MODEL or a manifest with -f")
-    from vrampack.cli.estimateview import cards_of, to_json, view_of
+    from vrampack.cli.estimateview import StalledError, cards_of, to_json, view_of
     from vrampack.errors import InvalidInputError, UnsupportedModelError
 
     options = _spec_of_options(
@@ -136,16 +142,16 @@ def estimate(
                 "maxBatchedTokens": max_batched_tokens,
                 "cudaGraphs": "Disabled" if no_cuda_graphs else None,
             },
-            "parallelism": {"tensor": tensor},
+            "parallelism": {"tensor": tensor, "pipeline": pipeline},
             "precision": {"kvCache": kv_cache},
             "memory": {"headroom": headroom},
         }
     )
     try:
         cards = cards_of(gpu or ())
-        subjects = _subjects(model, file or [], options, revision=revision, endpoint=endpoint)
+        subjects = _subjects(model, file or [], options, model_file=model_file, revision=revision, endpoint=endpoint)
         views = [view_of(subject, cards, what_if=what_if) for subject in subjects]
-    except (InvalidInputError, UnsupportedModelError) as error:
+    except (InvalidInputError, UnsupportedModelError, StalledError) as error:
         typer.echo(f"vrampack: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from error
     if output is Output.TABLE:
@@ -181,26 +187,37 @@ def _spec_of_options(given: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _subjects(
-    model: str | None, files: list[Path], options: dict[str, Any], *, revision: str | None, endpoint: str | None
+    model: str | None,
+    files: list[Path],
+    options: dict[str, Any],
+    *,
+    model_file: str,
+    revision: str | None,
+    endpoint: str | None,
 ) -> "list[Subject]":
     from vrampack.cli.estimatesubject import subject_of_options, subjects_of_files
 
     def read(source: str, wanted: str | None) -> "ModelFacts":
-        return read_facts(source, revision=wanted, endpoint=endpoint)
+        return read_facts(source, file=model_file, revision=wanted, endpoint=endpoint)
 
     if model is None:
         return subjects_of_files(files, overrides=options, read=read)
     facts = read(model, revision)
     context = min(DEFAULT_CONTEXT, facts.architecture.max_context or DEFAULT_CONTEXT)
     serving = {"contextLength": context, "concurrency": DEFAULT_CONCURRENCY} | options.get("serving", {})
-    return [subject_of_options(model, facts, {**options, "serving": serving})]
+    engine = options.get("engine", {})
+    if facts.weights.precision == "gguf":
+        engine = {"name": "llamacpp"} | engine
+    return [subject_of_options(model, facts, {**options, "serving": serving, "engine": engine})]
 
 
-def read_facts(model: str, *, revision: str | None, endpoint: str | None) -> "ModelFacts":
+def read_facts(model: str, *, file: str = "", revision: str | None, endpoint: str | None) -> "ModelFacts":
     """A model from wherever it is. Whoever watches is told that it is under way."""
     from vrampack.estimator import read_model
 
-    return while_telling(f"reading {model} …", lambda: read_model(model, revision=revision, endpoint=endpoint or None))
+    return while_telling(
+        f"reading {model} …", lambda: read_model(model, file=file, revision=revision, endpoint=endpoint or None)
+    )
 
 
 def while_telling(words: str, work: Callable[[], _Answer]) -> _Answer:

@@ -99,9 +99,8 @@ def _printed(view: EstimateView, width: int) -> Iterator[Text]:
     if view.kv_why:
         yield Text(cut(f"     KV cache: {view.kv_why}", width), style="dim")
     if view.kv_tokens:
-        words = (
-            f"{view.kv_blocks} blocks, {view.kv_tokens} tokens, maximum concurrency {view.max_concurrency_at_context}x"
-        )
+        blocks = counted(view.kv_blocks or 0, "block")
+        words = f"{blocks}, {view.kv_tokens} tokens, maximum concurrency {view.max_concurrency_at_context}x"
         yield Text(cut(f"     the engine prints at start: {words}", width), style="dim")
 
 
@@ -161,7 +160,7 @@ def _bar(view: EstimateView, card: CardView, width: int) -> Text:
 
 def _suggestions(view: EstimateView, width: int) -> Iterator[Text]:
     if any(reach is not None and reach.limit is Limit.REFUSED for card in view.cards for reach in _reaches(card)):
-        yield Text("* as far as the model or maxBatchedTokens goes", style="dim")
+        yield Text("* as far as the model or the engine goes", style="dim")
     for card in view.cards:
         for line in card.would_fit_if:
             yield Text(cut(f"would fit on {card.gpu} if {line}", width))

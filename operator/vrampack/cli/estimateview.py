@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from vrampack.cli.estimatesubject import Subject
-from vrampack.errors import InvalidInputError
+from vrampack.errors import InvalidInputError, VrampackError
 from vrampack.estimator import TERMS
 from vrampack.memory.estimate import estimate
 from vrampack.memory.gpus import GPUS, gpu_named
@@ -18,6 +18,10 @@ from vrampack.units import parse_bytes
 
 GPUS_OF_A_NODE: Final = 8
 """How many of a product may stand in one node, where a change of the split is looked for."""
+
+
+class StalledError(VrampackError):
+    """A cluster would not serve this ModelDeployment, and says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +103,10 @@ def cards_of(names: Sequence[str]) -> tuple[Card, ...]:
 
 
 def view_of(subject: Subject, cards: Sequence[Card], *, what_if: bool) -> EstimateView:
-    """The estimate of one ModelDeployment. Raises InvalidInputError where it would be Stalled, with the reason."""
+    """The estimate of one ModelDeployment. Raises StalledError where it would be Stalled, with its message."""
     sized = subject.sized(products=_eligible(subject, cards))
     if not isinstance(sized, Sized):
-        raise InvalidInputError(field=subject.name, value=sized.reason, allowed=sized.message)
+        raise StalledError(f"{subject.name}: {sized.message}")
     spec, basis = subject.spec, sized.basis
     computed = None
     if basis is not None:

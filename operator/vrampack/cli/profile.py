@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from vrampack.cli.estimate import BAD_INPUT, Endpoint, Output, Revision, echo_structured, read_facts
+from vrampack.cli.estimate import (
+    BAD_INPUT,
+    Endpoint,
+    ModelFile,
+    Output,
+    Revision,
+    echo_structured,
+    read_facts,
+    while_telling,
+)
 
 if TYPE_CHECKING:
     from vrampack.models.facts import ModelFacts
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
-Model = Annotated[str, typer.Argument(help="A folder with config.json and *.safetensors, or hf://ORG/NAME.")]
+Model = Annotated[
+    str, typer.Argument(help="A folder with config.json and *.safetensors, a GGUF file, or hf://ORG/NAME.")
+]
 Source = Annotated[
     str | None,
     typer.Option(
@@ -30,6 +41,7 @@ def profile(
     model: Model,
     source: Source = None,
     revision: Revision = None,
+    model_file: ModelFile = "",
     endpoint: Endpoint = None,
     output: Form = Output.YAML,
 ) -> None:
@@ -48,7 +60,7 @@ def profile(
         if model.startswith("hf://"):
             if source is not None:
                 raise typer.BadParameter("--source is for a folder: a model on the hub is its own source")
-            facts = read_facts(model, revision=revision, endpoint=endpoint)
+            facts = read_facts(model, file=model_file, revision=revision, endpoint=endpoint)
         else:
             if source is None:
                 raise typer.BadParameter(
@@ -61,6 +73,8 @@ def profile(
                 raise typer.BadParameter("--revision: write the full commit with --source hf://…, and nothing else")
             facts = replace(_read_folder(Path(model), source), commit=revision or "")
         manifest = profile_manifest(facts)
+        if facts.weights.precision == "gguf":
+            manifest["spec"]["file"] = facts.files[0].name
     except (InvalidInputError, UnsupportedModelError) as error:
         typer.echo(f"vrampack: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from error
@@ -74,8 +88,11 @@ def _read_folder(folder: Path, source: str) -> "ModelFacts":
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+    from vrampack.models.ggufcheckpoint import read_gguf
     from vrampack.models.local import read_folder
 
+    if folder.suffix == ".gguf":
+        return while_telling(f"reading {folder} …", lambda: read_gguf(folder, source=source, digest=True))
     columns = (TextColumn("digest"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
