@@ -199,7 +199,7 @@ def _tied(identity: Identity) -> bool:
 def _dtype(identity: Identity, stored: str | None) -> str:
     parts = [identity.root, identity.text, identity.root.below("vision_config")]
     named = (part.text(name) for part in parts if part for name in ("dtype", "torch_dtype"))
-    dtype = next((name for name in named if name), stored or "float32").removeprefix("torch.")
+    dtype = next((name for name in named if name and name != "auto"), stored or "float32").removeprefix("torch.")
     if dtype not in DTYPE_BYTES:
         raise UnsupportedModelError(
             unknown=f"dtype {dtype}",

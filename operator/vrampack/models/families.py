@@ -108,8 +108,8 @@ _PLAIN_NAMES: Final = (
     "internlm3", "iquestcoder", "llama", "llava", "mimo", "minicpm", "minicpmo", "minicpmv", "minimax_m2",
     "ministral3", "mixtral", "mllama_text_model", "molmo", "molmo2_text", "multi_modality", "olmo", "olmo2", "olmoe",
     "orion", "phi3", "phi3_v", "phi4_multimodal", "phi4mm", "phimoe", "qwen2_5_vl_text", "qwen2_vl_text",
-    "qwen3_vl_moe_text", "qwen3_vl_text", "sarvam_moe", "seed_oss", "skywork", "solar", "solar_open", "telechat2",
-    "teleflm", "xverse", "yi",
+    "qwen3_vl_moe_text", "qwen3_vl_text", "sarvam_moe", "seed_oss", "skywork", "solar", "solar_open", "step3_text",
+    "telechat2", "teleflm", "xverse", "yi",
 )
 _TIED_NAMES: Final = (
     "ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe_text", "granite_docling_text", "hunyuan_vl_text", "paddleocr_vl_text",

@@ -24,6 +24,7 @@ _MEMORY_WORDS: Final = (
     "window", "chunk", "sparse", "linear", "mamba", "ssm", "conv", "state", "recurr", "rwkv", "lru", "compress",
     "latent", "lora_rank", "cross", "kv_", "layer_types", "block", "pattern", "attn_layer", "attn_type", "delta",
     "retention", "hyena", "index_", "memory", "encoder", "sink", "channels",
+    "loop", "ut_steps",
 )
 # fmt: on
 

@@ -23,7 +23,9 @@ _CONTEXT: Final = (
     "seq_len",
 )
 _FRACTION: Final = ("partial_rotary_factor", "rotary_pct", "rope_pct")
-_UNSCALED: Final = frozenset({"default", "llama3", "mrope", "proportional", "gptj", "mllama4", "bailing_mrope"})
+_UNSCALED: Final = frozenset(
+    {"default", "llama3", "mrope", "proportional", "gptj", "mllama4", "bailing_mrope", "xdrope", "fope"}
+)
 _YARN: Final = frozenset({"yarn", "deepseek_yarn", "deepseek_llama_scaling"})
 _SCALED: Final = frozenset({"linear", "dynamic", "ntk", "dynamic-yarn"})
 _LONG: Final = frozenset({"longrope", "su"})
