@@ -162,6 +162,13 @@ async def test_what_is_not_served_any_more_is_forgotten_and_0_is_never(world: Wo
     await never.close()
 
 
+async def test_offline_nothing_is_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    world.watch.watch({world.watched(): (None,)})
+    await asyncio.sleep(2 * INTERVAL)  # nothing to await: nothing may happen
+    assert world.watch.looks() == {}
+
+
 async def test_a_hub_that_is_away_changes_nothing_of_what_was_seen(world: World) -> None:
     main = world.watched()
     world.watch.watch({main: (None,)})

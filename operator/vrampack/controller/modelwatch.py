@@ -15,6 +15,7 @@ from typing import Final
 from vrampack.controller.hubtokens import Readable, read_token
 from vrampack.errors import ClusterError, ModelSourceError
 from vrampack.models.hub import Patience, look
+from vrampack.models.hubcache import is_offline
 from vrampack.planning.resolution import Look, Token, Watch
 
 _LOG: Final = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class ModelWatch:
 
     def watch(self, wanted: Mapping[Watch, tuple[Token, ...]]) -> None:
         """What is served now: begins what is new, and forgets what is not among it."""
-        if not self.interval:
+        if not self.interval or is_offline():  # nothing moves in a cache, and hashing copies of weights takes minutes
             return
         for gone in self._watched.keys() - wanted.keys():
             if (task := self._watched.pop(gone).task) is not None:
