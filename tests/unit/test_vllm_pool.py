@@ -24,7 +24,7 @@ from vrampack.memory.vllm.groups import least_padding
 from vrampack.memory.vllm.layout import KVLayout, kv_layout
 from vrampack.memory.vllm.pages import compressed_caches, state_bytes, vector_bytes
 from vrampack.memory.vllm.pipeline import stages
-from vrampack.memory.vllm.pool import claim, printed
+from vrampack.memory.vllm.pool import claim, least_blocks, printed
 from vrampack.memory.workload import Workload
 
 MLP = FeedForward(width=8192)
@@ -401,6 +401,16 @@ def test_the_claim(model: Architecture, changes: dict[str, Any], blocks: int, wh
     assert why in need.why
 
 
+def test_a_claim_of_latents_holds_on_gpus_whose_blocks_are_larger() -> None:
+    """Blackwell reads them in pages of 32 tokens: a request of 100 tokens takes 4 of these, and the pool keeps one."""
+    workload = load(context_length=100, concurrency=1, tokens_per_sequence=100)
+    found = kv_layout(of((61, LATENT)), workload)
+    assert claim(found, workload).bytes == (4 + 1) * 32 * 61 * 1152
+    assert least_blocks(found, workload) == (4 + 1) * 2
+    quantized = load(context_length=100, concurrency=1, tokens_per_sequence=100, kv_cache_precision="fp8")
+    assert claim(kv_layout(of((61, LATENT)), quantized), quantized).bytes == (2 + 1) * 64 * 61 * 576
+
+
 MODELS = st.sampled_from(
     [PLAIN, GEMMA_3_27B, GPT_OSS, LLAMA_4, QWEN3_NEXT, HYBRID_MAMBA2, of((30, SPARSE)), of((30, LATENT))]
 )
@@ -456,7 +466,7 @@ def test_more_ranks_never_hold_more_than_a_block_of_padding_each(
         load(tensor=ranks, concurrency=concurrency, tokens_per_sequence=tokens) for ranks in (tensor, 2 * tensor)
     )
     layouts = [kv_layout(model, workload) for workload in (few, many)]
-    padding = (concurrency + 3) * sum(group.pools for group in layouts[0].groups) * layouts[0].bytes_per_block
+    padding = (concurrency + 4) * sum(group.pools for group in layouts[0].groups) * layouts[0].bytes_per_block
     assert claim(layouts[1], many).bytes <= claim(layouts[0], few).bytes + padding
 
 

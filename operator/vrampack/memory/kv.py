@@ -11,7 +11,7 @@ from vrampack.memory.architecture import Architecture
 from vrampack.memory.enginepools import PoolClaim
 from vrampack.memory.llamacpp import CELL_PADDING
 from vrampack.memory.vllm.layout import kv_layout
-from vrampack.memory.vllm.pool import NULL_BLOCKS, claim, printed
+from vrampack.memory.vllm.pool import claim, least_blocks, printed
 from vrampack.memory.workload import Workload
 
 
@@ -55,12 +55,11 @@ def _vllm(architecture: Architecture, workload: Workload) -> KVFigures:
     layout = kv_layout(architecture, workload)
     needed = claim(layout, workload)
     said = printed(layout, needed.bytes, workload.context_length)
-    least = layout.blocks_of_request(workload.context_length) + NULL_BLOCKS if layout.groups else 0
     return KVFigures(
         bytes=needed.bytes,
         blocks=needed.blocks,
         block_bytes=layout.bytes_per_block,
-        least_blocks=max(least, workload.concurrency) if layout.has_states else least,
+        least_blocks=least_blocks(layout, workload),
         bytes_per_token=math.ceil(layout.bytes_per_token),
         tokens=said.tokens,
         max_concurrency=said.max_concurrency,

@@ -1,6 +1,7 @@
 """Tokens that one block stands for: what the attention kernels ask for, and what state layers make of it.
 
-On Hopper. Kernels of other GPUs may ask for blocks of other sizes, which changes only the rounding of a request.
+On Hopper. Kernels of other GPUs may ask for blocks of other sizes, which changes only the rounding of a request; a
+claim is made for the largest, because it is made before its GPU is known.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,10 @@ _FLASH_MLA_WIDTH: Final = 576
 _FLASH_MLA_BLOCK: Final = 64
 """FlashMLA reads fp8 and sparse latents in pages of 64 tokens; bf16 latents are left to FlashAttention, which takes 16.
 Latents of another width than 576 go to Triton, which takes 16 too."""
+
+_BLACKWELL_LATENT_BLOCK: Final = 32
+"""FlashInfer's kernel for latents, the first choice on Blackwell, takes pages of 32 and of 64 tokens. The other blocks
+are as large elsewhere, or smaller."""
 
 _WIDE_HEAD: Final = 512
 _WIDE_HEAD_BLOCK: Final = 64
@@ -57,6 +62,12 @@ def attention_block(mixers: Iterable[Mixer], *, precision: str, rules: Rules) ->
             wide = precision == "fp8" and mixer.rank + mixer.rope_dim == _FLASH_MLA_WIDTH
             size = max(size, _FLASH_MLA_BLOCK if sparse or wide else DEFAULT_BLOCK)
     return size
+
+
+def coarser(mixers: Iterable[Mixer], *, block_size: int) -> int:
+    """How many of these blocks one block of another GPU may be as large as."""
+    latent = any(isinstance(mixer, LatentAttention) and not mixer.window for mixer in mixers)
+    return max(1, _BLACKWELL_LATENT_BLOCK // block_size) if latent else 1
 
 
 def _paged_block(layer: PagedAttention, *, precision: str, rules: Rules) -> int:

@@ -8,7 +8,7 @@ from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span
 from vrampack.memory.mixers import mixer_counts
-from vrampack.memory.vllm.blocks import StateBlocks, attention_block, state_blocks
+from vrampack.memory.vllm.blocks import StateBlocks, attention_block, coarser, state_blocks
 from vrampack.memory.vllm.drafting import drafting_layers, drafting_mixer
 from vrampack.memory.vllm.dtypes import cache_precision, served_dtype
 from vrampack.memory.vllm.groups import Group, groups_of
@@ -55,6 +55,8 @@ class KVLayout:
     speculative_tokens: int
     retained: int
     """Tokens beyond a window that are kept for drafting."""
+    coarser: int
+    """How many of these blocks one block of another GPU may be as large as."""
     encoder_tokens: int
     encoder_budget: int
     """Tokens of an encoder that the engine sets aside for a request."""
@@ -63,6 +65,13 @@ class KVLayout:
     def has_states(self) -> bool:
         """Whether sequences have states, of which the engine wants one for every slot."""
         return any(group.keeps is Keeps.STATE for group in self.groups)
+
+    def coarse(self) -> "KVLayout":
+        """The layout of the GPU with the largest blocks."""
+        if self.coarser == 1:
+            return self
+        groups = tuple(replace(group, block_size=group.block_size * self.coarser) for group in self.groups)
+        return replace(self, groups=groups, bytes_per_block=self.bytes_per_block * self.coarser, coarser=1)
 
     def blocks_of_request(self, tokens: int) -> int:
         """Blocks that the engine sets aside to admit a request of ``tokens``, over all groups."""
@@ -169,6 +178,7 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
         state_blocks=states.per_request if states else 0,
         speculative_tokens=workload.speculative_tokens,
         retained=max(0, drafting - 1),
+        coarser=coarser(mixers, block_size=size),
         encoder_tokens=architecture.encoder_tokens,
         encoder_budget=max(workload.max_batched_tokens, architecture.encoder_tokens, workload.encoder_budget),
     )

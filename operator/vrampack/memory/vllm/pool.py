@@ -39,19 +39,34 @@ def claim(layout: KVLayout, workload: Workload) -> KVClaim:
     """
     if not layout.groups:
         return KVClaim(blocks=0, bytes=0, why="the model keeps nothing between steps")
-    concurrency, tokens, context = workload.concurrency, workload.tokens_per_sequence, workload.context_length
-    held = layout.held_blocks(tokens)
-    window = max(0, layout.blocks_of_request(tokens) - held)
-    needs = {
-        f"{concurrency} sequences of {tokens} tokens": concurrency * held + window + NULL_BLOCKS,
-        f"one request of {context} tokens, which the engine demands at start": (
-            layout.blocks_of_request(context) + NULL_BLOCKS
-        ),
-    }
-    if layout.has_states:
-        needs[f"a block for the state of each of {concurrency} sequences"] = concurrency
-    why, blocks = max(needs.items(), key=lambda need: need[1])
+    coarse = layout.coarse()
+    concurrency, tokens = workload.concurrency, workload.tokens_per_sequence
+    held = coarse.held_blocks(tokens)
+    window = max(0, coarse.blocks_of_request(tokens) - held)
+    served, demanded = concurrency * held + window + NULL_BLOCKS, _demanded(coarse, workload)
+    blocks = max(served, demanded) * layout.coarser
+    if served >= demanded:
+        why = f"{concurrency} sequences of {tokens} tokens"
+    elif demanded > _of_longest(coarse, workload):
+        why = f"a block for the state of each of {concurrency} sequences"
+    else:
+        why = f"one request of {workload.context_length} tokens, which the engine demands at start"
     return KVClaim(blocks=blocks, bytes=blocks * layout.bytes_per_block, why=why)
+
+
+def least_blocks(layout: KVLayout, workload: Workload) -> int:
+    """Blocks without which the engine does not start, or can't serve one request of full length."""
+    return _demanded(layout.coarse(), workload) * layout.coarser if layout.groups else 0
+
+
+def _demanded(layout: KVLayout, workload: Workload) -> int:
+    """One request of full length and the null block, and for every sequence a block for its state."""
+    longest = _of_longest(layout, workload)
+    return max(longest, workload.concurrency) if layout.has_states else longest
+
+
+def _of_longest(layout: KVLayout, workload: Workload) -> int:
+    return layout.blocks_of_request(workload.context_length) + NULL_BLOCKS
 
 
 def printed(layout: KVLayout, available_bytes: int, max_model_len: int) -> Printed:
