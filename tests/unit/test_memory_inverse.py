@@ -1,6 +1,7 @@
 """The estimate turned round: what fits, fits, and one more does not."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ from tests.unit.known_models import (
     QWEN3_30B_A3B,
     QWEN3_30B_A3B_WEIGHTS,
 )
-from vrampack.errors import InvalidInputError
+from vrampack.errors import InvalidInputError, UnsupportedModelError
+from vrampack.estimator import read_model
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.estimate import estimate
 from vrampack.memory.inverse import Limit, Reach, largest, largest_concurrency, longest_context, with_context
@@ -157,3 +159,49 @@ def test_a_good_guess_costs_two_questions() -> None:
 
     assert largest(fits, most=8192, guess=700) == 700
     assert asked == [700, 701]
+
+
+PUBLISHED = (
+    "google--gemma-4-26B-A4B",
+    "Qwen--Qwen3.5-27B",
+    "moonshotai--Kimi-K2-Instruct",
+    "deepseek-ai--DeepSeek-V4-Flash",
+    "openai--gpt-oss-20b",
+    "meta-llama--Llama-4-Scout",
+    "nvidia--NVIDIA-Nemotron",
+    "MiniMaxAI--MiniMax-M2.5",
+)
+"""Windows, states, latent attention, groups of a kind of their own: what may not grow evenly with the load."""
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "llamacpp"])
+def test_inverses_hold_for_layers_of_every_kind(shared_data: Path, engine: str) -> None:
+    asked = 0
+    for path in sorted((shared_data / "model-configs").glob("*.json")):
+        if not path.name.startswith(PUBLISHED):
+            continue
+        facts = read_model(path)
+        model = (facts.architecture, facts.weights)
+        load = Workload(
+            context_length=4096,
+            concurrency=4,
+            tokens_per_sequence=4096,
+            max_batched_tokens=2048,
+            tensor=1,
+            engine=engine,
+        )
+        try:
+            sizes = [claim(model, replace(load, concurrency=many)) for many in (1, 3, 40)]
+        except (InvalidInputError, UnsupportedModelError):
+            continue
+        for available in (*sizes, sizes[0] - 1, sizes[1] + 5 * GIB):
+            found = concurrency(model, load, available)
+            assert not found.value or claim(model, replace(load, concurrency=found.value)) <= available
+            if found.limit is Limit.MEMORY:
+                assert claim(model, replace(load, concurrency=found.value + 1)) > available, path.name
+            longest = context(model, load, available)
+            assert not longest.value or claim(model, with_context(load, longest.value)) <= available
+            if longest.limit is Limit.MEMORY:
+                assert claim(model, with_context(load, longest.value + 1)) > available, path.name
+            asked += 1
+    assert asked >= 5
