@@ -185,6 +185,22 @@ def test_a_profile_with_another_digest_is_an_alarm_and_no_update() -> None:
     assert "ProfileDigestChanged" in {event.reason for event in decide(snapshot).events}
 
 
+def test_weights_on_a_volume_have_a_digest_too() -> None:
+    source = "pvc://models/llama"
+    facts = profile("on-volume", source=source, revision="", weights_digest=DIGEST)
+    model_ = replace(estimated(source=source), name="m0", uid="uid-0")
+    before = world(model_, profiles=[facts])
+    snapshot = told(before, decide(before))
+    assert unchanged(snapshot) == (
+        "True",
+        "Pinned",
+        "the weights of digest sha256:111111111111 are served until the spec changes",
+    )
+    tampered = replace(facts, spec=facts.spec.model_copy(update={"weights_digest": OTHER_DIGEST}))  # type: ignore[union-attr]
+    assert unchanged(replace(snapshot, profiles=(tampered,)))[:2] == ("False", "ProfileDigestChanged")
+    assert decide(snapshot).watch == {}
+
+
 def test_an_alarm_stays_until_somebody_has_looked_again() -> None:
     """A new leader has looked at nothing yet."""
     moved = serving(Look(head=MOVED, pinned_digest=DIGEST))

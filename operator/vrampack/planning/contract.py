@@ -32,7 +32,7 @@ def facts_conditions(case: Case, look: Look | None) -> list[Fact]:
     found = [("Estimated", True, method, sized.estimate.explanation)]
     if (precision := sized.precision) is not None:
         found.append(("PrecisionVerified", precision.holds, precision.reason, precision.message))
-    if sized.facts.profile and sized.commit:
+    if sized.facts.profile and (sized.commit or sized.facts.weights_digest):
         found.append(("ModelUnchanged", *_unchanged(case, sized, look)))
     return found
 
@@ -70,6 +70,8 @@ def _unchanged(case: Case, sized: Sized, look: Look | None) -> tuple[bool | None
                 f"started with {_short(served)}; nothing is restarted: find out who changed the profile"
             ),
         )
+    if not commit:
+        return True, "Pinned", f"the weights of digest {_short(digest)} are served until the spec changes"
     if look is None:
         return _former(case, commit) or _pinned(commit)
     if look.reason:
