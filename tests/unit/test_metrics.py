@@ -51,6 +51,10 @@ def test_a_reason_and_a_product_that_vanish_go(registry: CollectorRegistry, metr
     metrics.set_waiting({"NoRoom": 2})
     assert value(registry, "vrampack_waiting_replicas", reason="NoRoom") == 2
     assert value(registry, "vrampack_waiting_replicas", reason="AgentSilent") is None
+    metrics.set_changed({"RevisionMoved": 2, "DigestChanged": 1})
+    metrics.set_changed({"RevisionMoved": 1})
+    assert value(registry, "vrampack_changed_models", reason="RevisionMoved") == 1
+    assert value(registry, "vrampack_changed_models", reason="DigestChanged") is None
     metrics.set_gpu_memory({"L4": {Memory.USABLE: 24, Memory.FREE: 24}, "H100": {Memory.USABLE: 80}})
     metrics.set_gpu_memory({"H100": {Memory.USABLE: 81}})
     assert value(registry, "vrampack_gpu_memory_bytes", product="H100", kind="usable") == 81
@@ -60,8 +64,10 @@ def test_a_reason_and_a_product_that_vanish_go(registry: CollectorRegistry, metr
 def test_who_leads_no_more_says_nothing_of_the_fleet(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics.set_leader(True)
     metrics.set_waiting({"NoRoom": 3})
+    metrics.set_changed({"RevisionMoved": 2})
     metrics.set_leader(False)
     assert value(registry, "vrampack_leader") == 0
+    assert value(registry, "vrampack_changed_models", reason="RevisionMoved") is None
     assert value(registry, "vrampack_waiting_replicas", reason="NoRoom") is None
 
 
