@@ -11,11 +11,13 @@ from typing import TypeVar
 
 from benchmarks.measurements import KNOWN_ENGINES, LLAMA_CPP, QUANTIZATION_KEYS, Printed, Row, UnusableError
 from vrampack.errors import VrampackError
+from vrampack.memory import sglang
 from vrampack.memory.activations import activation_bytes
 from vrampack.memory.architecture import Weights
 from vrampack.memory.batchdefaults import BatchDefaults
-from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState
+from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span
 from vrampack.memory.llamacpp import LlamaContext, cache_buffers
+from vrampack.memory.loading import quantized_online
 from vrampack.memory.overheads import cuda_graph_bytes
 from vrampack.memory.overheads import non_torch_bytes as _non_torch
 from vrampack.memory.releases import release_of
@@ -152,6 +154,8 @@ def weights_of(row: Row) -> Weights:
         return weights_of_config(config, architecture=architecture)
     if named not in _PRECISIONS:
         raise UnusableError(f"quantization is {named[:40]!r}, of which the configuration says nothing")
+    if named == "fp8":  # of a checkpoint that is not quantized: made while it loads
+        return quantized_online(architecture, weights_of_config(config, architecture=architecture))
     facts = tensor_facts_of(config, architecture=architecture)
     return weights_from_architecture(architecture, precision=_PRECISIONS[named], facts=facts)
 
@@ -261,16 +265,17 @@ def _kv_tokens(row: Row) -> Compared:
     if row.engine in LLAMA_CPP:
         return _llama_tokens(row)
     tokens = row.printed("kv_cache_tokens")
-    low, middle, high = _pools(row)
     if row.engine == "sglang":
-        low, middle, high = (_paged(row, found) for found in (low, middle, high))
+        low, middle, high = _sglang_pools(row)
+    else:
+        low, middle, high = (found.tokens for found in _pools(row))
     block = row.cache.get("block", 16) * row.decode_context
     return Compared(
         row=row.number,
         engine=row.engine,
-        estimated=middle.tokens,
+        estimated=middle,
         printed=tokens.value,
-        within_rounding=low.tokens - block <= tokens.value <= high.tokens + block,
+        within_rounding=low - block <= tokens.value <= high + block,
     )
 
 
@@ -317,13 +322,27 @@ def _pools(row: Row) -> tuple[PrintedPool, PrintedPool, PrintedPool]:
     )
 
 
-def _paged(row: Row, pool: PrintedPool) -> PrintedPool:
-    """SGLang's pool of the same bytes: whole pages, of which it keeps one for itself and prints the others. A page is
-    one token, 128 on Ascend, unless the note says otherwise."""
-    match = re.search(r"\bpage (\d+)", row.note)
-    page = int(match[1]) if match else 128 if "ascend" in row.note.lower() else 1
+def _sglang_pools(row: Row) -> tuple[float, float, float]:
+    """Tokens of SGLang in the printed bytes. A page is what its backend takes, unless the note names one: on Ascend 128
+    tokens, of which the architecture knows nothing."""
+    pool = row.printed("kv_cache_gib")
+    architecture, workload = row.architecture(), workload_of(row, graph_batch(row))
+    named = re.search(r"\bpage (\d+)", row.note)
+    page = int(named[1]) if named else 128 if "ascend" in row.note.lower() else sglang.page_of(architecture)
     row.cache["block"] = page
-    return replace(pool, tokens=pool.tokens // page * page - page)
+    mixers = [mixer for run in architecture.kinds for mixer in run.mixers]
+    several = any(isinstance(one, PagedAttention) and one.span is Span.SLIDING for one in mixers)
+
+    def within(pool_bytes: int) -> int:
+        if several:
+            return sglang.printed(architecture, workload, pool_bytes).tokens
+        return sglang.tokens_within(architecture, workload, pool_bytes, page=page)
+
+    low, middle, high = (
+        _asked(row, lambda _, gib=gib: within(int(gib * GIB)))
+        for gib in (pool.value - pool.half_digit, pool.value, pool.value + pool.half_digit)
+    )
+    return low, middle, high
 
 
 def _llama_tokens(row: Row) -> Compared:

@@ -24,6 +24,7 @@ from vrampack.memory.estimate import Estimate
 from vrampack.memory.estimate import estimate as claim_of
 from vrampack.memory.gpus import GPUS, gpu_named
 from vrampack.memory.inverse import Reach, largest_concurrency, longest_context
+from vrampack.memory.loading import quantized_online
 from vrampack.memory.workload import Workload
 from vrampack.models.facts import ModelFacts
 from vrampack.units import parse_bytes
@@ -117,6 +118,7 @@ def estimate(
     data: int = 1,
     expert: bool = False,
     decode_context: int = 1,
+    weights: str = AUTO,
     kv_cache: str = AUTO,
     cuda_graphs: bool = True,
     prefix_caching: bool | None = None,
@@ -133,7 +135,8 @@ def estimate(
 
     ``model``: ``hf://ORG/NAME``, the folder of a model, a GGUF file, the path of a config.json, or a config.json that
     was parsed already. Without weight files the weights are those that the configuration implies. The other arguments
-    are what a ModelDeployment says under the same names; ``kv_cache`` is one of its precisions, ``text_only`` leaves
+    are what a ModelDeployment says under the same names; ``weights`` is the checkpoint's own precision, or fp8 that the
+    engine makes of 16 bits while it loads; ``kv_cache`` is one of its precisions, ``text_only`` leaves
     out the towers for images and sound, ``prefix_caching`` None is what the engine does by default, and an empty
     ``engine_version`` the newest that is known. ``file`` is a GGUF file of a repository or folder that has several; on
     the hub also a pattern. ``revision``, ``token`` and ``endpoint`` are for models on the hub: a
@@ -142,7 +145,7 @@ def estimate(
     Raises UnsupportedModelError for an architecture whose memory is not known, InvalidInputError for a value that can't
     be or that the engine would refuse, ModelSourceError where the files can't be had.
     """
-    facts = read_model(model, file=file, revision=revision, token=token, endpoint=endpoint)
+    facts = _served(read_model(model, file=file, revision=revision, token=token, endpoint=endpoint), weights)
     workload = Workload(
         context_length=context_length,
         concurrency=concurrency,
@@ -245,6 +248,17 @@ def _configured(config: Mapping[str, Any], *, quant_config: Mapping[str, Any] | 
     return ModelFacts(
         source=source, commit="", architecture=architecture, weights=weights, weights_digest="", by_dtype={}, files=()
     )
+
+
+def _served(facts: ModelFacts, asked: str) -> ModelFacts:
+    """The model with its weights as they are served. Raises InvalidInputError for what no engine makes of them."""
+    found = facts.weights.precision
+    if asked.casefold() in (AUTO.casefold(), found):
+        return facts
+    if asked == "fp8" and found in ("bf16", "fp16"):
+        return replace(facts, weights=quantized_online(facts.architecture, facts.weights))
+    allowed = "; engines make fp8 of 16 bits, and of nothing else" if found in ("bf16", "fp16") else ""
+    raise InvalidInputError(field="weights", value=asked, allowed=f"the checkpoint's own, {found}{allowed}")
 
 
 def _kv_precision(asked: str, architecture: Architecture) -> str:

@@ -72,6 +72,16 @@ class TestOneCall:
         chosen = estimate(tmp_path, file="m-Q4_0.gguf", context_length=128, concurrency=2, engine="llamacpp")
         assert chosen.estimate == answer.estimate
 
+    def test_an_engine_may_make_fp8_of_the_weights(self) -> None:
+        plain, smaller = (
+            estimate(TINY, context_length=1024, concurrency=4, weights=asked) for asked in ("bf16", "fp8")
+        )
+        assert plain.model.weights.converted == 0
+        assert smaller.model.weights.converted == plain.model.weights.total
+        assert plain.model.weights.total / 2 < smaller.model.weights.total < plain.model.weights.total
+        with pytest.raises(InvalidInputError, match="the checkpoint's own, bf16; engines make fp8 of 16 bits"):
+            estimate(TINY, context_length=1024, concurrency=4, weights="awq")
+
     def test_every_word_of_the_load_is_heard(self) -> None:
         plain = estimate(TINY, context_length=1024, concurrency=4)
         words: dict[str, dict[str, Any]] = {
