@@ -265,6 +265,10 @@ def parts(architecture: Architecture) -> str:
         (config("bamba", **MAMBA2, attn_layer_indices=None), "4 mamba2 1x256 128x64 k4"),
         (config("falcon_h1", **MAMBA2), "4 mamba2 1x256 128x64 k4 & full 8x128"),
         (
+            config("falcon_h1", **MAMBA2 | {"mamba_d_head": "auto", "mamba_d_ssm": 3072, "mamba_n_heads": 24}),
+            "4 mamba2 1x256 24x128 k4 & full 8x128",
+        ),
+        (
             config(
                 "zamba2",
                 "head_dim",
@@ -277,6 +281,12 @@ def parts(architecture: Architecture) -> str:
                 hybrid_layer_ids=[2],
             ),
             "2 mamba2 1x64 8x640 k4, 1 mamba2 1x64 8x640 k4 & full 8x224, 1 mamba2 1x64 8x640 k4",
+        ),
+        (
+            # as first published: no number of heads, which are as many as fit
+            config("zamba2", "head_dim", attention_head_dim=224, mamba_headdim=64, state_size=64, mamba_ngroups=2)
+            | {"conv_dimension": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "mamba"]},
+            "1 mamba2 2x64 32x64 k4, 1 mamba2 2x64 32x64 k4 & full 8x224, 2 mamba2 2x64 32x64 k4",
         ),
         (
             config(
@@ -295,6 +305,10 @@ def parts(architecture: Architecture) -> str:
         (
             config("minimax_text_01", attn_type_list=[0, 0, 0, 1]),
             "3 lightning 16x128 16x128 k0, 1 full 8x128",
+        ),
+        (
+            config("minimax_text_01", decoder_attention_types=[0, 1, 0, 1]),
+            "1 lightning 16x128 16x128 k0, 1 full 8x128, 1 lightning 16x128 16x128 k0, 1 full 8x128",
         ),
         (
             config("lfm2", "head_dim", conv_L_cache=3, full_attn_idxs=[2]),
@@ -420,6 +434,7 @@ def test_how_layers_keep_the_past(given: dict[str, Any], expected: str) -> None:
             config("lfm2", conv_L_cache=3, full_attn_idxs=[0], intermediate_size=12288, block_auto_adjust_ff_dim=True),
             "4: 8192",
         ),
+        (config("lfm2", conv_L_cache=3, full_attn_idxs=[0], block_ff_dim=6656), "4: 6656"),
         (
             config(
                 "nemotron_h",

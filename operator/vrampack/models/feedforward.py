@@ -22,6 +22,7 @@ _PER_TOKEN: Final = (
 )
 _EXPERT_WIDTH: Final = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size")
 _WIDTH: Final = (
+    "block_ff_dim",
     "dense_intermediate_size",
     "intermediate_size_mlp",
     "intermediate_size",
@@ -33,6 +34,7 @@ _WIDTH: Final = (
     "d_ff",
 )
 _SHARED_WIDTH: Final = (
+    "block_ff_dim",
     "shared_expert_intermediate_size",
     "moe_shared_expert_intermediate_size",
     "share_expert_dim",

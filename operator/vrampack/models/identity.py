@@ -76,7 +76,7 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     name = classes[0] if classes else ""
     if not model_type:
         raise _nameless(root, name)
-    family = FAMILIES.get(_OF_CLASS.get(name, model_type))
+    family = FAMILIES.get(_OF_CLASS.get(name, model_type)) or FAMILIES.get(f"{model_type}_text")
     if family is None and text.names(*HEADS) is None:
         raise UnsupportedModelError(
             unknown=HEADS[0],

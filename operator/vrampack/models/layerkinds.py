@@ -44,6 +44,7 @@ _WORDS: Final[dict[str, Kind]] = {
     "mamba": Kind.STATE,
     "mamba2": Kind.STATE,
     "conv": Kind.STATE,
+    "short_conv": Kind.STATE,
     "hybrid": Kind.STATE_AND_FULL,
     "moe": Kind.EXPERTS,
     "mlp": Kind.DENSE,
@@ -127,9 +128,10 @@ def _from_numbers(text: Fields, layers: int) -> list[Kind] | None:
     flags = text.numbers("hybrid_layer_pattern")  # MiMo V2: 1 slides
     if flags is not None:
         return _as_long(text, "hybrid_layer_pattern", [Kind.SLIDING if flag else Kind.FULL for flag in flags], layers)
-    flags = text.numbers("attn_type_list")  # MiniMax: 0 is linear
-    if flags is not None:
-        return _as_long(text, "attn_type_list", [Kind.FULL if flag else Kind.STATE for flag in flags], layers)
+    name = text.names("attn_type_list", "decoder_attention_types")  # MiniMax: 0 is linear
+    flags = text.numbers(name) if name else None
+    if name and flags is not None:
+        return _as_long(text, name, [Kind.FULL if flag else Kind.STATE for flag in flags], layers)
     shared = text.numbers("hybrid_layer_ids")
     if shared is not None:  # Zamba 2
         both = set(shared)

@@ -9,11 +9,11 @@ from vrampack.models.families import Family
 from vrampack.models.fields import MAX_WIDTH, Fields
 
 _STATE_SIZE: Final = ("mamba_d_state", "ssm_state_size", "state_size")
-_CONV: Final = ("mamba_d_conv", "conv_kernel", "conv_kernel_size", "d_conv")
+_CONV: Final = ("mamba_d_conv", "conv_kernel", "conv_kernel_size", "conv_dimension", "d_conv")
 _MAMBA2_HEADS: Final = ("mamba_n_heads", "mamba_num_heads", "n_mamba_heads", "num_heads")
 _MAMBA2_HEAD_DIM: Final = ("mamba_d_head", "mamba_head_dim", "mamba_headdim")
 _MAMBA2_GROUPS: Final = ("mamba_n_groups", "mamba_ngroups", "n_groups")
-_EXPAND: Final = ("mamba_expand", "expand")
+_EXPAND: Final = ("mamba_expand", "expand", "expansion_factor")
 _DTYPES: Final = ("mamba_ssm_cache_dtype", "mamba_ssm_dtype")
 
 
@@ -100,21 +100,19 @@ def _mamba1(text: Fields, dtype: str, *, hidden: int) -> RecurrentState:
 
 
 def _mamba2(text: Fields, dtype: str, *, hidden: int) -> RecurrentState:
-    heads = text.size(_MAMBA2_HEADS, most=MAX_HEADS)
     width = text.size(("mamba_d_ssm",), default=text.size(_EXPAND, most=64, default=2) * hidden)
     name = text.names(*_MAMBA2_HEAD_DIM)
     if name is None and text.names("state_size"):
         name = text.names("head_dim")
-    dim = width // heads
-    if name is not None and text.get(name) != "auto":
-        dim = text.size((name,), most=MAX_WIDTH)
+    dim = 0 if name is None or text.get(name) == "auto" else text.size((name,), most=MAX_WIDTH)
+    heads = text.size(_MAMBA2_HEADS, most=MAX_HEADS, default=max(1, min(width // dim, MAX_HEADS)) if dim else None)
     return RecurrentState(
         kind=StateKind.MAMBA2,
         conv_kernel=text.size(_CONV, most=MAX_HEADS),
         key_heads=text.size(_MAMBA2_GROUPS, most=MAX_HEADS, default=1),
         key_dim=text.size(_STATE_SIZE, most=MAX_WIDTH),
         value_heads=heads,
-        value_dim=dim,
+        value_dim=dim or max(1, min(width // heads, MAX_WIDTH)),
         state_dtype=dtype,
     )
 
