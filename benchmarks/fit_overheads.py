@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measurements import Row, UnusableError, read_rows
-from benchmarks.memory_terms import graph_batch, graph_kind, non_torch_bytes
+from benchmarks.memory_runs import graph_batch
+from benchmarks.memory_terms import graph_kind, non_torch_bytes
 from vrampack.memory.constants import GRAPH_BASE, NON_TORCH
 from vrampack.memory.overheads import captured_sizes
 from vrampack.units import GIB, MIB

@@ -216,8 +216,12 @@ class Row:
             return "fp8" if named in ("", "auto") and self.architecture().kv_cache_dtype == "fp8" else "bf16"
         if named.startswith("fp8"):
             return "fp8"
-        if named in ("q8_0", "q4_0"):
+        if named.startswith("int8"):
+            return "int8"
+        if named in ("q8_0", "q4_0", "nvfp4"):
             return named
+        if named in ("float32", "fp32", "f32"):
+            return "fp32"
         raise UnusableError(f"kv_cache_dtype is {named[:40]!r}, which is not known")
 
     def total_memory(self) -> int:

@@ -29,7 +29,8 @@ from rich.table import Table
 
 from benchmarks.measurements import Row, UnusableError, read_rows
 from benchmarks.memory_peers import peers_of
-from benchmarks.memory_terms import Compared, terms
+from benchmarks.memory_runs import Compared
+from benchmarks.memory_terms import terms
 
 LEAST_FOR_PERCENTILE = 20
 

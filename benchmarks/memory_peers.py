@@ -12,7 +12,7 @@ PyTorch on one GPU, 0.6 on several.
 from collections.abc import Callable, Mapping
 
 from benchmarks.measurements import Row, UnusableError
-from benchmarks.memory_terms import Compared
+from benchmarks.memory_runs import Compared
 from vrampack.units import GIB, MIB
 
 Compare = Callable[[Row], Compared]

@@ -6,42 +6,25 @@ defaults hang on it.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
-from benchmarks.measurements import KNOWN_ENGINES, LLAMA_CPP, QUANTIZATION_KEYS, Printed, Row, UnusableError
-from vrampack.errors import VrampackError
-from vrampack.memory import sglang
+from benchmarks.measurements import LLAMA_CPP, QUANTIZATION_KEYS, Printed, Row, UnusableError
+from benchmarks.memory_cache import kv_tokens, max_concurrency
+from benchmarks.memory_runs import Compared, asked, graph_batch, only_vllm, workload_of
 from vrampack.memory.activations import activation_bytes
 from vrampack.memory.architecture import Weights
 from vrampack.memory.batchdefaults import BatchDefaults
-from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span
-from vrampack.memory.llamacpp import LlamaContext, cache_buffers
+from vrampack.memory.layers import RecurrentState
 from vrampack.memory.loading import quantized_online
 from vrampack.memory.overheads import cuda_graph_bytes
 from vrampack.memory.overheads import non_torch_bytes as _non_torch
 from vrampack.memory.releases import release_of
 from vrampack.memory.tensorlayout import weights_from_architecture
-from vrampack.memory.vllm.layout import kv_layout
-from vrampack.memory.vllm.pool import Printed as PrintedPool
-from vrampack.memory.vllm.pool import printed
 from vrampack.memory.weights import loaded_bytes, reserved_bytes
-from vrampack.memory.workload import Workload
 from vrampack.models.tensorfacts import tensor_facts_of, weights_of_config
 from vrampack.units import GIB
 
 GRAPHS_IN_PEAK = (0, 21, 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """One row's term: what the estimate says against what was printed, in the same unit."""
-
-    row: int
-    engine: str
-    estimated: float
-    printed: float
-    within_rounding: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,35 +39,22 @@ class Term:
 def terms() -> tuple[Term, ...]:
     """In the order of the report."""
     return (
-        Term(name="kv_tokens", unit="tokens", compare=_kv_tokens),
+        Term(name="kv_tokens", unit="tokens", compare=kv_tokens),
         Term(name="weights", unit="GiB", compare=_gib("weights_gib", weights_bytes)),
         Term(name="activations", unit="GiB", compare=_gib("activation_peak_gib", activations_bytes)),
         Term(name="cuda_graphs", unit="GiB", compare=_gib("cuda_graph_gib", graphs_bytes)),
         Term(name="non_torch", unit="GiB", compare=_gib("non_torch_gib", non_torch_bytes)),
         Term(name="non_kv", unit="GiB", compare=_non_kv),
-        Term(name="max_concurrency", unit="requests", compare=_max_concurrency),
+        Term(name="max_concurrency", unit="requests", compare=max_concurrency),
     )
 
 
 def _gib(column: str, estimated: Callable[[Row], int]) -> Callable[[Row], Compared]:
     def compare(row: Row) -> Compared:
         printed = row.printed(column)
-        return _compared(row, estimated=_asked(row, estimated) / GIB, printed=printed)
+        return _compared(row, estimated=asked(row, estimated) / GIB, printed=printed)
 
     return compare
-
-
-_Answer = TypeVar("_Answer")
-
-
-def _asked(row: Row, estimated: Callable[[Row], _Answer]) -> _Answer:
-    """What the estimate refuses is a reason too."""
-    if row.engine not in KNOWN_ENGINES:
-        raise UnusableError(f"engine {row.engine[:40]!r} is not known")
-    try:
-        return estimated(row)
-    except VrampackError as error:
-        raise UnusableError(str(error)) from None
 
 
 def _compared(row: Row, *, estimated: float, printed: Printed) -> Compared:
@@ -96,27 +66,6 @@ def _compared(row: Row, *, estimated: float, printed: Printed) -> Compared:
         estimated=estimated,
         printed=target,
         within_rounding=abs(estimated - target) <= printed.half_digit * (1 + 1e-9),
-    )
-
-
-def _only_vllm(row: Row, term: str) -> None:
-    if row.engine != "vllm":
-        raise UnusableError(f"{term} of {row.engine} is not modelled from these columns")
-
-
-def workload_of(row: Row, batch: BatchDefaults) -> Workload:
-    """The row's run, as the estimate takes it."""
-    context = row.whole("max_model_len", row.architecture().max_context or 1)
-    return Workload(
-        context_length=context,
-        concurrency=batch.max_sequences,
-        tokens_per_sequence=context,
-        max_batched_tokens=batch.max_batched_tokens,
-        tensor=row.tensor,
-        pipeline=row.pipeline,
-        decode_context=row.decode_context,
-        kv_cache_precision=row.kv_precision,
-        engine_version=row.version,
     )
 
 
@@ -169,7 +118,7 @@ def weights_bytes(row: Row) -> int:
 
 def activations_bytes(row: Row) -> int:
     """Per GPU. Since 0.21 the engine adds its estimate of the graphs to what it prints as the peak."""
-    _only_vllm(row, "the activation peak")
+    only_vllm(row, "the activation peak")
     _only_nvidia(row)
     if row.first_core and row.architecture().multimodal:
         raise UnusableError("the first engine core encoded images for all sequences at once, which is not modelled")
@@ -195,7 +144,7 @@ def _check_default_sequences(row: Row) -> None:
 
 def graphs_bytes(row: Row) -> int:
     """Per GPU."""
-    _only_vllm(row, "graph memory")
+    only_vllm(row, "graph memory")
     batch = graph_batch(row)
     if row.eager:
         return 0
@@ -217,19 +166,9 @@ def graph_kind(row: Row) -> str:
     return "plain, until 0.11" if release_of(row.version) < (0, 12, 0) else "plain, since 0.12"
 
 
-def graph_batch(row: Row) -> BatchDefaults:
-    """Where the GPU is not known: with each of its defaults the engine captures the same sizes."""
-    try:
-        return row.batch()
-    except UnusableError:
-        return BatchDefaults(
-            max_sequences=row.whole("max_num_seqs", 256), max_batched_tokens=row.whole("max_num_batched_tokens", 2048)
-        )
-
-
 def non_torch_bytes(row: Row) -> int:
     """Per GPU."""
-    _only_vllm(row, "non-torch memory")
+    only_vllm(row, "non-torch memory")
     _only_nvidia(row)
     if row.first_core and not row.cells.get("version", "").strip():
         raise UnusableError("the row names no version, and until 0.6.5 this figure was all that is not PyTorch's")
@@ -251,147 +190,9 @@ def _non_kv(row: Row) -> Compared:
         found.pop("cuda_graph_gib", None)  # the printed peak has them
     if "weights_gib" not in found or len(found) < 2:
         raise UnusableError("the weights and a second term were not printed")
-    estimated = sum(_asked(row, _PARTS[column]) for column in found)
+    estimated = sum(asked(row, _PARTS[column]) for column in found)
     printed = Printed(
         value=sum(max(0.0, one.value) for one in found.values()),
         half_digit=sum(one.half_digit for one in found.values()),
     )
     return _compared(row, estimated=estimated / GIB, printed=printed)
-
-
-def _kv_tokens(row: Row) -> Compared:
-    """Tokens that the rule of the engine finds room for in the bytes that the engine printed."""
-    row = _readable(row)
-    if row.engine in LLAMA_CPP:
-        return _llama_tokens(row)
-    tokens = row.printed("kv_cache_tokens")
-    if row.engine == "sglang":
-        low, middle, high = _sglang_pools(row)
-    else:
-        low, middle, high = (found.tokens for found in _pools(row))
-    block = row.cache.get("block", 16) * row.decode_context
-    return Compared(
-        row=row.number,
-        engine=row.engine,
-        estimated=middle,
-        printed=tokens.value,
-        within_rounding=low - block <= tokens.value <= high + block,
-    )
-
-
-def _max_concurrency(row: Row) -> Compared:
-    """Requests of the longest length that fit into the bytes that the engine printed."""
-    concurrency = row.printed("max_concurrency")
-    _only_vllm(row, "maximum concurrency")
-    row = _readable(row)
-    low, middle, high = (found.max_concurrency for found in _pools(row))
-    block = 1 / row.cache["blocks_of_request"]
-    return Compared(
-        row=row.number,
-        engine=row.engine,
-        estimated=middle,
-        printed=concurrency.value,
-        within_rounding=low - block - concurrency.half_digit
-        <= concurrency.value
-        <= high + block + concurrency.half_digit,
-    )
-
-
-def _readable(row: Row) -> Row:
-    """Where the configuration is an excerpt, with what the cache does not depend on filled in."""
-    try:
-        row.architecture()
-    except UnusableError:
-        return row.for_cache()
-    return row
-
-
-def _pools(row: Row) -> tuple[PrintedPool, PrintedPool, PrintedPool]:
-    """What the engine prints of a pool of the printed bytes: of the least, the middle and the most that the digits
-    leave open."""
-    pool = row.printed("kv_cache_gib")
-    context = row.whole("max_model_len", row.architecture().max_context)
-    layout = _asked(row, lambda row: kv_layout(row.architecture(), workload_of(row, graph_batch(row))))
-    if not layout.groups:
-        raise UnusableError("the model keeps nothing between steps")
-    row.cache["block"] = max(group.block_size for group in layout.groups)
-    row.cache["blocks_of_request"] = layout.blocks_of_request(context)
-    return tuple(
-        printed(layout, int(gib * GIB), context)
-        for gib in (pool.value - pool.half_digit, pool.value, pool.value + pool.half_digit)
-    )
-
-
-def _sglang_pools(row: Row) -> tuple[float, float, float]:
-    """Tokens of SGLang in the printed bytes. A page is what its backend takes, unless the note names one: on Ascend 128
-    tokens, of which the architecture knows nothing."""
-    pool = row.printed("kv_cache_gib")
-    architecture, workload = row.architecture(), workload_of(row, graph_batch(row))
-    named = re.search(r"\bpage (\d+)", row.note)
-    page = int(named[1]) if named else 128 if "ascend" in row.note.lower() else sglang.page_of(architecture)
-    row.cache["block"] = page
-    mixers = [mixer for run in architecture.kinds for mixer in run.mixers]
-    several = any(isinstance(one, PagedAttention) and one.span is Span.SLIDING for one in mixers)
-
-    def within(pool_bytes: int) -> int:
-        if several:
-            return sglang.printed(architecture, workload, pool_bytes).tokens
-        return sglang.tokens_within(architecture, workload, pool_bytes, page=page)
-
-    low, middle, high = (
-        _asked(row, lambda _, gib=gib: within(int(gib * GIB)))
-        for gib in (pool.value - pool.half_digit, pool.value, pool.value + pool.half_digit)
-    )
-    return low, middle, high
-
-
-def _llama_tokens(row: Row) -> Compared:
-    """The other way round: the context sets the bytes, so the tokens are those of the context, in the proportion of
-    the bytes that the engine printed to the bytes that the rule gives."""
-    pool = row.printed("kv_cache_gib")
-    tokens = row.whole("kv_cache_tokens", row.whole("max_model_len"))
-    found = _asked(row, _llama_bytes) / GIB
-    return Compared(
-        row=row.number,
-        engine=row.engine,
-        estimated=tokens * pool.value / found,
-        printed=tokens,
-        within_rounding=abs(found - pool.value) <= pool.half_digit * (1 + 1e-9),
-    )
-
-
-def _llama_bytes(row: Row) -> int:
-    """What the engine prints as its cache; states of recurrent layers have a line of their own."""
-    kinds = {"bf16": "f16", "fp8": "f16"}
-    cache_type = kinds.get(row.kv_precision, row.kv_precision)
-    steps = re.search(r"\bubatch (\d+)", row.note)
-    context = LlamaContext(
-        tokens=row.whole("max_model_len"),
-        sequences=row.whole("max_num_seqs", 1),
-        micro_batch=int(steps[1]) if steps else 512,
-        unified="stream" not in row.note,
-        full_windows=row.engine == "ik_llama.cpp" or "swa-full" in row.note,  # the fork knows no other
-        key_type=cache_type,
-        value_type=cache_type,
-    )
-    architecture = row.architecture()
-    if "mla=0" in row.note:
-        runs = tuple(
-            replace(run, mixers=tuple(_expanded(one) for one in run.mixers)) for run in architecture.layer_runs
-        )
-        architecture = replace(architecture, runs=runs)
-    buffers = cache_buffers(architecture, context)
-    cells = [buffer.bytes for buffer in buffers if buffer.name != "state"]
-    return sum(cells or (buffer.bytes for buffer in buffers))
-
-
-def _expanded(mixer: Mixer) -> Mixer:
-    """ik_llama.cpp with ``-mla 0``: latent attention as the keys and values of every head."""
-    if not isinstance(mixer, LatentAttention):
-        return mixer
-    return PagedAttention(
-        heads=mixer.heads,
-        kv_heads=mixer.heads,
-        key_dim=mixer.nope_dim + mixer.rope_dim,
-        value_dim=mixer.value_dim,
-    )
