@@ -204,4 +204,6 @@ def test_inverses_hold_for_layers_of_every_kind(shared_data: Path, engine: str) 
             if longest.limit is Limit.MEMORY:
                 assert claim(model, with_context(load, longest.value + 1)) > available, path.name
             asked += 1
+        assert concurrency(model, load, sizes[1]).value >= 3, f"{path.name}: fewer sequences cost more"
+        assert context(model, load, claim(model, load)).value >= 4096, f"{path.name}: a shorter context costs more"
     assert asked >= 5

@@ -69,7 +69,9 @@ def _torch_parts(
         workload = replace(workload, engine_version="")
     activations = activation_bytes(architecture, workload)
     graphs = cuda_graph_bytes(architecture, workload, precision=weights.precision)
-    held = claimed_bytes(architecture, weights, workload, besides=cache_bytes + activations + graphs)
+    # As they will stand in the sum, or a larger load could cost a MiB less while loading is what sets it.
+    besides = sum(round_up(part, MIB) for part in (cache_bytes, activations, graphs))
+    held = claimed_bytes(architecture, weights, workload, besides=besides)
     return (
         held + adapter_bytes(architecture, workload),
         cache_bytes,
