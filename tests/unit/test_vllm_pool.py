@@ -248,9 +248,9 @@ def test_deepseek_v4_packs_pages_of_several_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "at_least", "size"), [([43, 21, 20], 21, 22), ([43, 21, 21], 21, 22), ([61, 30, 31], 31, 31)]
+    ("counts", "at_least", "size"), [((43, 21, 20), 21, 22), ((43, 21, 21), 21, 22), ((61, 30, 31), 31, 31)]
 )
-def test_the_group_size_that_pads_least(counts: list[int], at_least: int, size: int) -> None:
+def test_the_group_size_that_pads_least(counts: tuple[int, ...], at_least: int, size: int) -> None:
     assert least_padding(counts, at_least=at_least) == size
 
 

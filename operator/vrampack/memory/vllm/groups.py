@@ -1,6 +1,7 @@
 """Groups: layers that share a table of blocks, and the one size of page that all groups of a pool have."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from vrampack.errors import UnsupportedModelError
 from vrampack.memory.vllm.pages import Keeps, LayerCache
@@ -102,7 +103,7 @@ def _packed_groups(caches: dict[LayerCache, int]) -> tuple[Group, ...]:
     pages = [_by_page(bucket) for bucket in buckets.values()]
     repeats = [max(sizes.values()) if len(set(sizes.values())) == 1 else 0 for sizes in pages]
     mixed = [count for count, sizes in zip(repeats, pages, strict=True) if len(sizes) > 1]
-    size = least_padding([count for count in repeats if count], at_least=max(mixed)) if any(mixed) else 0
+    size = least_padding(tuple(count for count in repeats if count), at_least=max(mixed)) if any(mixed) else 0
     return tuple(
         _group(bucket, pools=-(-count // size) if size and count else 1)
         for bucket, count in zip(buckets.values(), repeats, strict=True)
@@ -116,7 +117,8 @@ def _by_page(bucket: dict[LayerCache, int]) -> dict[int, int]:
     return pages
 
 
-def least_padding(counts: list[int], *, at_least: int) -> int:
+@lru_cache(maxsize=64)
+def least_padding(counts: tuple[int, ...], *, at_least: int) -> int:
     """The group size that pads ``counts`` least when each is rounded up to a multiple of it; of equals the largest."""
     best, least = at_least, -1
     for size in range(at_least, max(counts) + 1):

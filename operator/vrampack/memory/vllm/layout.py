@@ -254,7 +254,7 @@ def _caches(
         page = states.page or state
         return [LayerCache(keeps=Keeps.STATE, block_size=states.state_block, page=page, shape=(state,))]
     if mixer.window:
-        return compressed_caches(mixer)
+        return list(compressed_caches(mixer))
     caches = [_latent(size, mixer.rank + mixer.rope_dim, latent_token_bytes(mixer, precision=precision))]
     if mixer.index_dim:
         caches.append(_latent(size, mixer.index_dim, index_token_bytes(mixer)))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from vrampack.errors import InvalidInputError, UnsupportedModelError
@@ -123,7 +124,8 @@ def index_token_bytes(layer: LatentAttention) -> int:
     return layer.index_dim + 4 * (layer.index_dim // INDEX_SCALE_GROUP)
 
 
-def compressed_caches(layer: LatentAttention) -> list[LayerCache]:
+@lru_cache(maxsize=64)
+def compressed_caches(layer: LatentAttention) -> tuple[LayerCache, ...]:
     """DeepSeek V4: a window, and the entries that stand for several tokens, with the compressor's partial sums.
 
     Always packed: fp8, the rotary part in 16 bit. Source: ``models/deepseek_v4/{attention,compressor}.py``.
@@ -142,7 +144,7 @@ def compressed_caches(layer: LatentAttention) -> list[LayerCache]:
         )
     ]
     if ratio <= 1:
-        return caches
+        return tuple(caches)
     if ratio not in _COMPRESSOR_BLOCKS:
         raise UnsupportedModelError(
             unknown=f"compress_ratios {ratio}", detail="how such a layer is cached is not known; known: 4 and 128"
@@ -154,7 +156,7 @@ def compressed_caches(layer: LatentAttention) -> list[LayerCache]:
     if layer.index_dim:
         caches.append(_compressed(entries * index_token_bytes(layer), shape=(layer.index_dim, ratio)))
         caches.append(_partial_sums(layer.index_dim, ratio=ratio, overlap=overlap))
-    return caches
+    return tuple(caches)
 
 
 def _compressed(size: int, *, shape: tuple[int, ...]) -> LayerCache:
