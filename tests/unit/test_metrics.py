@@ -86,6 +86,7 @@ def test_labels_are_bounded(registry: CollectorRegistry, metrics: Metrics) -> No
 
 def test_the_chart_uses_names_that_exist(registry: CollectorRegistry, metrics: Metrics, repo_root: Path) -> None:
     metrics.set_waiting({"NoRoom": 1})
+    metrics.set_changed({"RevisionMoved": 1})
     metrics.set_gpu_memory({"L4": {Memory.USABLE: 24}})
     known = {sample.name for family in registry.collect() for sample in family.samples}
     templates = (repo_root / "charts" / "vrampack").rglob("*.yaml")
