@@ -109,6 +109,8 @@ def _llama_tokens(row: Row) -> Compared:
     pool = row.printed("kv_cache_gib")
     tokens = row.whole("kv_cache_tokens", row.whole("max_model_len"))
     found = asked(row, _llama_bytes) / GIB
+    if not found:
+        raise UnusableError("the model keeps nothing between steps")
     return Compared(
         row=row.number,
         engine=row.engine,
