@@ -66,6 +66,7 @@ ROLES = [
     ("transformer.blocks.3.norm_attn_norm.attn.Wqkv.weight", Role.QUERIES_KEYS_VALUES),
     ("model.layers.3.attention.wqkv.weight", Role.QUERIES_KEYS_VALUES),
     ("model.layers.3.self_attn.W_pack.weight", Role.QUERIES_KEYS_VALUES),
+    ("model.transformer.blocks.3.att_proj.weight", Role.QUERIES_KEYS_VALUES),
     # states
     ("model.layers.3.linear_attn.in_proj_qkvz.weight", Role.SPLIT),
     ("backbone.layers.3.mixer.in_proj.weight", Role.SPLIT),
@@ -79,11 +80,20 @@ ROLES = [
     ("multi_modal_projector.linear_1.weight", Role.TOWER),
     ("model.embed_vision.embedding_projection.weight", Role.TOWER),
     ("model.audio_tower.conformer.0.attention.attn.q_proj.weight", Role.TOWER),
+    ("model.sam_model.blocks.3.attn.qkv.weight", Role.TOWER),
+    ("model.qwen2_model.model.model.layers.3.self_attn.q_proj.weight", Role.TOWER),
+    ("vpm.encoder.layers.3.self_attn.k_proj.weight", Role.TOWER),
+    ("resampler.kv_proj.weight", Role.TOWER),
+    ("thinker.audio_tower.layers.3.fc1.weight", Role.TOWER),
+    ("model.embed_tokens_extend.image_embed.img_processor.encoder.layers.3.mlp.fc1.weight", Role.TOWER),
+    ("model.vision_embed_tokens.img_projection.0.weight", Role.TOWER),
     # prediction layers
     ("mtp.layers.0.mlp.experts.3.down_proj.weight", Role.PREDICT),
     ("mtp.fc.weight", Role.PREDICT),
     ("model.mtp_layers.0.input_proj.weight", Role.PREDICT),
     # never loaded
+    ("talker.model.layers.3.self_attn.q_proj.weight", Role.UNUSED),
+    ("token2wav.code2wav_dit_model.transformer_blocks.3.attn.to_q.weight", Role.UNUSED),
     ("model.layers.3.self_attn.rotary_emb.inv_freq", Role.UNUSED),
     ("h.3.attn.bias", Role.UNUSED),
     ("gpt_neox.layers.3.attention.masked_bias", Role.UNUSED),

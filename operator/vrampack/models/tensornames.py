@@ -55,14 +55,15 @@ _LAYER: Final = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer|layers_)\.(\
 _EXPERT_NUMBER: Final = re.compile(r"\.experts\.\d+\.")
 _UNUSED: Final = re.compile(
     r"rotary_emb\.inv_freq$|\.(attn|attention)\.(bias|masked_bias)$|rotary_pos_emb\.inv_freq$|position_ids$"
-    r"|\.quant_map$|\.nested_absmax$|\.nested_quant_map$|\.quant_state\.|weight_shape$|\.[kvq]_scale$|\.[kv]v?_cache\."
+    r"|^(talker|token2wav|code2wav)\.|\.quant_map$|\.nested_absmax$|\.nested_quant_map$|\.quant_state\.|weight_shape$|\.[kvq]_scale$|\.[kv]v?_cache\."
 )
 _TOWER: Final = re.compile(
     r"^(model\.|thinker\.)?(vision_tower|vision_model|vision_encoder|visual|vision|vit|audio_tower|audio_model|"
     r"audio_encoder|sound_encoder|image_newline|multi_modal_projector|mm_projector|embed_vision|embed_audio|"
     r"vision_projection|sound_projection|patch_merger|patch_merge_mlp|mm_vision|mlp1|projector|aligner|"
-    r"pre_mm_projector_norm|vision_language_adapter|vision_adapter)\.|^model\.vision_embed_tokens\.|^view_seperator"
-    r"|^model\.image_newline$|^image_newline$"
+    r"sam_model|qwen2_model|vpm|apm|resampler|audio_projection_layer|pre_mm_projector_norm|"
+    r"vision_language_adapter|vision_adapter)\.|^model\.(vision_embed_tokens|embed_tokens_extend)\."
+    r"|^(model\.)?(image_newline|view_seperator)$"
 )
 _PREDICT: Final = re.compile(r"(^|\.)(mtp|mtp_layers|mtp_block|nextn|next_n|mtp_emb|mtp_head|mtp_norm)(\.|_|$)")
 _HEAD: Final = re.compile(r"(^|\.)(lm_head|embed_out|output_layer|output|head|score)\.(weight|bias)$")
@@ -77,7 +78,7 @@ _WHOLE: Final = re.compile(
     r"|\.(indexer|compressor|indexers_proj)\.|\.fc[12]_latent_proj\.|\.hc_|(^|\.)hc_|\.altup\.|\.laurel\.|(^|\.)altup_(unembed_)?projections\b"
     r"|\.(per_layer_input_gate|per_layer_projection)\.|(^|\.)per_layer_model_projection\."
 )
-_FUSED_QKV: Final = re.compile(r"\.(qkv_proj|query_key_value|c_attn|[Ww]qkv|W_pack|qkv)\.")
+_FUSED_QKV: Final = re.compile(r"\.(qkv_proj|query_key_value|c_attn|[Ww]qkv|W_pack|att_proj|qkv)\.")
 _KEY_OR_VALUE: Final = re.compile(r"\.(k_proj|v_proj|key|value|k|v|wk|wv)\.(weight|qweight|scales|qzeros|bias|\w+)$")
 _EXPERT: Final = re.compile(
     r"\.experts\.|\.experts_|\.expert_bias$|\.moe\.(gate_up_proj|down_proj|gate_proj|up_proj)\b"
