@@ -558,6 +558,7 @@ def test_experts_per_token_that_are_not_said_are_taken_and_marked() -> None:
         (config("deepseek_v4", sliding_window=128), "compress_ratios"),
         (config("deepseek_v5", compress_ratios=[4] * 4), "compress_ratios"),
         (config("nova", param_sink_number=128), "param_sink_number"),
+        (config("rwkv6", attention_hidden_size=1024), "model_type rwkv6"),
         (config("kimi_linear", **LATENT, linear_attn_config={"num_heads": 32}), "linear_attn_config.kda_layers"),
         (config("nemotron-nas", block_configs=[{"block_type": "moe"}] * 4), "block_configs"),
         ({"architectures": ["Qwen3_5ForConditionalGeneration"]} | BASE, "layer_types"),
@@ -615,6 +616,8 @@ def test_the_type_of_the_kv_cache_that_the_checkpoint_asks_for(
         (config("deepseek_v3", **LATENT), 8192, 8192, 64),
         (config("command_r", model_max_length=131072), 131072, 131072, 128),
         (config("gpt2"), 8192, 0, 0),
+        # half of the head in full layers: 8192 rows of 128 and of 64
+        (config("step3p5", sliding_window=None, partial_rotary_factors=[0.5, 1.0, 1.0, 1.0]), 8192, 8192, 192),
         (config("nemotron_h", hybrid_override_pattern="****"), 8192, 0, 0),
         # a table for sliding layers beside the scaled one: 65536 rows of 128 and 8192 of 128
         (

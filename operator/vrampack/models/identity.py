@@ -12,6 +12,7 @@ from vrampack.models.fields import MAX_SHOWN, Fields
 
 _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 _TOWERS: Final = ("vision_config", "audio_config", "mm_vision_tower", "img_processor", "vision_tower", "visual")
+_RECURRENT: Final = ("rwkv", "mamba", "retnet", "recurrent", "griffin", "lstm", "hyena", "ssm")
 _BIDIRECTIONAL: Final = ("LlamaBidirectional", "LlamaNemotronVL", "VoyageQwen3Bidirectional")
 _OF_CLASS: Final = {"Mamba2ForCausalLM": "mamba2"}
 """Classes that some files combine with an older ``model_type``."""
@@ -24,7 +25,7 @@ _MEMORY_WORDS: Final = (
     "window", "chunk", "sparse", "linear", "mamba", "ssm", "conv", "state", "recurr", "rwkv", "lru", "compress",
     "latent", "lora_rank", "cross", "kv_", "layer_types", "block", "pattern", "attn_layer", "attn_type", "delta",
     "retention", "hyena", "index_", "memory", "encoder", "sink", "channels",
-    "loop", "ut_steps",
+    "loop", "ut_steps", "time_mix", "decay", "lstm", "head_size_divisor",
 )
 # fmt: on
 
@@ -81,6 +82,10 @@ def identity_of(config: Mapping[str, object]) -> Identity:
         raise UnsupportedModelError(
             unknown=HEADS[0],
             detail=f"model_type {model_type} is not known by name, and how it attends to the past is not said",
+        )
+    if family is None and any(word in model_type.lower() for word in _RECURRENT):
+        raise UnsupportedModelError(
+            unknown=f"model_type {model_type}", detail="its name says that it keeps states, but not of which size"
         )
     return Identity(
         root=root,

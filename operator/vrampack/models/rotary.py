@@ -8,7 +8,7 @@ from typing import Final
 from vrampack.errors import UnsupportedModelError
 from vrampack.memory.layers import LatentAttention, LayerRun, PagedAttention, Span
 from vrampack.models.families import Family
-from vrampack.models.fields import MAX_SHOWN, MAX_WIDTH, Fields
+from vrampack.models.fields import MAX_ITEMS, MAX_SHOWN, MAX_WIDTH, Fields
 
 MAX_TOKENS: Final = 2**24
 _MOST_KINDS: Final = 8
@@ -120,9 +120,17 @@ def _tables(
         width = widths.get(name, widest)
         rows = _rows(text, scaling, written=written) * _video(scaling)
         yield min(rows, MAX_TOKENS), _dim(text, family, scaling, width=width), _base(scaling)
+    factors = text.get("partial_rotary_factors")  # Step 3.5: one for each layer
+    for factor in {value for value in factors[:MAX_ITEMS] if _is_part(value)} if isinstance(factors, list) else ():
+        yield written, int(widest * factor), ("layers", factor)
     local = text.names("rope_local_base_freq", "swa_rope_theta")
     if len(kinds) == 1 and "sliding_attention" in widths and (local or family.local_rope):
         yield written, _dim(text, family, None, width=widths["sliding_attention"]), ("local",)
+
+
+def _is_part(value: object) -> bool:
+    """Below the whole head, whose table is there already."""
+    return isinstance(value, float) and 0 < value < 1
 
 
 def _video(scaling: Fields | None) -> int:
