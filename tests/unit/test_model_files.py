@@ -71,7 +71,7 @@ def test_a_side_file_says_what_config_json_does_not() -> None:
     [
         ({"hf_quant_config__json": b"[]"}, "hf_quant_config.json of memory can't be used: it is no JSON object"),
         ({"hf_quant_config__json": b"[" * 100_000}, "hf_quant_config.json of memory can't be used: it is no JSON"),
-        ({"config__json": b" " * 2 * 1024**2}, "config.json of memory can't be used: it is larger than"),
+        ({"config__json": b" " * 32 * 1024**2}, "config.json of memory can't be used: it is larger than"),
         ({"config__json": b"\xff\xfe"}, "config.json of memory can't be used: it is no JSON"),
         ({"model__safetensors": (MAX_HEADER_BYTES + 1).to_bytes(8, "little")}, "model.safetensors"),
         ({"model__safetensors": (10 * 1024**3).to_bytes(8, "little")}, "model.safetensors"),
