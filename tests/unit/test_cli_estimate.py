@@ -240,6 +240,11 @@ class TestFile:
         listed = {"apiVersion": "v1", "kind": "List", "items": [deployment(), profile_of(folder)]}
         assert answer("-f", manifest(tmp_path / "all.yaml", listed), "-g", "T4")["name"] == "tiny"
 
+    def test_what_comes_in(self, tmp_path: Path, folder: str) -> None:
+        text = Path(manifest(tmp_path / "all.yaml", deployment(), profile_of(folder))).read_text()
+        result = CliRunner().invoke(command_line.app, ["estimate", "-f", "-", "-o", "json"], input=text)
+        assert json.loads(result.stdout)["fits"]
+
     def test_several_files(self, tmp_path: Path, folder: str) -> None:
         files = [manifest(tmp_path / "a.yaml", deployment()), manifest(tmp_path / "b.yaml", profile_of(folder))]
         assert answer("-f", files[0], "-f", files[1], "-g", "T4")["fits"]

@@ -33,7 +33,7 @@ def test_help_lists_every_command_and_reads_no_kubernetes() -> None:
     assert done.stdout.strip() == "set()"
     code, output = invoke("--help")
     assert code == 0
-    assert {"run", "agent", "demo", "map", "crds", "cluster", "version"} <= set(output.split())
+    assert {"run", "agent", "demo", "map", "estimate", "profile", "crds", "cluster", "version"} <= set(output.split())
 
 
 def test_the_version_is_the_package_s() -> None:

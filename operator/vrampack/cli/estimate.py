@@ -42,7 +42,7 @@ Files = Annotated[
         "--file",
         "-f",
         help="A manifest with ModelDeployments, instead of MODEL; ModelProfiles and GPUPools beside them count. "
-        "Repeatable.",
+        "- is what comes in. Repeatable.",
         show_default=False,
     ),
 ]

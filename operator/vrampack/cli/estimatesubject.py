@@ -3,6 +3,7 @@
 Both are sized by the code of the operator, so the figure is the one that a cluster would claim.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,8 +231,11 @@ def _pool(pools: Mapping[str, Json], name: str) -> PoolView:
 
 def _objects(path: Path) -> Iterator[Json]:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        if str(path) == "-":
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise InvalidInputError(field="--file", value=str(path), allowed=f"it can't be read: {why}") from error

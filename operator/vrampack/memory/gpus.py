@@ -46,10 +46,16 @@ GPUS: Final[Mapping[str, GPU]] = MappingProxyType(
         "A10": GPU(label="NVIDIA-A10", total=23028 * MIB, usable=_cuda_total(22.06)),
         # 24564 MiB: RLinf/RLinf issue 255. 23.52 GiB by CUDA: Soul-AILab/SoulX-FlashTalk issue 5.
         "RTX-4090": GPU(label="NVIDIA-GeForce-RTX-4090", total=24564 * MIB, usable=_cuda_total(23.52)),
+        # 24576 MiB and, under driver 580, 23.56 GiB by CUDA: noonghunna/club-3090 issue 58.
+        "RTX-3090": GPU(label="NVIDIA-GeForce-RTX-3090", total=24576 * MIB, usable=_cuda_total(23.56)),
+        # 32607 MiB: noonghunna/club-3090 issue 1229. 31.37 GiB by CUDA: Wan-Video/Wan2.1 issue 465.
+        "RTX-5090": GPU(label="NVIDIA-GeForce-RTX-5090", total=32607 * MIB, usable=_cuda_total(31.37)),
         # deviceQuery in bottlerocket-os/bottlerocket pull request 3873.
         "A100-40": GPU(label="NVIDIA-A100-SXM4-40GB", total=40960 * MIB, usable=42_298_834_944),
         # 44.39 GiB by CUDA with ECC on.
         "L40S": GPU(label="NVIDIA-L40S", total=46068 * MIB, usable=_cuda_total(44.39)),
+        # 46068 MiB with ECC on, and 44.43 GiB by CUDA: DINGYANB/MTVCrafter issue 21.
+        "RTX-6000-Ada": GPU(label="NVIDIA-RTX-6000-Ada-Generation", total=46068 * MIB, usable=_cuda_total(44.43)),
         # deviceQuery under driver 580 (85,028,896,768 under 570).
         "H100-80": GPU(label="NVIDIA-H100-80GB-HBM3", total=81559 * MIB, usable=85_017_755_648),
         # deviceQuery under driver 555, the 79.25 GiB of many out-of-memory messages.
