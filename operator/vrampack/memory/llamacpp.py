@@ -23,6 +23,9 @@ CELL_PADDING: Final = 256
 MAX_SEQUENCES: Final = 256
 """``LLAMA_MAX_SEQ``."""
 
+WITHOUT_FLASH_ATTENTION: Final = frozenset(("grok",))
+"""Architectures for which llama.cpp turns it off, so that their values can't be quantized."""
+
 KV_FIELD: Final = "spec.precision.kvCache"
 
 _STATE_ALIGNMENT: Final = 128

@@ -7,12 +7,20 @@ it is more, so that gaps are counted where layers of several kinds or shared exp
 model, which ``benchmarks/llamacpp_oracle.py`` holds against what is printed.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.layers import FeedForward, LatentAttention, Mixer, PagedAttention, RecurrentState, Span, StateKind
-from vrampack.memory.llamacpp import CELL_PADDING, LlamaContext, cached_layers, state_elements, window_cells
+from vrampack.memory.llamacpp import (
+    CELL_PADDING,
+    WITHOUT_FLASH_ATTENTION,
+    LlamaContext,
+    cached_layers,
+    state_elements,
+    window_cells,
+)
 from vrampack.units import MIB, round_up
 
 _FLOAT: Final = 4
@@ -28,20 +36,22 @@ _DELTA_CHUNK: Final = 64
 """Tokens that a delta rule works on at once."""
 _INDEX_COPIES: Final = 3
 """Of an indexer's scores: as they are, sorted, and as a mask."""
-_BIASED: Final = frozenset(("t5", "t5encoder"))
-"""Attention with a learned bias for each head and distance."""
+_NOT_MODELLED: Final = frozenset(("t5", "t5encoder", "chameleon", "glm5-next", "qwen4exp"))
+"""Scores with a bias for each distance, logits that are copied, and indexers between several hidden streams."""
 
 
 def compute_bytes(architecture: Architecture, context: LlamaContext) -> int:
     """Bytes of the compute buffer of one GPU that holds the whole model: an upper bound.
 
-    Raises UnsupportedModelError for T5, whose biased scores are written out in ways that are not modelled.
+    Raises UnsupportedModelError for architectures whose graphs have phases that are not modelled.
     """
-    if architecture.model_type in _BIASED:
+    if architecture.model_type in _NOT_MODELLED:
         raise UnsupportedModelError(
-            unknown=f"model_type {architecture.model_type}",
-            detail="the compute buffer of biased attention is not known",
+            unknown=f"general.architecture {architecture.model_type}",
+            detail="the compute buffer that llama.cpp makes for it is not known",
         )
+    if architecture.model_type in WITHOUT_FLASH_ATTENTION:
+        context = replace(context, flash_attention=False)
     step = _step(architecture, context)
     hidden = step * architecture.hidden_size * _FLOAT
     mixers = {mixer for layer in cached_layers(architecture) for mixer in layer}

@@ -13,6 +13,7 @@ from vrampack.memory.layers import LatentAttention, Mixer
 from vrampack.memory.llamacpp import (
     CELL_PADDING,
     KV_FIELD,
+    WITHOUT_FLASH_ATTENTION,
     CacheBuffer,
     LlamaContext,
     buffers_of,
@@ -28,7 +29,7 @@ _MOST_CELLS: Final = 2**31
 
 
 def context_of(architecture: Architecture, workload: Workload, *, tokens: int | None = None) -> LlamaContext:
-    """The context to make, with flash attention. ``tokens``: as many cells instead of those that the workload needs.
+    """The context to make. ``tokens``: as many cells instead of those that the workload needs.
 
     DeepSeek V4 keeps cells for every sequence in full whatever is asked, so its sequences are apart.
     Raises InvalidInputError for a precision of K and V that llama.cpp does not have, and for ranks that it does not.
@@ -54,6 +55,7 @@ def context_of(architecture: Architecture, workload: Workload, *, tokens: int | 
         unified=not apart,
         key_type=kind,
         value_type=kind,
+        flash_attention=architecture.model_type not in WITHOUT_FLASH_ATTENTION,
     )
     check_context(context)
     return context

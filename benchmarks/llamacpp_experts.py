@@ -1,0 +1,212 @@
+"""Models for the llama.cpp oracle with experts, and with latent attention."""
+
+from benchmarks.llamacpp_metadata import Value, heads, mla, model, moe, window
+
+
+def experts() -> dict[str, dict[str, Value]]:
+    """Mixtures of experts."""
+    return {
+        "Mixtral-8x7B": model(
+            "llama", layers=32, hidden=4096, heads=32, kv=8, width=14336, vocabulary=32000, more=moe(8, 2, 14336)
+        ),
+        "Qwen3-30B-A3B": model(
+            "qwen3moe",
+            layers=48,
+            hidden=2048,
+            heads=32,
+            kv=4,
+            width=6144,
+            vocabulary=151936,
+            more={**heads(128), **moe(128, 8, 768)},
+        ),
+        "Qwen3-235B-A22B": model(
+            "qwen3moe",
+            layers=94,
+            hidden=4096,
+            heads=64,
+            kv=4,
+            width=12288,
+            vocabulary=151936,
+            more={**heads(128), **moe(128, 8, 1536)},
+        ),
+        "GLM-4.5-Air": model(
+            "glm4moe",
+            layers=47,
+            hidden=4096,
+            heads=96,
+            kv=8,
+            width=10944,
+            vocabulary=151552,
+            more={
+                **heads(128),
+                **moe(128, 8, 1408, shared=1, dense=1),
+                "nextn_predict_layers": 1,
+                "rope.dimension_count": 64,
+            },
+        ),
+        "Phi-3.5-MoE": model(
+            "phimoe",
+            layers=32,
+            hidden=4096,
+            heads=32,
+            kv=8,
+            width=6400,
+            vocabulary=32064,
+            more={**moe(16, 2, 6400), "rope.dimension_count": 128, "rope.scaling.original_context_length": 4096},
+        ),
+        "DBRX": model(
+            "dbrx",
+            layers=40,
+            hidden=6144,
+            heads=48,
+            kv=8,
+            width=10752,
+            vocabulary=100352,
+            more={**moe(16, 4, 10752), "attention.clamp_kqv": 8.0},
+        ),
+        "MiniMax-M2": model(
+            "minimax-m2",
+            layers=62,
+            hidden=3072,
+            heads=48,
+            kv=8,
+            width=1536,
+            vocabulary=200064,
+            more={**heads(128), **moe(256, 8, 1536), "rope.dimension_count": 64},
+        ),
+        "Bailing-MoE-2": model(
+            "bailingmoe2",
+            layers=20,
+            hidden=2048,
+            heads=16,
+            kv=4,
+            width=5120,
+            vocabulary=157184,
+            more={**heads(128), **moe(256, 8, 512, shared=1, dense=1), "rope.dimension_count": 64},
+        ),
+    }
+
+
+def latent() -> dict[str, dict[str, Value]]:
+    """Latent attention, some with an indexer."""
+    deepseek = {**mla(512, 64, 128, 128, query=1536), **moe(256, 8, 2048, shared=1, dense=3)}
+    indexed = {
+        **deepseek,
+        "attention.indexer.head_count": 64,
+        "attention.indexer.key_length": 128,
+        "attention.indexer.top_k": 2048,
+    }
+    return {
+        "DeepSeek-V3": model(
+            "deepseek2", layers=61, hidden=7168, heads=128, kv=1, width=18432, vocabulary=129280, more=deepseek
+        ),
+        "DeepSeek-V2-Lite": model(
+            "deepseek2",
+            layers=27,
+            hidden=2048,
+            heads=16,
+            kv=1,
+            width=10944,
+            vocabulary=102400,
+            more={**mla(512, 64, 128, 128), **moe(64, 6, 1408, shared=2, dense=1)},
+        ),
+        "DeepSeek-V2 (old file)": model(
+            "deepseek2",
+            layers=60,
+            hidden=5120,
+            heads=128,
+            kv=128,
+            width=12288,
+            vocabulary=102400,
+            more={
+                **heads(192, 128),
+                **moe(160, 6, 1536, shared=2, dense=1),
+                "attention.kv_lora_rank": 512,
+                "attention.q_lora_rank": 1536,
+                "rope.dimension_count": 64,
+            },
+        ),
+        "DeepSeek-V3.2": model(
+            "deepseek32",
+            layers=62,
+            hidden=7168,
+            heads=128,
+            kv=1,
+            width=18432,
+            vocabulary=129280,
+            more={**indexed, "nextn_predict_layers": 1},
+        ),
+        "GLM-5": model(
+            "glm-dsa",
+            layers=79,
+            hidden=6144,
+            heads=64,
+            kv=1,
+            width=12288,
+            vocabulary=154880,
+            more={**indexed, "nextn_predict_layers": 1, "attention.indexer.head_count": 32},
+        ),
+        "DeepSeek-V4-Flash": model(
+            "deepseek4",
+            layers=44,
+            hidden=4096,
+            heads=64,
+            kv=1,
+            width=2048,
+            vocabulary=129280,
+            more={
+                **heads(512),
+                **moe(256, 6, 2048, shared=1),
+                **window(128),
+                "attention.q_lora_rank": 1024,
+                "rope.dimension_count": 64,
+                "attention.indexer.head_count": 64,
+                "attention.indexer.key_length": 128,
+                "attention.indexer.top_k": 512,
+                "attention.output_group_count": 8,
+                "attention.output_lora_rank": 1024,
+                "attention.compress_ratios": [0, 0] + [4 if layer % 2 else 128 for layer in range(42)],
+                "attention.compress_rope_freq_base": 160000.0,
+                "hyper_connection.count": 4,
+                "hyper_connection.sinkhorn_iterations": 20,
+                "hyper_connection.epsilon": 1e-6,
+                "hash_layer_count": 0,
+                "swiglu_clamp_exp": 10.0,
+                "expert_gating_func": 4,
+            },
+        ),
+        "MiniCPM3-4B": model(
+            "minicpm3",
+            layers=62,
+            hidden=2560,
+            heads=40,
+            kv=40,
+            width=6400,
+            vocabulary=73448,
+            more={
+                **heads(96, 64),
+                "attention.q_lora_rank": 768,
+                "attention.kv_lora_rank": 256,
+                "rope.dimension_count": 32,
+            },
+        ),
+        "MiniMax-M3": model(
+            "minimax-m3",
+            layers=60,
+            hidden=6144,
+            heads=64,
+            kv=4,
+            width=12288,
+            vocabulary=200064,
+            more={
+                **heads(128),
+                **moe(128, 4, 3072, shared=1, dense=3),
+                "rope.dimension_count": 64,
+                "attention.indexer.head_count": 4,
+                "attention.indexer.key_length": 128,
+                "attention.indexer.top_k": 16,
+                "attention.indexer.block_size": 128,
+                "attention.indexer.local_blocks": 1,
+            },
+        ),
+    }
