@@ -21,7 +21,7 @@ from vrampack.models.quantization import quantization_of
 from vrampack.models.safetensors import DTYPE_BITS, Tensor
 from vrampack.models.tensorfacts import tensor_facts_of
 from vrampack.models.weights import weights_of
-from vrampack.units import MIB
+from vrampack.units import GIB, MIB
 
 TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
@@ -143,6 +143,34 @@ def test_gptq_loads_what_its_kernel_needs(settings: dict[str, Any], more: int) -
     weights = weights_of(tensors, architecture=QWEN3_8B, precision="gptq", quantization=gptq(**settings))
     assert weights.total == 4 * 128 * 64 + 2 * 8 * 64 + more
     assert weights.parameters == 1024 * 64
+
+
+def test_mxfp4_experts_are_padded_as_the_engine_pads_them(shared_data: Path) -> None:
+    """gpt-oss-20b as its files have it, against the engine's own figure with the same kernel."""
+    config = json.loads((shared_data / "model-configs" / "openai--gpt-oss-20b_config.json").read_text())
+    architecture = architecture_of(config, stored_dtype="bfloat16")
+    quantization = quantization_of(config)
+    tensors = {
+        name: each
+        for name, each in files_of(architecture, tensor_facts_of(config, architecture=architecture)).items()
+        if ".experts." not in name
+    }
+    for layer in range(24):
+        prefix = f"model.layers.{layer}.mlp.experts"
+        tensors |= {
+            f"{prefix}.gate_up_proj_blocks": tensor("U8", 32, 5760, 90, 16),
+            f"{prefix}.gate_up_proj_scales": tensor("U8", 32, 5760, 90),
+            f"{prefix}.gate_up_proj_bias": tensor("BF16", 32, 5760),
+            f"{prefix}.down_proj_blocks": tensor("U8", 32, 2880, 90, 16),
+            f"{prefix}.down_proj_scales": tensor("U8", 32, 2880, 90),
+            f"{prefix}.down_proj_bias": tensor("BF16", 32, 2880),
+        }
+    weights = weights_of(tensors, architecture=architecture, precision="mxfp4", quantization=quantization)
+    assert weights.parameters == 20_914_757_184
+    assert round(weights.total / GIB, 2) == 12.82
+    assert loaded_bytes(architecture, weights, workload()) / GIB == pytest.approx(13.7193, rel=0.005)
+    eighth = loaded_bytes(architecture, weights, workload(tensor=8))
+    assert eighth > loaded_bytes(architecture, weights, workload()) / 8  # 360 columns a rank become 384
 
 
 def test_scales_that_are_quantized_again_are_held_in_full() -> None:

@@ -19,9 +19,11 @@ from vrampack.memory.census import census_of
 from vrampack.memory.constants import DTYPE_BYTES, WEIGHT_BITS
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention
 from vrampack.memory.tensorfacts import family_facts
+from vrampack.memory.weightformat import WeightFormat
 from vrampack.models.quantization import Quantization
 from vrampack.models.safetensors import DTYPE_BITS, Tensor
 from vrampack.models.tensornames import Role, TensorName, parse_name
+from vrampack.units import round_up
 
 _TYPES: Final[dict[str, str]] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
@@ -103,6 +105,8 @@ class _Entry:
     name: TensorName
     tensor: Tensor
     bytes: int
+    form: WeightFormat | None = None
+    """Of the checkpoint's quantized matrices."""
 
     @property
     def in_layers(self) -> bool:
@@ -145,7 +149,7 @@ def _entries(
             size = tensor.elements * (DTYPE_BYTES["float32"] if parsed.wide else width)
         elif name.endswith(".absmax") and tensor.dtype == "U8":
             size = tensor.elements * DTYPE_BYTES["float32"]  # engines undo the second quantization, of the scales
-        yield _Entry(name=parsed, tensor=tensor, bytes=size)
+        yield _Entry(name=parsed, tensor=tensor, bytes=size, form=quantization.form if quantization else None)
 
 
 def _unused(name: str, quantization: Quantization | None) -> bool:
@@ -174,24 +178,22 @@ def _fused(
     entries: Iterable[_Entry], mixers: tuple[Mixer, ...] | None, architecture: Architecture
 ) -> tuple[LoadedTensor, ...]:
     """As the engine holds them, in the order of their names so that alike layers are equal."""
-    parts: dict[str, Counter[tuple[Split, int]]] = defaultdict(Counter)
+    parts: dict[str, Counter[WeightPart]] = defaultdict(Counter)
     found = list(entries)
     for entry in (*found, *_values_that_are_keys(found, mixers)):
         whole_vector = entry.split is Split.WHOLE and len(entry.tensor.shape) < 2
         key = "" if whole_vector else entry.name.fused
-        for split, units, size in _parts(entry, mixers, architecture):
-            parts[key][split, units] += size
+        for part in _parts(entry, mixers, architecture):
+            parts[key][replace(part, bytes=0)] += part.bytes
         if _is_absorbed(entry, mixers):
             copy = entry.tensor.elements * DTYPE_BYTES[architecture.dtype]
-            parts[f"{entry.name.fused}.absorbed"][Split.TENSOR, 0] += copy
-    return tuple(
-        LoadedTensor(
-            parts=tuple(
-                WeightPart(bytes=size, split=split, units=units) for (split, units), size in sorted(parts[key].items())
-            )
-        )
-        for key in sorted(parts)
-    )
+            parts[f"{entry.name.fused}.absorbed"][WeightPart(bytes=0, split=Split.TENSOR)] += copy
+    return tuple(LoadedTensor(parts=_summed(parts[key])) for key in sorted(parts))
+
+
+def _summed(parts: Mapping[WeightPart, int]) -> tuple[WeightPart, ...]:
+    whole = (replace(part, bytes=size) for part, size in parts.items())
+    return tuple(sorted(whole, key=lambda part: (part.split, part.units, part.align, part.bytes)))
 
 
 def _values_that_are_keys(entries: list[_Entry], mixers: tuple[Mixer, ...] | None) -> list[_Entry]:
@@ -202,25 +204,40 @@ def _values_that_are_keys(entries: list[_Entry], mixers: tuple[Mixer, ...] | Non
     return keys if attention and keys and not values else []
 
 
-def _parts(
-    entry: _Entry, mixers: tuple[Mixer, ...] | None, architecture: Architecture
-) -> Iterator[tuple[Split, int, int]]:
-    """The ways in which parts of a tensor are split, with their units and bytes."""
+def _parts(entry: _Entry, mixers: tuple[Mixer, ...] | None, architecture: Architecture) -> Iterator[WeightPart]:
+    """The ways in which a tensor is split."""
     attention = next((mixer for mixer in mixers or () if isinstance(mixer, PagedAttention)), None)
     size, split = entry.bytes, entry.split
     if split is Split.EXPERT:
-        yield split, architecture.experts or 1, size
+        yield _expert_part(entry, architecture)
     elif split is Split.VOCABULARY:
-        yield split, architecture.vocab_size, size
+        yield WeightPart(bytes=size, split=split, units=architecture.vocab_size)
+    elif split is Split.HEADS and attention:
+        yield WeightPart(bytes=size, split=split, units=attention.kv_heads)
     elif split is Split.HEADS:
-        yield (split, attention.kv_heads, size) if attention else (Split.TENSOR, 0, size)
+        yield WeightPart(bytes=size, split=Split.TENSOR)
     elif entry.name.role is Role.QUERIES_KEYS_VALUES and attention and split is Split.TENSOR:
         keys = attention.kv_heads * (attention.key_dim + attention.value_dim)
         shared = size * keys // (keys + attention.heads * attention.key_dim)
-        yield Split.TENSOR, 0, size - shared
-        yield Split.HEADS, attention.kv_heads, shared
+        yield WeightPart(bytes=size - shared, split=Split.TENSOR)
+        yield WeightPart(bytes=shared, split=Split.HEADS, units=attention.kv_heads)
     else:
-        yield split, 0, size
+        yield WeightPart(bytes=size, split=split)
+
+
+def _expert_part(entry: _Entry, architecture: Architecture) -> WeightPart:
+    """Experts in a form that the engine pads are padded to the hidden size here, and by width on each rank."""
+    units, form = architecture.experts or 1, entry.form
+    if form is None or not form.inner_align or entry.tensor.dtype in _FLOATS:
+        return WeightPart(bytes=entry.bytes, split=Split.EXPERT, units=units)
+    hidden = architecture.hidden_size
+    return WeightPart(
+        bytes=entry.bytes * round_up(hidden, form.outer_align) // hidden,
+        split=Split.EXPERT,
+        units=units,
+        width=architecture.expert_intermediate_size,
+        align=form.inner_align,
+    )
 
 
 def _is_absorbed(entry: _Entry, mixers: tuple[Mixer, ...] | None) -> bool:
@@ -237,5 +254,6 @@ def _parameters(entry: _Entry, precision: str) -> int:
     """Parameters of the model in one tensor: several in an element of a packed one, none in a side tensor."""
     if entry.name.side and precision not in _PLAIN:
         return 0
-    packed = entry.tensor.dtype in ("I32", "U32", "U8") and WEIGHT_BITS[precision] == 4
-    return entry.tensor.elements * (DTYPE_BITS[entry.tensor.dtype] // 4 if packed else 1)
+    bits = entry.form.bits if entry.form else WEIGHT_BITS[precision]
+    packed = entry.tensor.dtype in ("I32", "U32", "U8") and bits < DTYPE_BITS[entry.tensor.dtype]
+    return entry.tensor.elements * DTYPE_BITS[entry.tensor.dtype] // bits if packed else entry.tensor.elements
