@@ -1,6 +1,6 @@
 """Which model a config.json describes: its family, its class, and the part of it that writes text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,15 @@ from vrampack.models.fields import MAX_SHOWN, Fields
 _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 _TOWERS: Final = ("vision_config", "audio_config", "mm_vision_tower", "img_processor", "vision_tower", "visual")
 _RECURRENT: Final = ("rwkv", "mamba", "retnet", "recurrent", "griffin", "lstm", "hyena", "ssm")
+_CLASS_SUFFIXES: Final = (
+    "forcausallm",
+    "forconditionalgeneration",
+    "forsequenceclassification",
+    "fortokenclassification",
+    "forrewardmodel",
+    "lmheadmodel",
+    "model",
+)
 _BIDIRECTIONAL: Final = ("LlamaBidirectional", "LlamaNemotronVL", "VoyageQwen3Bidirectional")
 _OF_CLASS: Final = {"Mamba2ForCausalLM": "mamba2"}
 """Classes that some files combine with an older ``model_type``."""
@@ -78,6 +87,9 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     if not model_type:
         raise _nameless(root, name)
     family = FAMILIES.get(_OF_CLASS.get(name, model_type)) or FAMILIES.get(f"{model_type}_text")
+    if family is None:  # the engine goes by the class: a name of its own changes nothing
+        own = name if text is root else next(iter(text.texts("architectures") or ()), "")
+        family = next(_families_of_class(own), None)
     if family is None and text.names(*HEADS) is None:
         raise UnsupportedModelError(
             unknown=HEADS[0],
@@ -101,17 +113,20 @@ def identity_of(config: Mapping[str, object]) -> Identity:
 
 def _nameless(root: Fields, name: str) -> UnsupportedModelError:
     """Excerpts of a file: what they lack most is of which kind each layer is, where that is not the same for all."""
-    stem = _plain(name.removesuffix("ForCausalLM").removesuffix("ForConditionalGeneration"))
-    alike = [family for model_type, family in FAMILIES.items() if _plain(model_type).removesuffix("text") == stem]
-    if (
-        name
-        and not any(root.has(field) for field in _KIND_FIELDS)
-        and not any(family.uniform and not family.latent for family in alike)
-    ):
+    alike = any(family.uniform and not family.latent for family in _families_of_class(name))
+    if name and not alike and not any(root.has(field) for field in _KIND_FIELDS):
         return UnsupportedModelError(
             unknown="layer_types", detail=f"config.json does not say of which kind the layers of this {name} are"
         )
     return UnsupportedModelError(unknown="model_type", detail="config.json does not name the model's family")
+
+
+def _families_of_class(name: str) -> Iterator[Family]:
+    """Those whose ``model_type`` the class is named after."""
+    stem = _plain(name)
+    for suffix in _CLASS_SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    return (family for model_type, family in FAMILIES.items() if _plain(model_type).removesuffix("text") == stem)
 
 
 def _plain(name: str) -> str:
