@@ -12,6 +12,7 @@ CONTRADICTED: Final = "PrecisionContradicted"
 
 _PLAIN: Final = frozenset({"F64", "F32", "F16", "BF16", "BOOL", "I64"})
 """Types of weights that nothing was done to, and of the buffers and masks beside any weights."""
+_UNQUANTIZED: Final = frozenset({WeightsPrecision.FP32, WeightsPrecision.BF16, WeightsPrecision.FP16})
 _STORED: Final = {
     WeightsPrecision.FP8: ("F8_",),
     WeightsPrecision.INT8: ("I8", "U8", "I32", "U32"),
@@ -62,14 +63,16 @@ def verdict(spec: ModelDeploymentSpec, facts: ModelProfileSpec) -> Verdict:
 
 
 def _contradicted(facts: ModelProfileSpec) -> bool:
-    """Whether the types of the tensors rule out the precision. GGUF has types of its own, which the file names."""
+    """Whether the types of the tensors rule out the precision. GGUF has types of its own, which the file names, and
+    precisions whose tensors may be of any type are not checked."""
     by_dtype = {dtype: size.bytes for dtype, size in facts.weight_files.by_dtype.items()}
     total = sum(by_dtype.values())
-    if not total or facts.precision is WeightsPrecision.GGUF:
+    if not total:
         return False
-    if (types := _STORED.get(facts.precision)) is None:
+    types = _STORED.get(facts.precision, ())
+    if facts.precision in _UNQUANTIZED:
         return 2 * sum(size for dtype, size in by_dtype.items() if dtype not in _PLAIN) >= total
-    return not any(_is(dtype, each) for dtype in by_dtype for each in types)
+    return bool(types) and not any(_is(dtype, each) for dtype in by_dtype for each in types)
 
 
 def _is(dtype: str, known: str) -> bool:
