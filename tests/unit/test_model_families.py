@@ -525,11 +525,11 @@ def test_a_class_counts_before_an_older_model_type() -> None:
     assert mixers(architecture_of(given | {"conv_kernel": 4})) == "4 mamba2 1x128 128x64 k4"
 
 
-def test_a_class_that_is_known_counts_before_a_model_type_that_is_not() -> None:
+def test_a_model_type_that_is_not_known_is_read_as_its_class_and_marked() -> None:
     given = config("house_brand", architectures=["Gemma2ForCausalLM"], sliding_window=512)
     architecture = architecture_of(given)
     assert mixers(architecture).startswith("1 sliding 8x128 w512, 1 full 8x128")
-    assert not architecture.assumptions
+    assert architecture.assumptions
 
 
 def test_what_is_not_known_by_name_is_read_and_marked() -> None:

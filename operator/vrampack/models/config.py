@@ -20,7 +20,7 @@ from vrampack.models.identity import Identity, identity_of
 from vrampack.models.kvdtype import kv_cache_dtype_of
 from vrampack.models.layerkinds import Kind, layer_kinds
 from vrampack.models.perlayer import layer_fields
-from vrampack.models.rotary import rotary_of
+from vrampack.models.rotary import MAX_TOKENS, rotary_of
 from vrampack.models.state_layers import state_of
 
 MAX_LAYERS: Final = 1024
@@ -89,7 +89,7 @@ def architecture_of(
         rotary_dim=rotary.dim,
         class_name=identity.class_name,
         kv_cache_dtype=kv_cache_dtype_of(identity.root, text, quant_config),
-        encoder_tokens=text.size(_ENCODER_TOKENS) if family.encoder_decoder else 0,
+        encoder_tokens=text.size(_ENCODER_TOKENS, most=MAX_TOKENS) if family.encoder_decoder else 0,
         predict_layers=text.size(_PREDICTION, least=0, most=MAX_LAYERS, default=0),
         multimodal=identity.multimodal,
         image_tokens=images.image_tokens,

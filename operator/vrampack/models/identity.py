@@ -87,7 +87,8 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     if not model_type:
         raise _nameless(root, name)
     family = FAMILIES.get(_OF_CLASS.get(name, model_type)) or FAMILIES.get(f"{model_type}_text")
-    if family is None:  # the engine goes by the class: a name of its own changes nothing
+    known = family is not None
+    if family is None:  # the engine goes by the class
         own = name if text is root else next(iter(text.texts("architectures") or ()), "")
         family = next(_families_of_class(own), None)
     if family is None and text.names(*HEADS) is None:
@@ -107,7 +108,7 @@ def identity_of(config: Mapping[str, object]) -> Identity:
         class_name=name,
         multimodal=any(root.get(tower) for tower in _TOWERS),
         pooling=name.endswith(_POOLING),
-        known=family is not None,
+        known=known,
     )
 
 
