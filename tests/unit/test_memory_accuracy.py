@@ -157,6 +157,13 @@ def test_tokens_within_the_rounding_of_the_printed_bytes_and_a_block_are_exact(r
     assert (far["within_1_percent"], far["worst_under_gib"]) == (0.0, None)
 
 
+def test_an_encoder_in_a_pipeline_keeps_nothing(report, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setitem(SMALL, "model_type", "qwen2")
+    monkeypatch.setitem(SMALL, "is_causal", False)
+    found = report({**RUN, "pp": "4", "kv_cache_gib": "37.81", "kv_cache_tokens": "275328"})
+    assert found["kv_tokens"]["unusable"] == [{"row": 1, "reason": "the model keeps nothing between steps"}]
+
+
 def test_an_excerpt_of_a_configuration_is_enough_for_the_cache_alone(report, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.delitem(SMALL, "intermediate_size")
     found = report({**RUN, "kv_cache_gib": "37.81", "kv_cache_tokens": "275328", "cuda_graph_gib": "0.5"})

@@ -37,7 +37,7 @@ def widest_stage(
     """Groups are formed of the whole model, and each stage holds its own layers of every group."""
     positions: dict[LayerCache, list[int]] = {}
     for index, mixer in _placed_mixers(architecture, workload):
-        for cache in of_mixer[mixer]:
+        for cache in of_mixer.get(mixer, ()):  # an encoder keeps nothing
             positions.setdefault(cache, []).append(index)
     last = sum(run.count for run in architecture.layer_runs)
     bounds = stages(last, workload.pipeline)
