@@ -64,6 +64,9 @@ EXACT = {
     "mlc--deepseek_v2_lite": 15_706_484_224,
     "deepseek-ai--DeepSeek-V3_config": 671_026_419_200,
     "moonshotai--Kimi-K2-Instruct_config": 1_026_408_232_448,
+    # pooling models have no output head
+    "ome--e5_mistral_7b": 7_110_660_096,
+    "ome--skywork_reward_llama": 7_504_924_672,
     # an encoder, and a tower
     "rec--openai--whisper-large-v3": 1_543_490_560,
     "ome--qwen2_vl_7b": 8_291_375_616,

@@ -234,7 +234,7 @@ def _encoder_layer(hidden: int, facts: TensorFacts) -> int:
 def _after(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:
     if facts.final_norm:
         yield vector("norm", architecture.hidden_size * (2 if facts.norm_bias else 1))
-    if not architecture.tied_embeddings:
+    if not architecture.tied_embeddings and not architecture.pooling:
         yield _table("lm_head", architecture.vocab_size, architecture.hidden_size)
     if facts.head_bias:
         yield vector("lm_head.bias", architecture.vocab_size)
