@@ -468,6 +468,13 @@ def test_the_thinker_has_a_text_part_of_its_own() -> None:
     assert mixers(architecture_of(omni)) == "28 full 4x128"
 
 
+def test_a_tower_that_is_not_described_is_no_obstacle() -> None:
+    part = {"model_type": "gemma3n_text", "num_hidden_layers": 5, "num_kv_shared_layers": 0, "intermediate_size": 8192}
+    tower = {"model_type": "gemma3n_vision", "architecture": "mobilenetv5_300m_enc", "hidden_size": 2048}
+    given = {"model_type": "gemma3n", "vision_soft_tokens_per_image": 256, "vision_config": tower, "text_config": part}
+    assert mixers(architecture_of(given)) == "4 sliding 2x256 w512, 1 full 2x256"
+
+
 def test_a_window_may_be_switched_off_outside_of_the_text_part() -> None:
     wrapped = {"model_type": "mistral3", "text_config": {"model_type": "mistral"}}
     assert mixers(architecture_of(wrapped)) == "32 sliding 8x128 w4096"

@@ -33,7 +33,7 @@ _POOLING: Final = ("Model", "ForSequenceClassification", "ForRewardModel", "ForT
 _MEMORY_WORDS: Final = (
     "window", "chunk", "sparse", "linear", "mamba", "ssm", "conv", "state", "recurr", "rwkv", "lru", "compress",
     "latent", "lora_rank", "cross", "kv_", "layer_types", "block", "pattern", "attn_layer", "attn_type", "delta",
-    "retention", "hyena", "index_", "memory", "encoder", "sink", "channels",
+    "retention", "hyena", "index_", "memory", "encoder", "sink_", "channels",
     "loop", "ut_steps", "time_mix", "decay", "lstm", "head_size_divisor",
 )
 # fmt: on
