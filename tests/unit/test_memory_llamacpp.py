@@ -185,6 +185,28 @@ def test_the_lines_are_llama_cpp_s_own() -> None:
     assert said.max_concurrency == 1.0
 
 
+@pytest.mark.parametrize(
+    ("version", "latent", "sliding"),
+    [
+        ("", 576, 4608),
+        ("0.5.0", 576, 4608),
+        ("b9000", 576, 4608),
+        ("b7916", 576 + 512, 4608),
+        ("7000 (abc)", 576 + 512, 4608),
+        ("b5553", 576 + 512, 32768),
+    ],
+)
+def test_older_builds_keep_more(version: str, latent: int, sliding: int) -> None:
+    work = replace(WORK, engine_version=version)
+    assert claim(architecture_of("DeepSeek-V3"), work).bytes == 61 * 32768 * latent * 2
+    assert claim(architecture_of("Gemma-3-27B"), work).bytes == (10 * 32768 + 52 * sliding) * 2 * 2048 * 2
+
+
+def test_what_is_no_build_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"spec\.engine\.version"):
+        claim(model(LLAMA), replace(WORK, engine_version="latest"))
+
+
 def test_each_gpu_of_a_pipeline_holds_its_own_layers() -> None:
     """Of 32 layers and the output two GPUs get 17 and 15: the output is with the second."""
     architecture = architecture_of("Llama-3.1-8B")

@@ -54,6 +54,8 @@ class LlamaContext:
     value_type: str = "f16"
     flash_attention: bool = True
     """Without it the values of all layers are padded to the widest."""
+    latent_values: bool = False
+    """Latent attention keeps the value's part of its vector once more, as older builds did."""
 
     @property
     def streams(self) -> int:
@@ -138,7 +140,7 @@ def buffers_of(layers: tuple[tuple[Mixer, ...], ...], context: LlamaContext) -> 
         kept = [mixer for mixer in paged if mixer.span in spans and not mixer.shares_cache]
         widths = [(mixer.kv_heads * mixer.key_dim, widest or mixer.kv_heads * mixer.value_dim) for mixer in kept]
         if name == "full":
-            widths += [(mixer.rank + mixer.rope_dim, 0) for mixer in latent]
+            widths += [(mixer.rank + mixer.rope_dim, mixer.rank * context.latent_values) for mixer in latent]
             # layers without attention have rows of nothing, unless there are recurrent ones: then they have no row
             widths += [(0, widest)] * sum(not layer for layer in layers) if not states else []
         window = max((mixer.window for mixer in kept), default=0)

@@ -20,6 +20,7 @@ from vrampack.memory.llamacpp import (
     cached_layers,
     check_context,
 )
+from vrampack.memory.llamacppbuilds import LATENTS_WITHOUT_VALUES, WINDOWS_OF_THE_STEP, build_of
 from vrampack.memory.workload import Workload
 from vrampack.units import MIB, round_up
 
@@ -32,7 +33,8 @@ def context_of(architecture: Architecture, workload: Workload, *, tokens: int | 
     """The context to make. ``tokens``: as many cells instead of those that the workload needs.
 
     DeepSeek V4 keeps cells for every sequence in full whatever is asked, so its sequences are apart.
-    Raises InvalidInputError for a precision of K and V that llama.cpp does not have, and for ranks that it does not.
+    Raises InvalidInputError for a precision of K and V that llama.cpp does not have, for ranks that it does not, and
+    for a version that is none.
     """
     precision = workload.kv_cache_precision
     kind = _TYPES.get(precision, precision if precision in _OWN else None)
@@ -48,14 +50,17 @@ def context_of(architecture: Architecture, workload: Workload, *, tokens: int | 
     needed = max(workload.concurrency * workload.tokens_per_sequence, workload.context_length)
     if apart:
         needed = workload.concurrency * round_up(workload.context_length, CELL_PADDING)
+    build = build_of(workload.engine_version)
     context = LlamaContext(
         tokens=round_up(needed if tokens is None else tokens, CELL_PADDING),
         sequences=workload.concurrency,
         micro_batch=workload.max_batched_tokens,
         unified=not apart,
+        full_windows=build < WINDOWS_OF_THE_STEP,
         key_type=kind,
         value_type=kind,
         flash_attention=architecture.model_type not in WITHOUT_FLASH_ATTENTION,
+        latent_values=build < LATENTS_WITHOUT_VALUES,
     )
     check_context(context)
     return context
