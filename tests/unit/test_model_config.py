@@ -391,3 +391,19 @@ def test_the_engines_own_reader_says_the_same_of_other_families(name: str, share
     assert expected["total_num_kv_heads"] == architecture.kv_heads
     assert expected["head_size"] == architecture.head_dim
     assert expected["vocab_size"] == architecture.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling"),
+    [
+        ("LlamaForCausalLM", False),
+        ("GPT2LMHeadModel", False),
+        ("QWenLMHeadModel", False),
+        ("ChatGLMModel", False),
+        ("InternVLChatModel", False),
+        ("MistralModel", True),
+        ("LlamaForSequenceClassification", True),
+    ],
+)
+def test_classes_that_generate_text_and_classes_that_pool(name: str, pooling: bool) -> None:
+    assert architecture_of(LLAMA | {"architectures": [name]}).pooling is pooling

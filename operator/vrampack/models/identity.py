@@ -28,6 +28,8 @@ _OF_CLASS: Final = {"Mamba2ForCausalLM": "mamba2"}
 _LONGEST_NAME: Final = 64
 _KIND_FIELDS: Final = ("layer_types", "layers_block_type", "hybrid_override_pattern", "sliding_window")
 _POOLING: Final = ("Model", "ForSequenceClassification", "ForRewardModel", "ForTokenClassification", "ForMaskedLM")
+_GENERATING: Final = ("LMHeadModel", "ChatModel", "ChatGLMModel", "NVLM_D_Model")
+"""Read: classes that vLLM generates text with although they are called models."""
 
 # fmt: off
 _MEMORY_WORDS: Final = (
@@ -107,7 +109,7 @@ def identity_of(config: Mapping[str, object]) -> Identity:
         model_type=model_type,
         class_name=name,
         multimodal=any(root.get(tower) for tower in _TOWERS),
-        pooling=name.endswith(_POOLING),
+        pooling=name.endswith(_POOLING) and not name.endswith(_GENERATING),
         known=known,
     )
 
