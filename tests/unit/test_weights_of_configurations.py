@@ -46,6 +46,7 @@ EXACT = {
     "ome--internlm2_7b": 7_737_708_544,
     "ome--exaone_7.8b": 7_818_448_896,
     "ome--baichuan2_7b": 7_505_973_248,
+    "ome--qwen_7b": 7_721_324_544,
     "mlc--gpt2": 124_439_808,
     "mlc--gpt_bigcode": 1_124_886_528,
     # mixtures of experts, with shared experts and biases
