@@ -563,6 +563,7 @@ def test_experts_per_token_that_are_not_said_are_taken_and_marked() -> None:
         (config("gemma2", layer_types=["sliding_attention"] * 4), "sliding_window"),
         (config("gemma3_text"), "layer_types"),
         (config("qwen3_next", **DELTA), "layer_types"),
+        (config("qwen3_next", **DELTA, sliding_window=None), "layer_types"),
         (config("granitemoehybrid", **MAMBA2), "layer_types"),
         (config("lfm2", conv_L_cache=3), "layer_types"),
         (config("llama4_text"), "layer_types"),

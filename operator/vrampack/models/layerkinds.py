@@ -212,7 +212,7 @@ def _bare(text: Fields, family: Family, layers: int) -> list[Kind]:
         return [Kind.FULL if window is None or family.windows is Windows.IGNORED else Kind.SLIDING] * layers
     if family.states_by_list and text.has(family.states_by_list):
         return [Kind.STATE] * layers
-    if window is None and (family.compressed or any(text.has(name) for name in _SWITCHES)):
+    if family.compressed or (window is None and family.state is None and any(text.has(name) for name in _SWITCHES)):
         return [Kind.FULL] * layers
     raise UnsupportedModelError(
         unknown="layer_types", detail="layers of this family differ, and nothing says which of them are of which kind"
