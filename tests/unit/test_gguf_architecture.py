@@ -241,13 +241,12 @@ def test_a_tied_table_is_on_the_gpu_as_the_output() -> None:
     assert weight_bytes(architecture, weights, WORK) == weights.total
 
 
-def test_layers_that_predict_are_loaded_for_speculation_alone() -> None:
+def test_layers_that_predict_are_not_loaded() -> None:
     header = written("glm4moe", {"nextn_predict_layers": 1, "expert_used_count": 0}, TENSORS)
     architecture = gguf_architecture(header, file="m.gguf")
     weights = gguf_weights(header.tensors, architecture=architecture)
     assert weights.predict == Q4
-    plain, speculating = (weight_bytes(architecture, weights, replace(WORK, speculation=each)) for each in ("", "mtp"))
-    assert speculating - plain == Q4
+    assert weight_bytes(architecture, weights, WORK) == weights.total == TABLE + 2 * Q4 + Q6 + NORM
 
 
 def test_gpus_of_a_pipeline_get_whole_layers() -> None:

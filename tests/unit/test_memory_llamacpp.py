@@ -207,6 +207,12 @@ def test_what_is_no_build_is_refused() -> None:
         claim(model(LLAMA), replace(WORK, engine_version="latest"))
 
 
+def test_drafts_are_refused_unless_they_need_no_layers() -> None:
+    assert claim(model(LLAMA), replace(WORK, speculation="ngram", speculative_tokens=4)) == claim(model(LLAMA), WORK)
+    with pytest.raises(InvalidInputError, match=r"spec\.speculation\.method"):
+        claim(model(LLAMA), replace(WORK, speculation="mtp", speculative_tokens=1))
+
+
 def test_each_gpu_of_a_pipeline_holds_its_own_layers() -> None:
     """Of 32 layers and the output two GPUs get 17 and 15: the output is with the second."""
     architecture = architecture_of("Llama-3.1-8B")

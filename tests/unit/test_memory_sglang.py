@@ -88,6 +88,14 @@ def test_states_are_three_for_a_request_and_one_without_prefix_caching() -> None
     assert claim(hybrid, replace(WORK, prefix_caching=False)).state_bytes == 17 * state
 
 
+def test_drafting_layers_and_tokens_have_their_share() -> None:
+    plain, drafting = (replace(WORK, speculation=each, speculative_tokens=3) for each in ("ngram", "eagle"))
+    assert pools_of(model((28, QUERY)), plain).token_bytes == 28 * 1024
+    assert pools_of(model((28, QUERY)), drafting).token_bytes == 29 * 1024
+    hybrid = model((36, DELTA), (12, QUERY))
+    assert claim(hybrid, drafting).state_bytes == (16 * 3 + 1 + 16 * 3) * pools_of(hybrid, WORK).state_bytes
+
+
 def test_what_is_claimed_is_what_is_printed() -> None:
     for each in (model((28, QUERY)), model((61, LATENT)), model((36, DELTA), (12, QUERY))):
         pools = pools_of(each, WORK)

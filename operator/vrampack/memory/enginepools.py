@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from vrampack.errors import InvalidInputError
+from vrampack.memory.workload import Workload
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolClaim:
@@ -26,3 +29,13 @@ class PrintedPool:
     """Sequences of context_length that the pool holds."""
     lines: tuple[str, ...]
     """As in its log, without time and place."""
+
+
+def refuse_drafts(workload: Workload, *, engine: str) -> None:
+    """Raise InvalidInputError for speculation that needs layers, or a model, beside the engine's own."""
+    if workload.speculation not in ("", "ngram"):
+        raise InvalidInputError(
+            field="spec.speculation.method",
+            value=workload.speculation,
+            allowed=f"ngram: what else {engine} keeps for drafts is not written out",
+        )

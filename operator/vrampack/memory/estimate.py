@@ -87,7 +87,7 @@ def _llamacpp_parts(
     architecture: Architecture, weights: Weights, workload: Workload, cache_bytes: int
 ) -> tuple[int, int, int, int, int, int, int]:
     return (
-        llamacppterms.weight_bytes(architecture, weights, workload),
+        llamacppterms.weight_bytes(architecture, weights, workload) + adapter_bytes(architecture, workload),
         cache_bytes,
         llamacppterms.step_bytes(architecture, workload),
         llamacppterms.GRAPHS if workload.cuda_graphs else 0,

@@ -8,7 +8,7 @@ from typing import Final
 
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.enginepools import PoolClaim, PrintedPool
+from vrampack.memory.enginepools import PoolClaim, PrintedPool, refuse_drafts
 from vrampack.memory.layers import LatentAttention, Mixer
 from vrampack.memory.llamacpp import (
     CELL_PADDING,
@@ -33,9 +33,10 @@ def context_of(architecture: Architecture, workload: Workload, *, tokens: int | 
     """The context to make. ``tokens``: as many cells instead of those that the workload needs.
 
     DeepSeek V4 keeps cells for every sequence in full whatever is asked, so its sequences are apart.
-    Raises InvalidInputError for a precision of K and V that llama.cpp does not have, for ranks that it does not, and
-    for a version that is none.
+    Raises InvalidInputError for a precision of K and V that llama.cpp does not have, for ranks and drafts that it
+    does not, and for a version that is none.
     """
+    refuse_drafts(workload, engine="llama.cpp")
     precision = workload.kv_cache_precision
     kind = _TYPES.get(precision, precision if precision in _OWN else None)
     if kind is None:

@@ -25,17 +25,17 @@ def weight_bytes(architecture: Architecture, weights: Weights, workload: Workloa
     """Weights on the GPU that holds the most, all layers offloaded.
 
     The input tables stay in the memory of the host. A table that is the output head too is on the last GPU besides.
+    Layers that predict further tokens are not loaded.
     """
     gpus = workload.pipeline
-    predict = weights.predict if workload.speculation == "mtp" else 0
     if weights.precision != FILE_PRECISION or not weights.layers:
         table = weights.embedding if architecture.tied_embeddings else weights.embedding // 2
-        return -(-(weights.total - weights.embedding) // gpus) + table + predict
+        return -(-(weights.total - weights.embedding) // gpus) + table
     layers = [_bytes(layer.tensors) for layer in weights.layers for _ in range(layer.count)]
     stages = [0] * gpus
     for index, size in enumerate(layers):
         stages[index * gpus // (len(layers) + 1)] += size
-    stages[-1] += _bytes(weights.after) + predict
+    stages[-1] += _bytes(weights.after)
     return max(stages)
 
 

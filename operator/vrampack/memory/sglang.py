@@ -15,6 +15,7 @@ from vrampack.memory.architecture import Architecture
 from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.enginepools import PoolClaim, PrintedPool
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span, StateKind
+from vrampack.memory.vllm.drafting import drafting_layers
 from vrampack.memory.workload import Workload
 from vrampack.units import GIB, round_up
 
@@ -57,6 +58,8 @@ class SglangPools:
     states: int
     """States of recurrent layers; 0: there are none."""
     state_bytes: int
+    drafted_states: int = 0
+    """States after each token that is drafted, of every request."""
 
     @property
     def bytes(self) -> int:
@@ -67,7 +70,7 @@ class SglangPools:
 
     @property
     def states_total(self) -> int:
-        return (self.states + 1) * self.state_bytes if self.states else 0
+        return (self.states + 1 + self.drafted_states) * self.state_bytes if self.states else 0
 
     @property
     def window_ratio(self) -> float:
@@ -97,6 +100,7 @@ def pools_of(architecture: Architecture, workload: Workload) -> SglangPools:
         window_token_bytes=window_token,
         states=workload.concurrency * states_per_request(workload) if states else 0,
         state_bytes=sum(_state_bytes(state, architecture, workload.tensor) for state in states),
+        drafted_states=workload.concurrency * workload.speculative_tokens if states else 0,
     )
 
 
@@ -119,7 +123,7 @@ def printed(architecture: Architecture, workload: Workload, available_bytes: int
     SGLang divides the bytes by those of a token; the one page more comes on top.
     """
     pools = pools_of(architecture, workload)
-    rest = available_bytes - pools.states * pools.state_bytes
+    rest = available_bytes - (pools.states + pools.drafted_states) * pools.state_bytes
     ratio = pools.window_ratio if pools.window_tokens else 0.0
     cell = pools.token_bytes + ratio * pools.window_token_bytes
     tokens = max(0, floor(rest / cell) // pools.page * pools.page) if cell else 0
@@ -178,7 +182,17 @@ def _bytes_per_token(architecture: Architecture, workload: Workload) -> tuple[in
                 windows, window = windows + size, max(window, mixer.window)
             else:
                 full += size
+    drafts = drafting_layers(architecture, workload)
+    if drafts and full:
+        # SGLang takes a layer that drafts for an average one that sees every token
+        full += full * drafts // sum(_sees_all(mixer, own_pool=own_pool) for mixer in _mixers(architecture))
     return full, windows, window
+
+
+def _sees_all(mixer: Mixer, *, own_pool: bool) -> bool:
+    if isinstance(mixer, PagedAttention):
+        return mixer.span is Span.FULL or (mixer.span is not Span.CROSS and not own_pool)
+    return isinstance(mixer, LatentAttention)
 
 
 def _paged_bytes(mixer: PagedAttention, workload: Workload) -> int:
