@@ -120,6 +120,14 @@ class Row:
         exponent = int(number.as_tuple().exponent)
         return Printed(value=float(number), half_digit=0.5 * 10.0**exponent)
 
+    def peak(self) -> Printed:
+        """Of the activations. Some logs print PyTorch's peak with the weights in it, and a note says so."""
+        with_weights = re.search(r"(\d+\.\d+) peak torch", self.note)
+        if self.cells.get("activation_peak_gib", "").strip() or with_weights is None:
+            return self.printed("activation_peak_gib")
+        digits = len(with_weights[1].split(".")[1])
+        return Printed(value=float(with_weights[1]) - self.printed("weights_gib").value, half_digit=0.5 * 10.0**-digits)
+
     def whole(self, column: str, default: int | None = None) -> int:
         """A whole number of at least 1. Raises UnusableError where it is none, or absent without a default."""
         if default is not None and not self.cells.get(column, "").strip():

@@ -48,6 +48,8 @@ def _comparing(term: str, formula: Callable[[Row], float]) -> Compare:
 
     def compare(row: Row) -> Compared:
         found = [row.printed(column) for column in columns if row.cells.get(column, "").strip()]
+        if term == "activations":
+            found = [row.peak()]
         printed = sum(max(0.0, one.value) for one in found)
         estimated = formula(row)
         rounding = sum(one.half_digit for one in found)

@@ -41,7 +41,7 @@ def terms() -> tuple[Term, ...]:
     return (
         Term(name="kv_tokens", unit="tokens", compare=kv_tokens),
         Term(name="weights", unit="GiB", compare=_gib("weights_gib", weights_bytes)),
-        Term(name="activations", unit="GiB", compare=_gib("activation_peak_gib", activations_bytes)),
+        Term(name="activations", unit="GiB", compare=_activations),
         Term(name="cuda_graphs", unit="GiB", compare=_gib("cuda_graph_gib", graphs_bytes)),
         Term(name="non_torch", unit="GiB", compare=_gib("non_torch_gib", non_torch_bytes)),
         Term(name="non_kv", unit="GiB", compare=_non_kv),
@@ -55,6 +55,11 @@ def _gib(column: str, estimated: Callable[[Row], int]) -> Callable[[Row], Compar
         return _compared(row, estimated=asked(row, estimated) / GIB, printed=printed)
 
     return compare
+
+
+def _activations(row: Row) -> Compared:
+    printed = row.peak()
+    return _compared(row, estimated=asked(row, activations_bytes) / GIB, printed=printed)
 
 
 def _compared(row: Row, *, estimated: float, printed: Printed) -> Compared:
@@ -132,7 +137,7 @@ def _check_default_sequences(row: Row) -> None:
     another: no rank that samples has a peak below the logits alone, once in 16 and once in 32 bit."""
     if row.cells.get("max_num_seqs", "").strip() or row.architecture().pooling:
         return
-    peak = row.printed("activation_peak_gib").value
+    peak = row.peak().value
     if release_of(row.version) >= GRAPHS_IN_PEAK and row.cells.get("cuda_graph_gib", "").strip():
         peak -= max(0.0, row.printed("cuda_graph_gib").value)
     sequences = row.batch().max_sequences

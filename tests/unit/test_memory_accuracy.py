@@ -185,6 +185,14 @@ def test_a_peak_that_refutes_the_default_of_the_sequences_is_not_compared(report
     assert "max_num_seqs is not in the row" in found["activations"]["unusable"][0]["reason"]
 
 
+def test_a_peak_may_stand_in_the_note_with_the_weights_in_it(report) -> None:  # type: ignore[no-untyped-def]
+    noted = {**RUN, "version": "", "gpu_mem_gib": "24", "weights_gib": "15.27", "max_model_len": "20000"}
+    found = report({**noted, "note": "V0 of 2024; 17.19 peak torch"})
+    assert found["activations"]["rows"] == 1
+    # 20000 tokens: 2 bytes x (3 x 4096 + 3 x 12288), and the workspace.
+    assert found["activations"]["worst_under_gib"] == pytest.approx(17.19 - 15.27 - 1.866, abs=0.001)
+
+
 def test_a_few_rows_have_no_percentile(report) -> None:  # type: ignore[no-untyped-def]
     rows = [{**RUN, "cuda_graph_gib": "0.5"}] * 19
     assert report(*rows)["cuda_graphs"]["p95_error_percent"] is None
@@ -234,7 +242,7 @@ def published(shared_data: Path) -> dict[str, Any]:
     ("term", "least_rows", "bounds"),
     [
         ("kv_tokens", 30, {"worst_over_percent": 1, "worst_under_percent": 1}),
-        ("activations", 8, {"median_error_percent": 15, "worst_over_percent": 15, "worst_under_percent": 15}),
+        ("activations", 10, {"median_error_percent": 15, "worst_over_percent": 15, "worst_under_percent": 15}),
         ("cuda_graphs", 18, {"worst_under_gib": 0.3}),
         ("non_torch", 6, {"worst_under_gib": 0.3}),
         ("non_kv", 18, {"median_error_percent": 10, "worst_over_percent": 30, "worst_under_percent": 2}),

@@ -11,7 +11,8 @@ from vrampack.memory.layers import FeedForward, LatentAttention, Mixer, PagedAtt
 from vrampack.memory.workload import Workload
 
 HIDDEN_COPIES: Final = 3
-"""The residual, the layer's normalized input, and its output."""
+"""Read: the residual, the layer's normalized input, and its output. Llama-3.1-8B prints 2.07 GiB for a batch of 20,000
+tokens and 2.99 for 29,000: with three, and nothing fitted, the estimate is 1.2 and 1.0 % over."""
 _CHUNK: Final = 64
 """Tokens for which linear attention keeps one state while it works on a prompt."""
 _LATENT_WORKSPACE: Final = 64 * 1024
