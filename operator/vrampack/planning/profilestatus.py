@@ -3,6 +3,7 @@
 from typing import Final
 
 from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus, ProfileSummary
+from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.kv import kv_figures
 from vrampack.memory.vllm.dtypes import AUTO
@@ -23,13 +24,14 @@ def profile_status(spec: ModelProfileSpec, *, generation: int) -> ModelProfileSt
         summary=ProfileSummary(
             parameters=_in_short(spec.parameters),
             weights=human_bytes(weights.total),
-            kv_per_token=human_bytes(_kv_per_token(architecture)),
+            kv_per_token=_kv_per_token(architecture),
         ),
     )
 
 
-def _kv_per_token(architecture: Architecture) -> int:
-    """Bytes of one token of a sequence of the longest length: layers with a window and states share theirs out."""
+def _kv_per_token(architecture: Architecture) -> str:
+    """Of one token of a sequence of the longest length: layers with a window and states share theirs out. Empty for a
+    model that vLLM could not cache: what is wrong with it is said where it is asked for."""
     context = architecture.max_context or _CONTEXT
     workload = Workload(
         context_length=context,
@@ -38,7 +40,10 @@ def _kv_per_token(architecture: Architecture) -> int:
         max_batched_tokens=1,
         kv_cache_precision=AUTO,
     )
-    return kv_figures(architecture, workload).bytes_per_token
+    try:
+        return human_bytes(kv_figures(architecture, workload).bytes_per_token)
+    except (InvalidInputError, UnsupportedModelError):
+        return ""
 
 
 def _in_short(count: int) -> str:
