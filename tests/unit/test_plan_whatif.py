@@ -16,6 +16,7 @@ from tests.unit.planning_world import (
     estimated,
     gpu_node,
     model,
+    node,
     placed,
     pod,
     pool,
@@ -30,7 +31,7 @@ from vrampack.packing.firstfit import pack
 from vrampack.packing.problem import Device, Host, Item
 from vrampack.packing.room import Rooms
 from vrampack.planning.sizing import size
-from vrampack.planning.snapshot import ModelView
+from vrampack.planning.snapshot import ModelView, PoolView
 from vrampack.planning.suggestions import MOST_ASKED
 from vrampack.planning.verdict import Blocked, Settings, Sized
 from vrampack.planning.whatif import Question, would_fit_if
@@ -270,6 +271,40 @@ def test_a_former_status_of_any_shape_is_no_obstacle(former: Json) -> None:
     view = replace(LLAMA, status=former)
     found = decide(world(view, model("other"), pods=pods, profiles=tuple(PROFILES.values())))
     assert waiting(found)["wouldFitIf"] == []
+
+
+class TestOtherPools:
+    SMALL = gpu_node("n1", *world_gpus(1, memory="15Gi"))
+    LARGE = gpu_node("n2", *world_gpus(1, first="LARGE", memory="80Gi"))
+    NODES = (node("n1"), node("n2", labels={"large": "yes"}))
+
+    def lines(self, *pools: PoolView, **fields: Any) -> list[str]:
+        pods = [pod("llama-0", need=str(need_of(LLAMA)), **fields)]
+        found = decide(
+            world(
+                LLAMA,
+                pods=pods,
+                gpu_nodes=[self.SMALL, self.LARGE],
+                nodes=self.NODES,
+                pools=pools,
+                profiles=tuple(PROFILES.values()),
+            )
+        )
+        return [line for line in waiting(found)["wouldFitIf"] if "pool" in line]
+
+    def test_one_with_room(self) -> None:
+        assert self.lines(pool("big", node_selector={"large": "yes"})) == ["placement.pool: big"]
+
+    def test_one_whose_headroom_leaves_none(self) -> None:
+        assert self.lines(pool("big", node_selector={"large": "yes"}, headroom="90%", reserve_per_gpu="30Gi")) == []
+
+    def test_one_whose_nodes_the_pod_may_not_use(self) -> None:
+        assert self.lines(pool("big", node_selector={"large": "yes"}), node_selector={"zone": "b"}) == []
+
+    def test_one_that_can_t_be_read_or_is_empty(self) -> None:
+        assert self.lines(replace(pool("big", node_selector={"large": "yes"}), problem="spec: no")) == []
+        empty = pool("none", node_selector={"large": "no"})
+        assert self.lines(pool("big", node_selector={"large": "yes"}), empty) == ["placement.pool: big"]
 
 
 def test_many_models_are_asked_in_bounded_numbers() -> None:

@@ -1,32 +1,42 @@
 """Which changes are suggested to whom: every model with a waiting replica is asked about once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.packing.room import Rooms
 from vrampack.planning.cases import Case
 from vrampack.planning.inventory import Inventory
-from vrampack.planning.placing import Placed
+from vrampack.planning.placing import Eligibility, Placed
 from vrampack.planning.sizing import size
-from vrampack.planning.snapshot import Snapshot
+from vrampack.planning.snapshot import PodView, Snapshot
 from vrampack.planning.verdict import Blocked, Settings, Sized
-from vrampack.planning.whatif import Question, would_fit_if
+from vrampack.planning.whatif import Question, Resize, changed, would_fit_if
 
 MOST_ASKED: Final = 32
 """Models for which changes are looked for in one pass: a pass stays short however many wait."""
 
 
+_MOST_POOLS: Final = 3
+
+
 def suggested(
-    placed: Placed, *, given: Sequence[Case], snapshot: Snapshot, stock: Inventory, settings: Settings
+    placed: Placed,
+    *,
+    given: Sequence[Case],
+    snapshot: Snapshot,
+    stock: Inventory,
+    settings: Settings,
+    eligible: Eligibility,
 ) -> Placed:
     """The same outcome, where of each model's replicas that wait for one reason the first says what would help.
 
     What is free is what the placements leave. While replicas are being placed, that is out of date at once: models then
     keep what they were told, and the pass after the last placement asks anew.
     """
-    rooms: dict[str, Rooms] = {}
+    rooms = _RoomsOf(placed)
     waits = dict(placed.waits)
     asked = 0
     for case in given:
@@ -45,13 +55,50 @@ def suggested(
                 lines = _told(case, reason)
             else:
                 assert first.unplaced is not None
-                if case.pool not in rooms:
-                    rooms[case.pool] = Rooms(placed.hosts[case.pool])
                 question = Question(spec=spec, sized=sized, item=first.unplaced.item)
                 lines = would_fit_if(question, rooms=rooms[case.pool], resize=resized)
+                elsewhere = _other_pools(question, first.pod, case, rooms, resized, eligible, snapshot)
+                lines += tuple(islice(elsewhere, _MOST_POOLS))
             mine[mine.index(first)] = replace(first, would_fit_if=lines)
         waits[case.model.key] = tuple(mine)
     return replace(placed, waits=waits)
+
+
+def _other_pools(
+    question: Question,
+    pod: PodView,
+    case: Case,
+    rooms: "_RoomsOf",
+    resized: Resize,
+    eligible: Eligibility,
+    snapshot: Snapshot,
+) -> Iterator[str]:
+    """Pools that have room for a replica as it is, by name. Their headroom and runtime class may be other ones."""
+    for pool in snapshot.pools:
+        if pool.name == case.pool or pool.problem or not (hosts := rooms.hosts.get(pool.name)):
+            continue
+        sized = resized(changed(question.spec, "placement", pool=pool.name))
+        if not isinstance(sized, Sized):
+            continue
+        runtime_class = sized.template["spec"].get("runtimeClassName") or ""
+        there = replace(pod, owner_uid=f"{pod.owner_uid} in {pool.name}", runtime_class=runtime_class)
+        refused = eligible.refused(there, model=case.model.key, pool=pool, hosts=hosts)
+        wanted = replace(question.item, gpus=sized.need.gpus, memory=sized.need.bytes, refused=refused)
+        if any(room >= sized.need.bytes for room in rooms[pool.name].most(wanted).values()):
+            yield f"placement.pool: {pool.name}"
+
+
+class _RoomsOf:
+    """The rooms of each pool, made when they are asked for."""
+
+    def __init__(self, placed: Placed) -> None:
+        self.hosts = placed.hosts
+        self._made: dict[str, Rooms] = {}
+
+    def __getitem__(self, pool: str) -> Rooms:
+        if pool not in self._made:
+            self._made[pool] = Rooms(self.hosts[pool])
+        return self._made[pool]
 
 
 def _told(case: Case, reason: str) -> tuple[str, ...]:
@@ -70,28 +117,33 @@ class _Resizing:
     def __init__(self, case: Case, sized: Sized, snapshot: Snapshot, stock: Inventory, settings: Settings) -> None:
         self._model = case.model
         self._commit = sized.commit
-        self._pool = next((pool for pool in snapshot.pools if pool.name == case.pool), None)
+        self._pools = {pool.name: pool for pool in snapshot.pools}
         self._profiles = {profile.name: profile for profile in snapshot.profiles}
         self._resolutions = snapshot.resolutions
-        mine = (gpu for gpu in stock.gpus.values() if stock.pool_of[gpu.node] == case.pool)
-        self._products = {gpu.product for gpu in mine if gpu.product}
+        self._stock = stock
+        self._of_pool: dict[str, frozenset[str]] = {}
         self._settings = settings
-        self._known: list[tuple[ModelDeploymentSpec, Sized | Blocked]] = (
-            [(case.model.spec, sized)] if case.model.spec else []
-        )
+        self._known: list[tuple[ModelDeploymentSpec | None, Sized | Blocked]] = [(case.model.spec, sized)]
 
     def __call__(self, spec: ModelDeploymentSpec) -> Sized | Blocked:
         for known, sized in self._known:
             if known == spec:
                 return sized
+        pool = spec.placement.pool
         sized = size(
             replace(self._model, spec=spec),
-            pool=self._pool,
+            pool=self._pools.get(pool),
             profiles=self._profiles,
             resolutions=self._resolutions,
             commit=self._commit,
             settings=self._settings,
-            products=self._products,
+            products=self._products(pool),
         )
         self._known.append((spec, sized))
         return sized
+
+    def _products(self, pool: str) -> frozenset[str]:
+        if pool not in self._of_pool:
+            mine = (gpu for gpu in self._stock.gpus.values() if self._stock.pool_of[gpu.node] == pool)
+            self._of_pool[pool] = frozenset(gpu.product for gpu in mine if gpu.product)
+        return self._of_pool[pool]

@@ -64,7 +64,7 @@ class _Search:
             for sizes in self._splits():
                 if (split := next(filter(self._fits, sizes), None)) is not None:
                     yield _split_words(split)
-        elif self._sized.basis is not None and self._fits(_changed(spec, "memory", per_gpu=None)):
+        elif self._sized.basis is not None and self._fits(changed(spec, "memory", per_gpu=None)):
             yield "memory.perGPU left out"
         yield from self._products()
 
@@ -94,7 +94,7 @@ class _Search:
         serving, batched = spec.serving, spec.engine.max_batched_tokens
         if serving.concurrency > 1 and (guess := largest_concurrency(**given).value):
             most = largest(
-                lambda value: self._fits(_changed(spec, "serving", concurrency=value)),
+                lambda value: self._fits(changed(spec, "serving", concurrency=value)),
                 most=serving.concurrency - 1,
                 guess=guess,
             )
@@ -113,7 +113,7 @@ class _Search:
         least = max(serving.concurrency, _LEAST_BATCHED)
         if batched > least and (guess := largest_batch(**given).value) >= least:
             most = largest(
-                lambda value: self._fits(_changed(spec, "engine", max_batched_tokens=value)),
+                lambda value: self._fits(changed(spec, "engine", max_batched_tokens=value)),
                 least=least,
                 most=batched - 1,
                 guess=guess,
@@ -125,7 +125,7 @@ class _Search:
         """The largest first."""
         sizes: list[tuple[int, int, ModelDeploymentSpec]] = []
         for precision in _KV_PRECISIONS:
-            spec = _changed(self._spec, "precision", kv_cache=precision)
+            spec = changed(self._spec, "precision", kv_cache=precision)
             sized = self._resize(spec)
             if isinstance(sized, Sized) and sized.need.bytes < self._sized.need.bytes:
                 sizes.append((-sized.need.bytes, len(sizes), spec))
@@ -141,7 +141,7 @@ class _Search:
     def _split_over(self, sizes: Sequence[int]) -> list[ModelDeploymentSpec]:
         stages = self._spec.parallelism.pipeline * self._spec.parallelism.data
         possible = [size for size in sizes if self._rooms.most(replace(self._item, gpus=size * stages))]
-        return [_changed(self._spec, "parallelism", tensor=size) for size in possible]
+        return [changed(self._spec, "parallelism", tensor=size) for size in possible]
 
     def _products(self) -> Iterator[str]:
         """GPUs that the fleet has and the user did not allow, the tightest first."""
@@ -150,7 +150,7 @@ class _Search:
         found = []
         for product in self._rooms.products:
             if product not in allowed:
-                sized = self._resize(_changed(self._spec, "placement", gpu_products=(product,)))
+                sized = self._resize(changed(self._spec, "placement", gpu_products=(product,)))
                 if not isinstance(sized, Sized):
                     continue
                 room = self._rooms.most(replace(self._as(sized), products=frozenset({product}))).get(product, 0)
@@ -184,14 +184,15 @@ class _Given(TypedDict):
     available: int
 
 
-def _changed(spec: ModelDeploymentSpec, part: str, **values: object) -> ModelDeploymentSpec:
+def changed(spec: ModelDeploymentSpec, part: str, **values: object) -> ModelDeploymentSpec:
+    """The spec with other values in one of its parts."""
     return spec.model_copy(update={part: getattr(spec, part).model_copy(update=values)})
 
 
 def _with_context(spec: ModelDeploymentSpec, tokens: int) -> ModelDeploymentSpec:
     expected = spec.serving.tokens_per_sequence
     shorter = None if expected is None else min(expected, tokens)
-    return _changed(spec, "serving", context_length=tokens, tokens_per_sequence=shorter)
+    return changed(spec, "serving", context_length=tokens, tokens_per_sequence=shorter)
 
 
 def _kv_words(spec: ModelDeploymentSpec) -> str:
