@@ -173,6 +173,20 @@ def test_mxfp4_experts_are_padded_as_the_engine_pads_them(shared_data: Path) -> 
     assert eighth > loaded_bytes(architecture, weights, workload()) / 8  # 360 columns a rank become 384
 
 
+@pytest.mark.parametrize("dtype", ["I8", "U8", "I32"])
+def test_packed_elements_are_counted_one_by_one(dtype: str) -> None:
+    """Two to a byte in NVFP4 and DeepSeek V4, eight to a word in compressed-tensors."""
+    config = {"quantization_config": {"quant_method": "fp8"}, "expert_dtype": "fp4"}
+    width = 64 * 4 // DTYPE_BITS[dtype]
+    tensors = {
+        "layers.0.ffn.experts.0.w1.weight": tensor(dtype, 32, width),
+        "layers.0.ffn.experts.0.w1.scale": tensor("F8_E8M0", 32, 2),
+    }
+    found = weights_of(tensors, architecture=LLAMA_8B, precision="mxfp4", quantization=quantization_of(config))
+    assert found.total == 32 * 32 + 64
+    assert found.parameters == 32 * 64
+
+
 def test_scales_that_are_quantized_again_are_held_in_full() -> None:
     """bitsandbytes' nested quantization, which engines undo as they load."""
     prefix = "model.layers.0.mlp.up_proj.weight"

@@ -53,6 +53,11 @@ class Quantization:
         """Inputs that share a scale in most matrices; 0: a scale for each output; -1: one for the matrix."""
         return self.form.group
 
+    @property
+    def least_bits(self) -> int:
+        """Of one element of the matrices with the fewest: what is packed into the files' integers."""
+        return min(self.form.bits, *(form.bits for _, form in self.others)) if self.others else self.form.bits
+
     def form_of(self, layer: int, name: str) -> WeightFormat | None:
         """How the matrix ``name`` (``self_attn.q_proj``) of a layer is stored; None: in the computation type."""
         if self.plain.have(layer, name):

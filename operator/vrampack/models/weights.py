@@ -19,7 +19,6 @@ from vrampack.memory.census import census_of
 from vrampack.memory.constants import DTYPE_BYTES, WEIGHT_BITS
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention
 from vrampack.memory.tensorfacts import family_facts
-from vrampack.memory.weightformat import WeightFormat
 from vrampack.models.quantization import Quantization
 from vrampack.models.safetensors import DTYPE_BITS, Tensor
 from vrampack.models.tensornames import Role, TensorName, parse_name
@@ -105,8 +104,7 @@ class _Entry:
     name: TensorName
     tensor: Tensor
     bytes: int
-    form: WeightFormat | None = None
-    """Of the checkpoint's quantized matrices."""
+    quantization: Quantization | None = None
 
     @property
     def in_layers(self) -> bool:
@@ -149,7 +147,7 @@ def _entries(
             size = tensor.elements * (DTYPE_BYTES["float32"] if parsed.wide else width)
         elif name.endswith(".absmax") and tensor.dtype == "U8":
             size = tensor.elements * DTYPE_BYTES["float32"]  # engines undo the second quantization, of the scales
-        yield _Entry(name=parsed, tensor=tensor, bytes=size, form=quantization.form if quantization else None)
+        yield _Entry(name=parsed, tensor=tensor, bytes=size, quantization=quantization)
 
 
 def _unused(name: str, quantization: Quantization | None) -> bool:
@@ -227,7 +225,7 @@ def _parts(entry: _Entry, mixers: tuple[Mixer, ...] | None, architecture: Archit
 
 def _expert_part(entry: _Entry, architecture: Architecture) -> WeightPart:
     """Experts in a form that the engine pads are padded to the hidden size here, and by width on each rank."""
-    units, form = architecture.experts or 1, entry.form
+    units, form = architecture.experts or 1, entry.quantization.form if entry.quantization else None
     if form is None or not form.inner_align or entry.tensor.dtype in _FLOATS:
         return WeightPart(bytes=entry.bytes, split=Split.EXPERT, units=units)
     hidden = architecture.hidden_size
@@ -254,6 +252,6 @@ def _parameters(entry: _Entry, precision: str) -> int:
     """Parameters of the model in one tensor: several in an element of a packed one, none in a side tensor."""
     if entry.name.side and precision not in _PLAIN:
         return 0
-    bits = entry.form.bits if entry.form else WEIGHT_BITS[precision]
-    packed = entry.tensor.dtype in ("I32", "U32", "U8") and bits < DTYPE_BITS[entry.tensor.dtype]
+    bits = entry.quantization.least_bits if entry.quantization else WEIGHT_BITS[precision]
+    packed = entry.tensor.dtype in ("I32", "U32", "U8", "I8") and bits < DTYPE_BITS[entry.tensor.dtype]
     return entry.tensor.elements * DTYPE_BITS[entry.tensor.dtype] // bits if packed else entry.tensor.elements
