@@ -123,6 +123,7 @@ def estimate(
     cuda_graphs: bool = True,
     prefix_caching: bool | None = None,
     text_only: bool = False,
+    videos: bool = False,
     headroom_percent: float = 3.0,
     engine: str = "vllm",
     engine_version: str = "",
@@ -136,11 +137,12 @@ def estimate(
     ``model``: ``hf://ORG/NAME``, the folder of a model, a GGUF file, the path of a config.json, or a config.json that
     was parsed already. Without weight files the weights are those that the configuration implies. The other arguments
     are what a ModelDeployment says under the same names; ``weights`` is the checkpoint's own precision, or fp8 that the
-    engine makes of 16 bits while it loads; ``kv_cache`` is one of its precisions, ``text_only`` leaves
-    out the towers for images and sound, ``prefix_caching`` None is what the engine does by default, and an empty
-    ``engine_version`` the newest that is known. ``file`` is a GGUF file of a repository or folder that has several; on
-    the hub also a pattern. ``revision``, ``token`` and ``endpoint`` are for models on the hub: a
-    branch, tag or commit; an access token (None: HF_TOKEN); the hub's address (None: HF_ENDPOINT, else the public one).
+    engine makes of 16 bits while it loads; ``kv_cache`` is one of its precisions; ``text_only`` leaves out the towers
+    for images and sound; ``videos`` lets them in, which no ModelDeployment does; ``prefix_caching`` None is what the
+    engine does by default, and an empty ``engine_version`` the newest that is known. ``file`` is a GGUF file of a
+    repository or folder that has several; on the hub also a pattern. ``revision``, ``token`` and ``endpoint`` are for
+    models on the hub: a branch, tag or commit; an access token (None: HF_TOKEN); the hub's address (None: HF_ENDPOINT,
+    else the public one).
 
     Raises UnsupportedModelError for an architecture whose memory is not known, InvalidInputError for a value that can't
     be or that the engine would refuse, ModelSourceError where the files can't be had.
@@ -160,6 +162,7 @@ def estimate(
         cuda_graphs=cuda_graphs,
         prefix_caching=prefix_caching,
         text_only=text_only,
+        videos=videos,
         headroom_percent=headroom_percent,
         engine=engine,
         engine_version=engine_version,

@@ -19,13 +19,16 @@ from vrampack.api.common import Quantity
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.cli import main as command_line
 from vrampack.cli.estimatepicture import render_estimates
+from vrampack.cli.estimatesubject import subject_of_options
 from vrampack.cli.estimateview import CardView, EstimateView, cards_of
-from vrampack.estimator import estimate
+from vrampack.errors import VrampackError
+from vrampack.estimator import estimate, read_model
 from vrampack.localcluster.hubcatalogue import catalogue
 from vrampack.localcluster.hubdouble import HubDouble
 from vrampack.memory.gpus import GPUS
 from vrampack.memory.inverse import Limit, Reach
 from vrampack.planning.snapshot import ProfileView
+from vrampack.planning.verdict import Sized
 from vrampack.units import GIB, MIB
 
 GOLDEN = Path(__file__).parent / "golden" / "estimate.txt"
@@ -330,6 +333,28 @@ class TestWrong:
         code, _, err = invoke("-f", str(tmp_path / "absent.yaml"))
         assert code == 2
         assert "it can't be read: No such file" in err
+
+
+def test_the_library_and_a_cluster_say_the_same(shared_data: Path) -> None:
+    """By way of a ModelProfile or not: of every published configuration, to the byte."""
+    same = 0
+    for path in sorted((shared_data / "model-configs").glob("*.json")):
+        try:
+            facts = read_model(path)
+            length = min(4096, facts.architecture.max_context or 4096)
+            expected = estimate(path, context_length=length, concurrency=4, max_batched_tokens=2048, tensor=2)
+        except VrampackError:
+            continue
+        spec = {
+            "serving": {"contextLength": length, "concurrency": 4},
+            "engine": {"maxBatchedTokens": 2048},
+            "parallelism": {"tensor": 2},
+        }
+        sized = subject_of_options(str(path), facts, spec).sized()
+        if isinstance(sized, Sized):
+            assert sized.need.bytes == expected.per_gpu, path.name
+            same += 1
+    assert same > 150
 
 
 def card(gpu_name: str, claim: int, *, allowed: bool = True, what_if: tuple[str, ...] = ()) -> CardView:
