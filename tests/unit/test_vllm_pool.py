@@ -247,6 +247,24 @@ def test_deepseek_v4_packs_pages_of_several_sizes() -> None:
     assert found.resident_blocks(16001) == 63 + 2 * 3 + 3 + 17
 
 
+def test_deepseek_v4_had_slots_for_every_page_size_in_0_20() -> None:
+    def layer(ratio: int) -> LatentAttention:
+        return LatentAttention(heads=64, rank=448, rope_dim=64, compress_ratio=ratio, window=128)
+
+    model = of((2, layer(0)), *((1, layer(4)), (1, layer(128))) * 20)
+    slots, largest = (layout(model, engine_version=version).bytes_per_block for version in ("0.20.0", "0.27.1"))
+    assert slots == 21 * (37440 + 1728)  # 42 windows in two groups of 21
+    assert largest == 21 * 37440
+
+
+def test_sparse_layers_that_share_an_indexer_keep_no_key_since_0_27() -> None:
+    shared = dataclasses.replace(SPARSE, index_dim=0)
+    model = of((21, SPARSE), (57, shared))
+    older, newer = (layout(model, engine_version=version).bytes_per_token for version in ("0.20.0", "0.27.1"))
+    assert (older, newer) == (78 * (1152 + 132), 78 * 1152 + 21 * 132)
+    assert layout(model, engine_version="0.20.0", pipeline=2).bytes_per_token == older
+
+
 @pytest.mark.parametrize(
     ("counts", "at_least", "size"), [((43, 21, 20), 21, 22), ((43, 21, 21), 21, 22), ((61, 30, 31), 31, 31)]
 )

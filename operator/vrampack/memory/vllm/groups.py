@@ -24,6 +24,15 @@ class Group:
         return sum(cache.page * -(-layers // self.pools) for cache, layers in self.parts)
 
 
+def block_bytes(groups: tuple[Group, ...], *, dense: bool) -> int:
+    """Bytes of one block. ``dense``: those of the largest group; else as many pages of every size as any group has."""
+    if dense:
+        return max((group.bytes for group in groups), default=0)
+    sizes = {cache.page for group in groups if group.keeps is Keeps.ALL for cache, _ in group.parts}
+    slots = max(-(-layers // group.pools) for group in groups for layers in _by_page(dict(group.parts)).values())
+    return sum(sizes) * slots
+
+
 def groups_of(caches: dict[LayerCache, int], *, packed: bool, nearly_alike: float) -> tuple[Group, ...]:
     """Groups of layers, as vLLM forms them. ``packed``: pages of several sizes lie side by side in a block.
     ``nearly_alike``: kinds whose layer counts differ by less than this factor are padded to the larger count.

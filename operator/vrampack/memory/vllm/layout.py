@@ -11,7 +11,7 @@ from vrampack.memory.mixers import mixer_counts
 from vrampack.memory.vllm.blocks import StateBlocks, attention_block, coarser, state_blocks
 from vrampack.memory.vllm.drafting import drafting_layers, drafting_mixer
 from vrampack.memory.vllm.dtypes import cache_precision, served_dtype
-from vrampack.memory.vllm.groups import Group, groups_of
+from vrampack.memory.vllm.groups import Group, block_bytes, groups_of
 from vrampack.memory.vllm.pages import (
     Keeps,
     LayerCache,
@@ -153,7 +153,8 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
     caches: dict[LayerCache, int] = {}
     of_mixer: dict[Mixer, list[LayerCache]] = {}
     for mixer, layers in counts.items():
-        made = _caches(mixer, size, states, workload=workload, precision=precision, dtype=dtype)
+        own = _indexed(mixer, mixers, rules)
+        made = _caches(own, size, states, workload=workload, precision=precision, dtype=dtype)
         if not (rules.frees_windows and (mixed or len(mixers) == 1)):
             made = [_everything(cache) for cache in made]
         of_mixer[mixer] = made
@@ -162,7 +163,7 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
     _check_context_parallel(caches, workload)
     packed = any(isinstance(mixer, LatentAttention) and mixer.window for mixer in mixers)
     groups = groups_of(caches, packed=packed, nearly_alike=rules.nearly_alike)
-    widest = max((group.bytes for group in groups), default=0)
+    widest = block_bytes(groups, dense=rules.dense_packing or not packed)
     steps = rules.steps_in_flight
     if workload.pipeline > 1:
         widest = widest_stage(architecture, workload, groups, of_mixer)
@@ -202,6 +203,13 @@ def _caching_mixers(architecture: Architecture, workload: Workload) -> dict[Mixe
         mixer = drafting_mixer(architecture)
         counts[mixer] = counts.get(mixer, 0) + drafted
     return counts
+
+
+def _indexed(mixer: Mixer, mixers: Iterable[Mixer], rules: Rules) -> Mixer:
+    """A sparse layer that takes over another's choice had an indexer of its own in older releases."""
+    if rules.shared_indexers or not isinstance(mixer, LatentAttention) or not mixer.index_heads:
+        return mixer
+    return replace(mixer, index_dim=max(each.index_dim for each in mixers if isinstance(each, LatentAttention)))
 
 
 def _state_blocks(

@@ -36,6 +36,13 @@ TWO_STEPS_IN_FLIGHT: Final = (0, 26, 0)
 WIDE_LATENT_BLOCKS: Final = (0, 27, 0)
 """Latent attention beside state layers gets blocks of a multiple of 128 tokens. Not in 0.20.0, there in 0.27.1."""
 
+SHARED_INDEXERS: Final = (0, 27, 0)
+"""Sparse layers that take over an earlier layer's choice keep no key of their own. In 0.20.0 each has an indexer."""
+
+DENSE_PACKING: Final = (0, 27, 0)
+"""Groups of packed pages overlay each other, and a block is as large as the largest group. In 0.20.0 each slot of a
+group had room for a page of every size."""
+
 HYBRIDS_CACHE_PREFIXES: Final = (0, 28, 0)
 """Prefix caching is on for models with state layers too."""
 
@@ -71,6 +78,8 @@ class Rules:
     steps_in_flight: int
     latent_hybrid_alignment: int
     """Tokens; blocks of latent attention beside state layers are a multiple of this."""
+    shared_indexers: bool
+    dense_packing: bool
     hybrids_cache_prefixes: bool
     null_block_checked: bool
     wide_head_blocks: bool
@@ -105,6 +114,8 @@ def rules_of(version: str) -> Rules:
         tokens_from_concurrency=release >= TOKENS_FROM_CONCURRENCY,
         steps_in_flight=2 if release >= TWO_STEPS_IN_FLIGHT else 1,
         latent_hybrid_alignment=128 if release >= WIDE_LATENT_BLOCKS else 1,
+        shared_indexers=release >= SHARED_INDEXERS,
+        dense_packing=release >= DENSE_PACKING,
         hybrids_cache_prefixes=release >= HYBRIDS_CACHE_PREFIXES,
         null_block_checked=release >= NULL_BLOCK_CHECKED,
         wide_head_blocks=release >= WIDE_HEAD_BLOCKS,
