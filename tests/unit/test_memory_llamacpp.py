@@ -179,8 +179,8 @@ def test_the_lines_are_llama_cpp_s_own() -> None:
         "K (f16):  384.00 MiB, V (f16):  384.00 MiB"
     )
     assert states == (
-        "llama_memory_recurrent: size =  301.50 MiB (     4 cells,  36 layers,  4 seqs), "
-        "R (f32):   13.50 MiB, S (f32):  288.00 MiB"
+        "llama_memory_recurrent: size =  301.50 MiB (     4 cells,  48 layers,  4 seqs  0 rs_seq), "
+        "R (f32):   13.50 MiB, S (f32):  288.00 MiB, P (f32):    0.00 MiB"
     )
     assert said.max_concurrency == 1.0
 

@@ -97,7 +97,7 @@ def printed(architecture: Architecture, workload: Workload, available_bytes: int
     return PrintedPool(
         tokens=tokens,
         max_concurrency=tokens / workload.context_length,
-        lines=tuple(size_line(buffer, context) for buffer in buffers),
+        lines=tuple(size_line(buffer, context, layers=len(cached_layers(architecture))) for buffer in buffers),
     )
 
 
@@ -117,12 +117,12 @@ def stages_of(architecture: Architecture, gpus: int) -> list[tuple[tuple[Mixer, 
     ]
 
 
-def size_line(buffer: CacheBuffer, context: LlamaContext) -> str:
-    """The ``size =`` line of a buffer, as llama.cpp prints it."""
+def size_line(buffer: CacheBuffer, context: LlamaContext, *, layers: int) -> str:
+    """The ``size =`` line of a buffer, as llama.cpp prints it: of states it counts all ``layers`` of the model."""
     total, keys, values = (size / MIB for size in (buffer.bytes, buffer.key_bytes, buffer.value_bytes))
     if buffer.name == "state":
-        held = f"{buffer.cells:6} cells, {buffer.layers:3} layers, {context.sequences:2} seqs"
-        parts = f"R (f32): {keys:7.2f} MiB, S (f32): {values:7.2f} MiB"
+        held = f"{buffer.cells:6} cells, {layers:3} layers, {context.sequences:2} seqs {0:2} rs_seq"
+        parts = f"R (f32): {keys:7.2f} MiB, S (f32): {values:7.2f} MiB, P (f32): {0:7.2f} MiB"
         return f"llama_memory_recurrent: size = {total:7.2f} MiB ({held}), {parts}"
     held = f"{buffer.cells:6} cells, {buffer.layers:3} layers, {context.sequences:2}/{buffer.streams} seqs"
     parts = f"K ({context.key_type}): {keys:7.2f} MiB, V ({context.value_type}): {values:7.2f} MiB"
