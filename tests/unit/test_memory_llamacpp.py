@@ -207,6 +207,12 @@ def test_what_is_no_build_is_refused() -> None:
         claim(model(LLAMA), replace(WORK, engine_version="latest"))
 
 
+def test_a_large_batch_is_computed_in_micro_batches() -> None:
+    gemma = architecture_of("Gemma-3-27B")
+    assert claim(gemma, replace(WORK, max_batched_tokens=8192)) == claim(gemma, WORK)
+    assert claim(gemma, replace(WORK, max_batched_tokens=128)).bytes < claim(gemma, WORK).bytes
+
+
 def test_drafts_are_refused_unless_they_need_no_layers() -> None:
     assert claim(model(LLAMA), replace(WORK, speculation="ngram", speculative_tokens=4)) == claim(model(LLAMA), WORK)
     with pytest.raises(InvalidInputError, match=r"spec\.speculation\.method"):

@@ -24,6 +24,10 @@ from vrampack.memory.llamacppbuilds import LATENTS_WITHOUT_VALUES, WINDOWS_OF_TH
 from vrampack.memory.workload import Workload
 from vrampack.units import MIB, round_up
 
+MICRO_BATCH: Final = 512
+"""``--ubatch-size``: tokens that are computed at once, llama.cpp's own default. ``maxBatchedTokens`` is the batch that it
+takes them from (``--batch-size``), which costs nothing."""
+
 _TYPES: Final = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _OWN: Final = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl")
 _MOST_CELLS: Final = 2**31
@@ -55,7 +59,7 @@ def context_of(architecture: Architecture, workload: Workload, *, tokens: int | 
     context = LlamaContext(
         tokens=round_up(needed if tokens is None else tokens, CELL_PADDING),
         sequences=workload.concurrency,
-        micro_batch=workload.max_batched_tokens,
+        micro_batch=min(workload.max_batched_tokens, MICRO_BATCH),
         unified=not apart,
         full_windows=build < WINDOWS_OF_THE_STEP,
         key_type=kind,
