@@ -154,6 +154,8 @@ class TestEngines:
         found = answer(folder, "-c", "1024", "-n", "4", "-g", "T4", "--engine", engine)
         expected = estimate(folder, context_length=1024, concurrency=4, engine=engine)
         assert found["claim"] == expected.per_gpu
+        (note,) = found["notes"]
+        assert "does not run it" in note
         small = str(found["claim"] - MIB)
         (card,) = answer(folder, "-n", "4", "-c", "1024", "-g", small, "--engine", engine, "--what-if")["cards"]
         assert "concurrency ≤ 3" in card["would_fit_if"]

@@ -1,10 +1,11 @@
 """An estimate as its picture and its JSON need it: the terms, and what becomes of them on each GPU product."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from vrampack.cli.estimatesubject import Subject
+from vrampack.engines.registry import ENGINES
 from vrampack.errors import InvalidInputError, VrampackError
 from vrampack.estimator import TERMS
 from vrampack.memory.estimate import estimate
@@ -141,7 +142,7 @@ def view_of(subject: Subject, cards: Sequence[Card], *, what_if: bool) -> Estima
         host_memory=computed.host_memory if computed is not None else None,
         shared_memory=computed.shared_memory if computed is not None else None,
         cards=tuple(_card_view(subject, sized, card, what_if=what_if) for card in cards),
-        notes=(sized.precision.message,) if sized.precision is not None and not sized.precision.holds else (),
+        notes=tuple(_notes(subject, sized)),
     )
 
 
@@ -171,6 +172,13 @@ def _card(name: str) -> Card:
 
 def _eligible(subject: Subject, cards: Sequence[Card]) -> list[str]:
     return list(subject.spec.placement.gpu_products) or [card.label for card in cards]
+
+
+def _notes(subject: Subject, sized: Sized) -> Iterator[str]:
+    if sized.precision is not None and not sized.precision.holds:
+        yield sized.precision.message
+    if (engine := subject.spec.engine.name.value) not in ENGINES:
+        yield f"the memory of {engine} is known, but this version of vrampack does not run it: {', '.join(ENGINES)}"
 
 
 def _terms(sized: Sized) -> dict[str, int]:
