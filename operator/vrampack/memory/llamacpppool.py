@@ -25,8 +25,8 @@ from vrampack.memory.workload import Workload
 from vrampack.units import MIB, round_up
 
 MICRO_BATCH: Final = 512
-"""``--ubatch-size``: tokens that are computed at once, llama.cpp's own default. ``maxBatchedTokens`` is the batch that it
-takes them from (``--batch-size``), which costs nothing."""
+"""``--ubatch-size``: tokens that are computed at once, llama.cpp's own default. ``maxBatchedTokens`` is the batch that
+it takes them from (``--batch-size``), which costs nothing."""
 
 _TYPES: Final = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _OWN: Final = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl")
