@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -434,3 +436,61 @@ def test_help_names_the_exit_statuses() -> None:
     code, out, _ = invoke("--help")
     assert code == 0
     assert "3 on none" in " ".join(out.split())
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+PARTS = ("model", "precision", "serving", "engine", "parallelism", "memory", "placement", "podTemplate", "replicas")
+
+
+@given(part=st.sampled_from(PARTS), value=ANYTHING, where=st.sampled_from(["spec", "metadata", "part", "field"]))
+def test_manifests_of_any_shape_are_an_answer_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, part: str, value: Any, where: str
+) -> None:
+    found = deployment(engine={"name": "custom", "image": "x/y:1"}, memory={"perGPU": "1Gi"})
+    match where:
+        case "spec" | "metadata":
+            found[where] = value
+        case "part":
+            found["spec"][part] = value
+        case _:
+            found["spec"][part] = {
+                "source": value,
+                "perGPU": value,
+                "contextLength": value,
+                "spec": value,
+                "pool": value,
+            }
+    path = tmp_path_factory.mktemp("manifest") / "a.yaml"
+    path.write_text(yaml.safe_dump(found, allow_unicode=True))
+    assert invoke("-f", str(path), "-g", "T4")[0] in (0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]",
+        "&a [*a, *a]",
+        "spec: !!python/object/apply:os.system [id]",
+        "\x00",
+        "kind: List\nitems: 7",
+        "{" * 5000,
+        "- " * 5000 + "a",
+    ],
+)
+def test_hostile_manifests_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    code, _, err = invoke("-f", str(path))
+    assert code == 2
+    assert len(err.splitlines()) == 1
+
+
+def test_an_overlay_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    text = yaml.safe_dump(deployment(engine={"name": "custom", "image": "x/y:1"}, memory={"perGPU": "1Gi"}))
+    path = tmp_path / "a.yaml"
+    path.write_text(text + "  podTemplate: &self\n    spec: *self\n")
+    assert invoke("-f", str(path), "-g", "T4")[0] == 2
