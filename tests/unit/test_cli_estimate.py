@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -479,6 +481,7 @@ def test_manifests_of_any_shape_are_an_answer_or_a_refusal(
         "kind: List\nitems: 7",
         "{" * 5000,
         "- " * 5000 + "a",
+        "- " * 300_000 + "a",
     ],
 )
 def test_hostile_manifests_are_refused(tmp_path: Path, text: str) -> None:
@@ -487,6 +490,15 @@ def test_hostile_manifests_are_refused(tmp_path: Path, text: str) -> None:
     code, _, err = invoke("-f", str(path))
     assert code == 2
     assert len(err.splitlines()) == 1
+
+
+def test_a_deep_manifest_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """In a process of its own, since the command raises the limit of recursion."""
+    (tmp_path / "a.yaml").write_text("- " * 60_000 + "a")
+    command = [sys.executable, "-m", "vrampack", "estimate", "-f", str(tmp_path / "a.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no more than 200 levels" in done.stderr
 
 
 def test_an_overlay_that_holds_itself_is_refused(tmp_path: Path) -> None:

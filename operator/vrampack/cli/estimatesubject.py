@@ -35,6 +35,9 @@ Read = Callable[[str, str | None], ModelFacts]
 """The facts of a ``hf://`` source at a revision."""
 
 _MAX_BYTES: Final = 16 * 1024**2
+_DEEPEST: Final = 200
+"""Levels of maps and lists; an object of Kubernetes has fewer than thirty."""
+_SHOWN: Final = 80
 _LOCAL: Final = "pvc://local/model"
 """Stands for a folder of this machine where the API wants a source that a cluster can reach."""
 
@@ -242,6 +245,7 @@ def _objects(path: Path) -> Iterator[Json]:
     if len(content) > _MAX_BYTES:
         raise InvalidInputError(field="--file", value=str(path), allowed=f"it is larger than {_MAX_BYTES} bytes")
     try:
+        _check_depth(content, path)
         documents = list(yaml.load_all(content, Loader=yaml.CSafeLoader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())
@@ -250,6 +254,18 @@ def _objects(path: Path) -> Iterator[Json]:
         for each in document.get("items") or () if _is_list(document) else (document,):
             if isinstance(each, dict):
                 yield each
+
+
+def _check_depth(content: bytes, path: Path) -> None:
+    """The reader's own recursion is in C, where nothing ends it but the end of the stack."""
+    depth = 0
+    for event in yaml.parse(content, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise InvalidInputError(field="--file", value=str(path), allowed=f"no more than {_DEEPEST} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _is_list(document: object) -> bool:
@@ -267,7 +283,7 @@ def _name(found: Json) -> str:
 
 def _object(value: object, field: str) -> Json:
     if not isinstance(value, dict):
-        raise InvalidInputError(field=field, value=value, allowed="write an object")
+        raise InvalidInputError(field=field, value=_shown(value), allowed="write an object")
     return value
 
 
@@ -278,6 +294,12 @@ def _parsed(model: type[_Spec], raw: Json, *, field: str) -> _Spec:
         first = error.errors()[0]
         raise InvalidInputError(
             field=".".join(str(part) for part in (field, *first["loc"])),
-            value=None if first["type"] == "missing" else first["input"],
+            value=None if first["type"] == "missing" else _shown(first["input"]),
             allowed=first["msg"].removeprefix("Value error, "),
         ) from error
+
+
+def _shown(value: object) -> object:
+    """As it is, or the beginning of it in words."""
+    text = repr(value)
+    return value if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
