@@ -24,7 +24,7 @@ def test_exit_means_that_all_that_fits_is_ready(assets: Assets) -> None:
     for model in ("llama-31-8b", "mistral-7b", "qwen3-4b", "qwen3-8b", "qwen3-8b-fp8", "llama-33-70b"):
         assert re.search(rf" {model} +1/1 .* AllReplicasReady ", last), last
     assert "144 KiB a token x 8 sequences x 4096 tokens" in last
-    assert re.search(r"research/qwen3-32b waits\s+needs 73\.70 GiB .*2\.44\s+GiB\s+short", last, re.DOTALL), last
+    assert re.search(r"research/qwen3-32b waits\s+needs 73\.88 GiB .*2\.62\s+GiB\s+short", last, re.DOTALL), last
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
