@@ -129,3 +129,51 @@ class Packing:
 
     placed: tuple[Placement, ...]
     unplaced: tuple[Unplaced, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A replica that runs: it holds its claim on ``devices`` now, and the figures of its host are without it.
+
+    ``movable``: whether it may be given another place, or be preempted; one that is starting or leaving may not.
+    """
+
+    item: Item
+    host: str
+    devices: tuple[str, ...]
+    movable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A running replica that gets another place. ``gain``: bytes of opened memory that are closed, or room made for a
+    replica that waits; ``cost``: bytes that must be loaded anew."""
+
+    resident: Resident
+    host: str
+    devices: tuple[str, ...]
+    gain: int
+    cost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What no packing of this problem can beat, for the objective's second term (opened memory, or GPUs on equal ones).
+
+    ``unplaced``: bytes (over all GPUs of a replica) that must stay without a place. ``optimal``: the packing that came
+    with it reaches the bound. ``relaxes``: the constraints that the bound leaves out, in words.
+    """
+
+    opened: int
+    unplaced: int
+    optimal: bool
+    relaxes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """How much a refinement may do. It is counted, never timed, so the same work gives the same plan."""
+
+    rounds: int
+    dives: int
+    nodes: int
