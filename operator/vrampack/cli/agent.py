@@ -31,6 +31,7 @@ Node = Annotated[str, typer.Option(envvar="NODE_NAME", help="The Node whose GPUs
 Proc = Annotated[
     Path, typer.Option(envvar="VRAMPACK_PROC", help="The host's /proc: NVML names processes by the host's ids.")
 ]
+MetricsPort = Annotated[int, typer.Option(help="/metrics of a real agent; 0: none.", min=0, max=65535)]
 
 
 def agent(
@@ -40,6 +41,7 @@ def agent(
     poll: Poll = 1.0,
     node: Node = "",
     proc: Proc = Path("/proc"),
+    metrics_port: MetricsPort = 8080,
 ) -> None:
     """Report the GPUs of this node, and what uses them, to the operator."""
     if simulate is None and not node:

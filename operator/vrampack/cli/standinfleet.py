@@ -1,6 +1,7 @@
 """A fleet file as stand-in drivers: one for each node, on which the real agent reads what kwok's pods seem to use."""
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -70,10 +71,8 @@ class StandinFleet:
     async def run(self, kube: Kube) -> None:
         """Shows what there is until it is cancelled. ``kube``: as somebody who may list pods."""
         while True:
-            try:
+            with contextlib.suppress(ClusterError):  # the API server is away: everything stays as it is
                 await self.show(kube)
-            except ClusterError:
-                pass  # the API server is away: everything stays as it is
             await asyncio.sleep(_POLL_SECONDS)
 
     async def show(self, kube: Kube) -> None:

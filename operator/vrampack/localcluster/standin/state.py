@@ -20,6 +20,7 @@ _READ: Final = 0
 _P2P_OK: Final = 0
 _P2P_NOT_SUPPORTED: Final = 5
 _UNKNOWN_BYTES: Final = -1
+_BYTES: Final = frozenset({"bytes", "idle", "memory", "usable"})
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
