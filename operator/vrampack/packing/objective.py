@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vrampack.errors import InvalidInputError
+from vrampack.packing.layouts import parts
 from vrampack.packing.problem import Device, Host, Item, Objective, Packing
 
 
@@ -59,24 +60,6 @@ def cost(
         gpus=len({(host, device.slice_of or name) for (host, name), device in fresh.items()}),
         moves=moves,
     )
-
-
-def parts(device: Device, layout: Sequence[int]) -> list[Device]:
-    """The slices into which ``layout`` cuts an empty ``device``; each has its share of the price."""
-    whole = max(sum(layout), 1)
-    return [
-        Device(
-            id=f"{device.id}/{number}",
-            product=device.product,
-            capacity=size,
-            free=size,
-            closed=device.closed,
-            slots=device.slots,
-            slice_of=device.id,
-            price=None if device.price is None else device.price * size // whole,
-        )
-        for number, size in enumerate(layout)
-    ]
 
 
 def _unplaced(placed: Iterable[Item], unplaced: Sequence[Item]) -> tuple[tuple[int, int], ...]:
