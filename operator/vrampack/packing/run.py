@@ -54,7 +54,7 @@ def run(board: Board, lots: Sequence[Lot], rule: Rule | None) -> Run:
         if outcome.left and lot.reserved is not None:
             outcome.kept = given(board, lot.reserved)
         elif outcome.left and lot.aged and not starved:
-            outcome.kept = nearest(board, lot.item)
+            outcome.kept = nearest(board, lot.items[-outcome.left])
             starved = outcome.kept is not None
         if outcome.kept is not None:
             outcome.kept.keep(board)
