@@ -87,6 +87,8 @@ def _in_reserved(board: Board, lot: Lot) -> Batch | None:
     item, kept = lot.item, given(board, lot.reserved)
     if kept is None or len(kept.rows) != item.gpus:
         return None
+    if item.gpus > 1 and not (board.whole[kept.rows].all() and np.ptp(board.set[kept.rows]) == 0):
+        return None
     most = limits(board, item, elsewhere=False)
     fits = fitting(board, item, most)
     if not fits[kept.rows].all():
@@ -115,8 +117,9 @@ def cost_of(run: Run, start: Board, objective: Objective) -> Cost:
     fresh = np.flatnonzero(board.in_use & ~start.in_use)
     opened = int(board.weight()[fresh].sum())
     if objective is Objective.BALANCED:
-        used = np.maximum(board.capacity - board.free, 0)[~board.asleep].astype(np.float64)
-        opened = int(((used / np.maximum(board.capacity[~board.asleep], 1)) ** 2 * (1 << 20)).sum())
+        rows = np.flatnonzero(~(board.asleep | board.divisible))
+        used = np.maximum(board.capacity - board.free, 0)[rows] / np.maximum(board.capacity[rows], 1)
+        opened = int(np.floor(used * used * (1 << 20)).sum())
     return Cost(
         unplaced=tuple((count, memory) for _, (count, memory) in sorted(unplaced.items(), reverse=True)),
         opened=opened,
