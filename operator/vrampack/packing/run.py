@@ -12,7 +12,7 @@ from vrampack.packing.explain import explain
 from vrampack.packing.fill import Batch, booked, fill, fitting, limits
 from vrampack.packing.gangs import fill_gangs
 from vrampack.packing.objective import Cost
-from vrampack.packing.problem import Criterion, Objective, Packing, Placement, Unplaced, Why
+from vrampack.packing.problem import Criterion, Objective, Packing, Placement, Spread, Unplaced, Why
 from vrampack.packing.reserve import Kept, given, nearest
 from vrampack.packing.rules import FirstFit, Rule
 from vrampack.packing.turn import Lot
@@ -89,7 +89,7 @@ def _in_reserved(board: Board, lot: Lot) -> Batch | None:
         return None
     if item.gpus > 1 and not (board.whole[kept.rows].all() and np.ptp(board.set[kept.rows]) == 0):
         return None
-    most = limits(board, item, elsewhere=False)
+    most = limits(board, item, elsewhere=item.spread is Spread.REQUIRE)
     fits = fitting(board, item, most)
     if not fits[kept.rows].all():
         return None
