@@ -143,4 +143,5 @@ def _quiet() -> highspy.Highs:
     model.setOptionValue("solver", "simplex")
     model.setOptionValue("presolve", "off")
     model.setOptionValue("random_seed", 0)
+    model.setOptionValue("simplex_strategy", 4)
     return model

@@ -8,7 +8,7 @@ import numpy as np
 
 from vrampack.packing.bounds import second_bound
 from vrampack.packing.columns import Master
-from vrampack.packing.dive import Node, Pricer, dive
+from vrampack.packing.dive import NEARLY, Node, Pricer, dive
 from vrampack.packing.enumeration import least_waste
 from vrampack.packing.fill import best_fit, minimum_slack
 from vrampack.packing.generation import Generator
@@ -72,7 +72,7 @@ class _Search:
         master.add(self._best.patterns)
         yield from self._relax(master)
         while True:
-            yield from self._dive(master, self._generator, eager=0.6 if self._dives % 2 else 2.0)
+            yield from self._dive(master, self._generator)
 
     def _tight(self) -> Iterator[None]:
         """All patterns that waste no more than all bins together do at the bound, and dives among them."""
@@ -91,14 +91,14 @@ class _Search:
         master = Master(stock)
         master.add(Pattern(0, each) for each in parts)
         for _ in range(3):
-            yield from self._dive(master, None, eager=2.0)
+            yield from self._dive(master, None)
 
     def _relax(self, master: Master) -> Iterator[None]:
         """The linear programme, priced to its end."""
         demand = np.array(self._stock.counts, dtype=np.int64)
         while True:
             relaxed = master.solve()
-            if relaxed is None:
+            if relaxed is None or relaxed.value <= self._bound / master.unit + NEARLY:
                 return
             improved = self._generator.improve(master, relaxed, demand)
             self._bound = max(self._bound, self._generator.bound)
@@ -106,11 +106,11 @@ class _Search:
             if not improved:
                 return
 
-    def _dive(self, master: Master, pricer: Pricer | None, *, eager: float) -> Iterator[None]:
+    def _dive(self, master: Master, pricer: Pricer | None) -> Iterator[None]:
         self._dives += 1
         target = self._best.cost - self._kind.cost
         target = min(target, self._bound) / master.unit
-        for node in dive(master, target=target, draw=self._draw, discrepancies=50, pricer=pricer, eager=eager):
+        for node in dive(master, target=target, draw=self._draw, discrepancies=50, pricer=pricer):
             self._nodes += 1
             self._complete(node)
             yield

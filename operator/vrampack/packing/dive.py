@@ -18,18 +18,20 @@ from vrampack.packing.columns import Master, Relaxed
 from vrampack.packing.stock import Pattern
 
 _INTS = NDArray[np.int64]
-_NEARLY = 1e-6
+NEARLY = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """Where a dive stands: bins fixed so far, and what they leave."""
+    """Where a dive stands: bins fixed so far, and what they leave. ``banned``: columns that led to a dead end;
+    ``careful``: one bin at a time, since fixing all whole parts led to one."""
 
     fixed: Counter[Pattern]
     cost: int
     demand: _INTS
     supply: tuple[int | None, ...]
     banned: frozenset[int] = frozenset()
+    careful: bool = False
 
 
 class Pricer(Protocol):
@@ -51,31 +53,25 @@ def root(master: Master) -> Node:
 
 
 def dive(
-    master: Master, *, target: int, draw: np.random.Generator, discrepancies: int, pricer: Pricer | None, eager: float
+    master: Master, *, target: float, draw: np.random.Generator, discrepancies: int, pricer: Pricer | None
 ) -> Iterator[Node]:
-    """Nodes on the way down; the last one with no demand left is a solution within ``target``.
-
-    Every linear programme that is solved is one node. ``eager``: from which share of a bin on a pattern is rounded up
-    together with others; above 1 never.
-    """
+    """Nodes on the way down; the last one with no demand left is a solution within ``target``, in the unit of the
+    master. Every linear programme that is solved is one node, and ``discrepancies`` choices at most are taken back."""
     node = root(master)
-    choices: list[tuple[Node, int]] = []
+    untried: list[Node] = []
     while True:
         relaxed = _solved(master, node, target, pricer)
         if relaxed is not None:
-            node, choice = _deeper(master, node, relaxed, draw, eager)
-            if choice is not None:
-                choices.append(choice)
+            node, other = _deeper(master, node, relaxed, draw)
+            untried.append(other)
             yield node
             if not node.demand.any():
                 return
-            continue
-        if not choices or discrepancies == 0:
+        elif not untried or discrepancies == 0:
             return
-        discrepancies -= 1
-        before, banned = choices.pop()
-        node = replace(before, banned=before.banned | {banned})
-        yield node
+        else:
+            discrepancies -= 1
+            node = untried.pop()
 
 
 def _solved(master: Master, node: Node, target: int, pricer: Pricer | None) -> Relaxed | None:
@@ -86,27 +82,23 @@ def _solved(master: Master, node: Node, target: int, pricer: Pricer | None) -> R
             upper[list(node.banned)] = 0
         master.restrict(demand=node.demand, supply=node.supply, upper=upper)
         relaxed = master.solve()
-        if relaxed is not None and node.cost + relaxed.value <= target + _NEARLY:
+        if relaxed is not None and node.cost + relaxed.value <= target + NEARLY:
             return relaxed
         if pricer is None or relaxed is None or not pricer.improve(master, relaxed, node.demand):
             return None
 
 
-def _deeper(
-    master: Master, node: Node, relaxed: Relaxed, draw: np.random.Generator, eager: float
-) -> tuple[Node, tuple[Node, int] | None]:
-    """The node with whole parts fixed, or else one pattern that was chosen, with what would undo the choice."""
-    whole = np.floor(relaxed.times + _NEARLY).astype(np.int64)
-    certain = [(int(column), int(whole[column])) for column in np.flatnonzero(whole)]
-    fixed = _fix(master, node, certain)
-    if fixed is not node:
-        return fixed, None
-    fractions = relaxed.times - whole
-    columns = np.flatnonzero(fractions > _NEARLY)
-    scores = fractions[columns] * (1 - 0.3 * draw.random(len(columns)))
-    ordered = [int(columns[place]) for place in np.argsort(-scores, kind="stable")]
-    chosen = [ordered[0], *(column for column in ordered[1:] if fractions[column] >= eager)]
-    return _fix(master, node, [(column, 1) for column in chosen]), (node, ordered[0])
+def _deeper(master: Master, node: Node, relaxed: Relaxed, draw: np.random.Generator) -> tuple[Node, Node]:
+    """The node with more fixed, and the one to go on from where that is a dead end."""
+    whole = np.floor(relaxed.times + NEARLY).astype(np.int64)
+    if whole.any() and not node.careful:
+        certain = [(int(column), int(whole[column])) for column in np.flatnonzero(whole)]
+        return _fix(master, node, certain), replace(node, careful=True)
+    shares = relaxed.times - whole if not node.careful else np.minimum(relaxed.times, 1.0)
+    columns = np.flatnonzero(shares > NEARLY)
+    scores = shares[columns] * (1 - 0.3 * draw.random(len(columns)))
+    column = int(columns[np.argmax(scores)])
+    return _fix(master, node, [(column, 1)]), replace(node, banned=node.banned | {column})
 
 
 def _fix(master: Master, node: Node, columns: list[tuple[int, int]]) -> Node:
