@@ -16,7 +16,8 @@ from vrampack.packing.problem import Work
 from vrampack.packing.stock import Cut, Pattern, Stock, cut_of
 
 _TIGHT_PATTERNS = 8000
-_TIGHT_STEPS = 60_000
+_TIGHT_BITS = 60_000_000
+"""Work of enumeration: each step looks at a set of as many bits as a bin has units."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class _Search:
             capacity=self._kind.capacity,
             waste=waste,
             most=_TIGHT_PATTERNS,
-            steps=_TIGHT_STEPS,
+            steps=_TIGHT_BITS // max(1000, self._kind.capacity),
         )
         if not parts:
             return
@@ -108,9 +109,8 @@ class _Search:
 
     def _dive(self, master: Master, pricer: Pricer | None) -> Iterator[None]:
         self._dives += 1
-        target = self._best.cost - self._kind.cost
-        target = min(target, self._bound) / master.unit
-        for node in dive(master, target=target, draw=self._draw, discrepancies=50, pricer=pricer):
+        target = self._bound if self._dives % 2 else self._best.cost - self._kind.cost
+        for node in dive(master, target=target / master.unit, draw=self._draw, discrepancies=50, pricer=pricer):
             self._nodes += 1
             self._complete(node)
             yield
