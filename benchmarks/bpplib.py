@@ -25,8 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vrampack.packing.cutting import Progress, cut
-from vrampack.packing.stock import Cut, single
+from vrampack.packing.search import Progress, search
+from vrampack.packing.stock import Solution, single
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +86,10 @@ def solve(case: Instance, *, seconds: float, seed: int) -> tuple[Progress, float
     """The best answer within ``seconds``, and how long it took."""
     start = time.perf_counter()
     stock, _ = single(case.sizes, case.capacity)
-    steps = cut(stock, seed=seed)
+    steps = search(stock, seed=seed)
     progress = next(steps)
-    for progress in steps:
-        if time.perf_counter() - start >= seconds:
-            break
+    while time.perf_counter() - start < seconds and (further := next(steps, None)) is not None:
+        progress = further
     return progress, time.perf_counter() - start
 
 
@@ -106,7 +105,7 @@ def first_fit_decreasing(sizes: Sequence[int], capacity: int) -> int:
     return len(rooms)
 
 
-def check(case: Instance, answer: Cut) -> None:
+def check(case: Instance, answer: Solution) -> None:
     """Every item in one bin and no bin too full. Raises ValueError where that is not so."""
     ordered = sorted(set(case.sizes), reverse=True)
     packed: Counter[int] = Counter()

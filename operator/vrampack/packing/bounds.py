@@ -6,8 +6,10 @@ from itertools import accumulate
 
 
 def second_bound(sizes: Sequence[int], counts: Sequence[int], capacity: int) -> int:
-    """L2 for bins of one ``capacity`` (Martello, Toth: Lower bounds and reduction procedures for the bin packing problem,
-    Discrete Applied Mathematics 28, 1990). ``sizes`` descend.
+    """L2, the number of bins of one ``capacity`` that are needed at least. ``sizes`` descend.
+
+    (Martello, Toth: Lower bounds and reduction procedures for the bin packing problem, Discrete Applied Mathematics 28,
+    1990.)
 
     For each threshold: the pieces above half a bin need one each; the pieces between the threshold and half a bin need
     what is left beside those that leave at least the threshold.

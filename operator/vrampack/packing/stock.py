@@ -63,7 +63,7 @@ class Stock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
+class Solution:
     """A solution: how often each pattern is used and how many pieces of each class are left out."""
 
     patterns: Mapping[Pattern, int]
@@ -71,8 +71,8 @@ class Cut:
     cost: int
 
 
-def cut_of(stock: Stock, patterns: Mapping[Pattern, int]) -> Cut:
-    """The solution that these patterns make. Pieces beyond the demand are taken out again, and bins that this empties."""
+def solution_of(stock: Stock, patterns: Mapping[Pattern, int]) -> Solution:
+    """The solution that these patterns make; pieces beyond the demand are taken out, and the bins that this empties."""
     left = list(stock.counts)
     used: Counter[Pattern] = Counter()
     for pattern, times in sorted(patterns.items()):
@@ -80,7 +80,7 @@ def cut_of(stock: Stock, patterns: Mapping[Pattern, int]) -> Cut:
     cost = sum(stock.kinds[pattern.kind].cost * times for pattern, times in used.items())
     if stock.penalties is not None:
         cost += sum(penalty * many for penalty, many in zip(stock.penalties, left, strict=True))
-    return Cut(patterns=used, left=tuple(left), cost=cost)
+    return Solution(patterns=used, left=tuple(left), cost=cost)
 
 
 def _trimmed(pattern: Pattern, times: int, left: list[int]) -> Counter[Pattern]:

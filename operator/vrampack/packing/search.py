@@ -10,10 +10,10 @@ from vrampack.packing.bounds import second_bound
 from vrampack.packing.columns import Master
 from vrampack.packing.dive import NEARLY, Node, Pricer, dive
 from vrampack.packing.enumeration import least_waste
-from vrampack.packing.fill import best_fit, minimum_slack
+from vrampack.packing.slack import best_fit, minimum_slack
 from vrampack.packing.generation import Generator
 from vrampack.packing.problem import Work
-from vrampack.packing.stock import Cut, Pattern, Stock, cut_of
+from vrampack.packing.stock import Solution, Pattern, Stock, solution_of
 
 _TIGHT_PATTERNS = 8000
 _TIGHT_BITS = 60_000_000
@@ -24,7 +24,7 @@ _TIGHT_BITS = 60_000_000
 class Progress:
     """The best so far, what is proven, and the work that was done for it."""
 
-    best: Cut
+    best: Solution
     bound: int
     done: Work
 
@@ -34,16 +34,16 @@ class Progress:
         return self.best.cost <= self.bound
 
 
-def cut(stock: Stock, *, seed: int) -> Iterator[Progress]:
+def search(stock: Stock, *, seed: int) -> Iterator[Progress]:
     """Ever better solutions of a stock with one kind of bins, all pieces placed; ends with the proof of the optimum.
 
     It may go on for ever; each step is a pricing round, a linear programme of a dive or a heuristic, so the caller
     stops it by counting ``done``. Every answer depends on the stock, the seed and the work only.
     """
-    search = _Search(stock, seed)
-    for _ in search.steps():
-        yield search.progress
-        if search.progress.optimal:
+    work = _Search(stock, seed)
+    for _ in work.steps():
+        yield work.progress
+        if work.progress.optimal:
             return
 
 
@@ -122,7 +122,7 @@ class _Search:
         left = [int(each) for each in node.demand]
         rest = minimum_slack(self._stock.sizes, left, self._limits, self._kind.capacity)
         patterns = Counter({Pattern(0, parts): times for parts, times in rest.items()})
-        found = cut_of(self._stock, node.fixed + patterns)
+        found = solution_of(self._stock, node.fixed + patterns)
         if found.cost < self._best.cost:
             self._best = found
 
@@ -131,5 +131,5 @@ class _Search:
         if found.cost < self._best.cost:
             self._best = found
 
-    def _of(self, bins: Counter[tuple[tuple[int, int], ...]]) -> Cut:
-        return cut_of(self._stock, {Pattern(0, parts): times for parts, times in bins.items()})
+    def _of(self, bins: Counter[tuple[tuple[int, int], ...]]) -> Solution:
+        return solution_of(self._stock, {Pattern(0, parts): times for parts, times in bins.items()})
