@@ -199,9 +199,7 @@ def test_no_smaller_set_would_do(draw: random.Random) -> None:
 @given(draw=chances)
 def test_the_order_of_the_input_does_not_matter(draw: random.Random) -> None:
     hosts, residents, asked = world(draw)
-    again = victims(
-        hosts=draw.sample(hosts, len(hosts)), residents=draw.sample(residents, len(residents)), item=asked
-    )
+    again = victims(hosts=draw.sample(hosts, len(hosts)), residents=draw.sample(residents, len(residents)), item=asked)
     assert again == victims(hosts=hosts, residents=residents, item=asked)
 
 

@@ -24,9 +24,9 @@ Cost = tuple[int, int, int, tuple[str, ...]]
 def victims(*, hosts: Sequence[Host], residents: Sequence[Resident], item: Item) -> tuple[Resident, ...] | None:
     """Who has to go, in the order of their keys; empty where ``item`` fits as it is, None where nobody's going helps.
 
-    ``residents``: all that hold a claim on these hosts. None of equal or higher priority, and none that may not move, is
-    ever among the victims, and without any one of them ``item`` would not fit. Of several such sets that with the fewest
-    victims counts, then that of the lowest priorities, then that with the fewest bytes to be loaded anew.
+    ``residents``: all that hold a claim on these hosts. None of equal or higher priority, and none that may not move,
+    is ever among the victims, and without any one of them ``item`` would not fit. Of several such sets that with the
+    fewest victims counts, then that of the lowest priorities, then that with the fewest bytes to be loaded anew.
 
     Whether ``item`` may preempt at all is the caller's to know. Raises InvalidInputError as the packer does.
     """
@@ -67,8 +67,8 @@ def _place(host: Host, residents: Sequence[Resident], item: Item) -> _Place | No
     )
     on: dict[str, list[int]] = defaultdict(list)
     for each in lower:
-        for device in each.devices:
-            on[device].append(each.item.memory)
+        for name in each.devices:
+            on[name].append(each.item.memory)
     needed: dict[str, list[int]] = defaultdict(list)
     for device in host.devices:
         if device.closed is None and (item.products is None or device.product in item.products):

@@ -252,12 +252,13 @@ def _companies(snapshot: Snapshot) -> Mapping[str, Company]:
         if key not in known:
             model = models.get(key[0])
             spec = model.spec if model is not None else None
-            known[key] = company(_said(pod), spec.placement if spec is not None else None)
+            known[key] = company(said(pod), spec.placement if spec is not None else None)
         found[pod.uid] = known[key]
     return found
 
 
-def _said(pod: PodView) -> Need | None:
+def said(pod: PodView) -> Need | None:
+    """The need that a pod names; None where it can't be read."""
     try:
         return Need.from_json(pod.need)
     except InvalidInputError:

@@ -13,6 +13,7 @@ from vrampack.api.modeldeploymentstatus import (
     EstimateStatus,
     ModelDeploymentStatus,
     ModelFacts,
+    NominationStatus,
     PlacedGPU,
     PlacementStatus,
     Summary,
@@ -45,6 +46,7 @@ def model_status(
     waits: Sequence[Waits],
     error: str,
     now: float,
+    nominations: Sequence[NominationStatus] = (),
     look: Look | None = None,
 ) -> Json:
     """The whole status, as it is to stand in the object. ``look``: what the hub has now of the model."""
@@ -64,6 +66,7 @@ def model_status(
         placements=_placements(case, stock),
         placements_omitted=max(0, len(case.placed) - MAX_PLACEMENTS) or None,
         waiting=tuple(waiting),
+        nominations=tuple(sorted(nominations, key=lambda each: each.pod))[:MAX_PLACEMENTS],
     ).wire()
     status["conditions"] = _conditions(case, stock, rolled, waiting, error, now, look)
     return status
