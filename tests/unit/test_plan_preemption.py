@@ -112,6 +112,20 @@ def test_room_that_is_free_beside_the_victims_is_kept_too() -> None:
     assert where(found) == {"large-0": ("GPU-1",)}
 
 
+def test_the_room_is_kept_until_the_processes_of_the_victims_are_gone_too() -> None:
+    snapshot = full(waits(), models=(LARGE, SMALL, OTHER))
+    noted = told(snapshot, decide(snapshot))
+    processes = [{"podUID": each.uid, "bytes": "29Gi"} for each in SMALL_PODS]
+    lingers = (gpu_node("n1", gpu(processes=processes)),)
+    other = waits("other-0", of="other", need="20Gi")
+    found = decide(replace(noted, gpu_nodes=lingers, pods=(waits(), other)))
+    assert where(found) == {}
+    assert nominations(found)
+    strangers = [{"podUID": "somebody", "bytes": "29Gi"}, {"podUID": "else", "bytes": "29Gi"}]
+    found = decide(replace(noted, gpu_nodes=(gpu_node("n1", gpu(processes=strangers)),), pods=(waits(), other)))
+    assert where(found) == {"other-0": ("GPU-1",)}, "whoever holds that, nobody evicted it"
+
+
 def test_one_of_higher_priority_takes_the_room_that_is_freed() -> None:
     urgent = model("urgent", per_gpu="70Gi")
     noted = told(full(waits(), models=(LARGE, SMALL, urgent)), decide(full(waits(), models=(LARGE, SMALL, urgent))))
@@ -147,6 +161,18 @@ def test_whom_a_disruption_budget_holds_is_not_asked_again_at_once_and_others_ar
     found = decide(full(waits(need="40Gi"), memory=held))
     (entry,) = nominations(found)
     assert [each["pod"] for each in entry["evicts"]] == ["small-1"]
+
+
+def test_once_one_has_gone_for_it_the_others_are_waited_for() -> None:
+    snapshot = full(waits())
+    noted = told(snapshot, decide(snapshot))
+    held = Memory(started=STARTED, held={"uid-small-1": Held(until=NOW + 20, message="one too many")})
+    found = decide(replace(noted, pods=(waits(), *leaving("small-0")), memory=held))
+    assert found.evictions == ()
+    assert "one too many" in status_of(found, "large")["waiting"][0]["message"]
+    assert nominations(found)
+    later = replace(noted, pods=(waits(), *leaving("small-0")), now=NOW + 21, memory=held)
+    assert [each.name for each in decide(later).evictions[0].pods] == ["small-1"]
 
 
 def test_those_that_fit_after_the_victims_of_others_are_gone_evict_nobody_twice() -> None:

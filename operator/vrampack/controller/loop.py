@@ -28,8 +28,9 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
 _SETTLING: Final = 0.5
 _LONGEST_REFUSAL: Final = 600.0
-_HELD_SECONDS: Final = 30.0
-"""How long a pod that a PodDisruptionBudget did not let go is not asked to go again."""
+_FIRST_HELD: Final = 2.0
+_LONGEST_HELD: Final = 60.0
+"""How long a pod that a PodDisruptionBudget did not let go is not asked again; doubles with each time in a row."""
 
 
 class Recollection:
@@ -76,9 +77,11 @@ class Recollection:
             pause = min(self._refusal_seconds * 2 ** (count + 2), _LONGEST_REFUSAL)
             self._refusals[key] = (now + pause, count + 1)
             self._deletions[deletion.node] = now
-        self._held = {uid: held for uid, held in self._held.items() if held.until > now}
+        self._held = {uid: held for uid, held in self._held.items() if held.until + _LONGEST_HELD > now}
         for uid, message in outcome.held.items():
-            self._held[uid] = Held(until=now + _HELD_SECONDS, message=message)
+            times = self._held[uid].times + 1 if uid in self._held else 1
+            pause = min(_FIRST_HELD * 2 ** (times - 1), _LONGEST_HELD)
+            self._held[uid] = Held(until=now + pause, message=message, times=times)
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] + _LONGEST_REFUSAL > now}
         if not complete:
             return False

@@ -33,16 +33,19 @@ class Nominee:
 
     placement: Placement
     evicts: tuple[Resident, ...] = ()
+    former: tuple[EvictedPod, ...] = ()
+    """All that were named when it was nominated, those that are gone by now as well."""
 
     def to_status(self, pod: PodView, pods: Mapping[str, PodView]) -> NominationStatus:
         """``pods``: by the keys of their residents."""
         leaving = [pods[each.item.key] for each in self.evicts]
+        named = tuple(EvictedPod(namespace=each.namespace, pod=each.name, uid=each.uid) for each in leaving)
         return NominationStatus(
             pod=pod.name,
             uid=pod.uid,
             node=self.placement.host,
             gpus=self.placement.devices,
-            evicts=tuple(EvictedPod(namespace=each.namespace, pod=each.name, uid=each.uid) for each in leaving),
+            evicts=self.former or named,
         )
 
 
@@ -66,24 +69,39 @@ def standing(
     hosts: Iterable[Host],
     residents: Sequence[Resident],
     uids: Mapping[str, str],
+    lingering: Mapping[str, Mapping[str, int]],
 ) -> Nominee | None:
     """What is left of a nomination: None where its place can't be had any more by evicting whom it names.
 
-    ``hosts``: without those that leave already. ``uids``: of the residents' pods by key.
+    ``hosts``: without those that leave already. ``uids``: of the residents' pods by key. ``lingering``: by GPU and pod
+    UID the bytes of processes whose pod is gone: what an evicted one leaves behind is on its way out too.
     """
     host = next((each for each in hosts if each.name == nomination.node), None)
     if host is None or len(nomination.gpus) != item.gpus:
         return None
-    there = replace(host, devices=tuple(each for each in host.devices if each.id in nomination.gpus))
     named = {each.uid for each in nomination.evicts}
+    there = replace(
+        host,
+        devices=tuple(
+            replace(each, free=each.free + sum(lingering[each.id][uid] for uid in named & lingering[each.id].keys()))
+            for each in host.devices
+            if each.id in nomination.gpus
+        ),
+    )
+    staying = {uids[each.item.key] for each in residents}
+    begun = not named <= staying  # who is held back now is waited for once others have gone already
     found = victims(
         hosts=[there],
-        residents=[replace(each, movable=each.movable and uids[each.item.key] in named) for each in residents],
+        residents=[
+            replace(each, movable=(each.movable or begun) and uids[each.item.key] in named) for each in residents
+        ],
         item=item,
     )
     if found is None:
         return None
-    return Nominee(placement=Placement(item=item, host=host.name, devices=nomination.gpus), evicts=found)
+    return Nominee(
+        placement=Placement(item=item, host=host.name, devices=nomination.gpus), evicts=found, former=nomination.evicts
+    )
 
 
 def preempting(
@@ -126,15 +144,16 @@ def preempting(
     return tuple(nominees), hosts
 
 
-def freed(nominee: Nominee, pods: Mapping[str, PodView]) -> str:
-    """Whose room it waits for."""
+def freed(nominee: Nominee, pods: Mapping[str, PodView], held: Mapping[str, str]) -> str:
+    """Whose room it waits for. ``held``: by pod UID, what holds back an eviction."""
     where = nominee.placement.host
     if not nominee.evicts:
         return f"waits for the room on {where} that leaving replicas give back"
     gone = [pods[each.item.key] for each in nominee.evicts]
     named = ", ".join(f"{pod.namespace}/{pod.name}" for pod in gone[:_SHOWN])
     more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
-    return f"waits for the room on {where} of replicas of lower priority, which are evicted for it: {named}{more}"
+    words = f"waits for the room on {where} of replicas of lower priority, which are evicted for it: {named}{more}"
+    return words + "".join(f"; {pod.name} may not go now: {held[pod.uid]}" for pod in gone[:_SHOWN] if pod.uid in held)
 
 
 def eviction(nominee: Nominee, *, winner: PodView, model: ModelView, pods: Mapping[str, PodView]) -> EvictPods:

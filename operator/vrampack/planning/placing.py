@@ -134,7 +134,7 @@ def _pool(
     waits: dict[str, list[Waits]],
 ) -> _InPool:
     there = tenants(snapshot, stock, given, pool=pool.name, describe=_tenant)
-    packing, kept, hosts = _packed(queue, there, objective_of(pool))
+    packing, kept, hosts = _packed(queue, there, objective_of(pool), stock.lingering)
     soon = tuple(vacated(host, residents=there.residents, leaving=there.leaving) for host in hosts)
     gone = {each.item.key for nominee in kept for each in nominee.evicts}
     lowest = min((each.item.priority for each in there.residents), default=math.inf)
@@ -169,12 +169,13 @@ def _pool(
             placements.append(_action(pod, need, placement, stock, pool, view[placement.host]))
             if busy is not None:
                 busy |= set(placement.devices)
+    held = {uid: each.message for uid, each in snapshot.memory.held.items() if each.until > snapshot.now}
     nominees = {nominee.placement.item.key: nominee for nominee in (*kept, *fresh)}
     told = {**nominees, **held_up}
     for nominee in nominees.values():
         pod, need, case = queue.asked[nominee.placement.item.key]
         waits[case.model.key].append(
-            Waits(pod=pod, need=need, reason="RoomBeingFreed", message=freed(nominee, there.pods))
+            Waits(pod=pod, need=need, reason="RoomBeingFreed", message=freed(nominee, there.pods, held))
         )
     for unplaced in packing.unplaced:
         if unplaced.item.key not in nominees:
@@ -186,7 +187,7 @@ def _pool(
         evictions=tuple(
             eviction(nominee, winner=pod, model=case.model, pods=there.pods)
             for nominee in kept
-            if nominee.evicts
+            if nominee.evicts and not any(there.pods[each.item.key].uid in held for each in nominee.evicts)
             for pod, _, case in [queue.asked[nominee.placement.item.key]]
         ),
         nominations=tuple(
@@ -199,7 +200,7 @@ def _pool(
 
 
 def _packed(
-    queue: _Queue, there: Tenants, objective: Objective
+    queue: _Queue, there: Tenants, objective: Objective, lingering: Mapping[str, Mapping[str, int]]
 ) -> tuple[Packing, tuple[Nominee, ...], tuple[Host, ...]]:
     """The packing, whose nominations stand, and what is left beside both.
 
@@ -235,7 +236,7 @@ def _packed(
             placed += anywhere
             continue
         soon = [vacated(host, residents=there.residents, leaving=there.leaving) for host in hosts]
-        nominee = standing(each, noted_[each.key], hosts=soon, residents=there.staying, uids=uids)
+        nominee = standing(each, noted_[each.key], hosts=soon, residents=there.staying, uids=uids, lingering=lingering)
         if nominee is None:
             rest.append(each)
             del noted_[each.key]

@@ -176,10 +176,12 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A pod that a PodDisruptionBudget did not let go, what was said, and until when it is not asked again."""
+    """A pod that a PodDisruptionBudget did not let go, what was said, and until when it is not asked again. ``times``:
+    how often in a row."""
 
     until: float
     message: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
