@@ -37,9 +37,8 @@ class Board:
             twice = next(one for one, other in zip(self.names, self.names[1:], strict=False) if one == other)
             raise InvalidInputError(field="hosts.name", value=twice, allowed="each host is listed once")
         self.reasons: dict[str, int] = dict(CODES)
-        self.cpu = _column(PLENTY if host.cpu is None else host.cpu for host in ordered)
-        self.ram = _column(PLENTY if host.memory is None else host.memory for host in ordered)
-        self.room = _column(PLENTY if host.slots is None else host.slots for host in ordered)
+        free = np.array([_limits(host) for host in ordered], np.int64).reshape(-1, 3)
+        self.cpu, self.ram, self.room = (column.copy() for column in free.T)
         self.host_closed = _column(self.code(host.closed, f"hosts[{host.name}]") for host in ordered)
         rows = [row for place, host in enumerate(ordered) for row in _rows(place, host)]
         self.devices = [device for _, device, _ in rows]
@@ -150,6 +149,47 @@ class Board:
         self._turn = None
         self.alone = Members()
 
+    def renewable(self, old: Host, new: Host) -> bool:
+        """Whether ``new`` has the devices of ``old``, as far as rows go, so that ``renew`` suffices."""
+        return [_structure(device) for device in old.devices] == [
+            _structure(device) for device in new.devices
+        ] and not any(device.layouts for device in new.devices)
+
+    def renew(self, host: Host, *, groups: Iterable[str]) -> None:
+        """Write ``host`` as it is now into its rows. ``groups``: all that may be on it up to now.
+
+        Raises InvalidInputError for a closed one without a reason; then nothing has changed.
+        """
+        place = self.place_of[host.name]
+        start, end = np.searchsorted(self.host, [place, place + 1]).tolist()
+        rows, devices = np.arange(start, end), sorted(host.devices, key=attrgetter("product", "id"))
+        host_closed = self.code(host.closed, f"hosts[{host.name}]")
+        closed = [self.code(each.closed, f"hosts[{host.name}].devices[{each.id}]") for each in devices]
+        self.cpu[place], self.ram[place], self.room[place] = _limits(host)
+        self.host_closed[place] = host_closed
+        self.closed[rows] = closed
+        for row, device in zip(rows.tolist(), devices, strict=True):
+            self.devices[row] = device
+            self.capacity[row], self.free[row] = device.capacity, device.free
+            self.slots[row] = PLENTY if device.slots is None else device.slots
+            self.exclusive[row], self.occupied[row] = device.exclusive, bool(device.tenants)
+        self.in_use[rows] = self.exclusive[rows] | self.occupied[rows]
+        self.open[rows] = (self.closed[rows] == 0) & (host_closed == 0)
+        self.takes[rows] = self.open[rows] & ~self.exclusive[rows] & (self.slots[rows] > 0)
+        here = np.array([place])
+        for group in groups:
+            self.guests.drop(group, here)
+            self.tenants.drop(group, rows)
+            self.vetoes.drop(group, rows)
+        for group in host.tenants:
+            self.guests.add(group, here)
+        for row, device in zip(rows.tolist(), devices, strict=True):
+            for group in device.tenants:
+                self.tenants.add(group, np.array([row]))
+            for group in device.avoided_by:
+                self.vetoes.add(group, np.array([row]))
+        self._turn = None
+
     def refusals(self, item: Item) -> IntArray | None:
         """By host, the code of the reason for which it can't take ``item``; None where none refuses it."""
         if not item.refused:
@@ -237,6 +277,18 @@ class Board:
 
 def _column(values: Iterable[int]) -> IntArray:
     return np.fromiter(values, np.int64)
+
+
+def _limits(host: Host) -> tuple[int, int, int]:
+    return (
+        PLENTY if host.cpu is None else host.cpu,
+        PLENTY if host.memory is None else host.memory,
+        PLENTY if host.slots is None else host.slots,
+    )
+
+
+def _structure(device: Device) -> tuple[object, ...]:
+    return device.id, device.product, device.link, device.slice_of, device.price, bool(device.layouts)
 
 
 def _rows(place: int, host: Host) -> list[tuple[int, Device, bool]]:

@@ -12,7 +12,7 @@ from vrampack.packing.explain import explain
 from vrampack.packing.fill import Batch, booked, fill, fitting, limits
 from vrampack.packing.gangs import fill_gangs
 from vrampack.packing.objective import Cost
-from vrampack.packing.problem import Criterion, Objective, Packing, Placement, Unplaced, Why
+from vrampack.packing.problem import Criterion, Objective, Packing, Placement, Spread, Unplaced, Why
 from vrampack.packing.reserve import Kept, given, nearest
 from vrampack.packing.rules import FirstFit, Rule
 from vrampack.packing.turn import Lot
@@ -54,7 +54,7 @@ def run(board: Board, lots: Sequence[Lot], rule: Rule | None) -> Run:
         if outcome.left and lot.reserved is not None:
             outcome.kept = given(board, lot.reserved)
         elif outcome.left and lot.aged and not starved:
-            outcome.kept = nearest(board, lot.item)
+            outcome.kept = nearest(board, lot.items[-outcome.left])
             starved = outcome.kept is not None
         if outcome.kept is not None:
             outcome.kept.keep(board)
@@ -87,7 +87,9 @@ def _in_reserved(board: Board, lot: Lot) -> Batch | None:
     item, kept = lot.item, given(board, lot.reserved)
     if kept is None or len(kept.rows) != item.gpus:
         return None
-    most = limits(board, item, elsewhere=False)
+    if item.gpus > 1 and not (board.whole[kept.rows].all() and np.ptp(board.set[kept.rows]) == 0):
+        return None
+    most = limits(board, item, elsewhere=item.spread is Spread.REQUIRE)
     fits = fitting(board, item, most)
     if not fits[kept.rows].all():
         return None
@@ -115,8 +117,9 @@ def cost_of(run: Run, start: Board, objective: Objective) -> Cost:
     fresh = np.flatnonzero(board.in_use & ~start.in_use)
     opened = int(board.weight()[fresh].sum())
     if objective is Objective.BALANCED:
-        used = np.maximum(board.capacity - board.free, 0)[~board.asleep].astype(np.float64)
-        opened = int(((used / np.maximum(board.capacity[~board.asleep], 1)) ** 2 * (1 << 20)).sum())
+        rows = np.flatnonzero(~(board.asleep | board.divisible))
+        used = np.maximum(board.capacity - board.free, 0)[rows] / np.maximum(board.capacity[rows], 1)
+        opened = int(np.floor(used * used * (1 << 20)).sum())
     return Cost(
         unplaced=tuple((count, memory) for _, (count, memory) in sorted(unplaced.items(), reverse=True)),
         opened=opened,
