@@ -200,3 +200,15 @@ def test_the_evicted_may_be_placed_elsewhere_at_once_but_not_on_the_room_they_ma
     two = (gpu_node("n1", gpu(), gpu("GPU-2", memory="40Gi", index=1)),)
     found = decide(replace(noted, gpu_nodes=two, pods=(waits(), successor, *leaving("small-0", "small-1"))))
     assert where(found) == {"small-2": ("GPU-2",)}
+
+
+def test_a_place_is_kept_for_the_one_that_has_waited_longest() -> None:
+    """Nobody is evicted for it: it is of the same priority. But what gets free stays free for it."""
+    old = waits(priority=0, created=NOW - 700)
+    young = waits("other-0", of="other", need="20Gi", priority=0)
+    snapshot = full(old, young, models=(LARGE, SMALL, OTHER))
+    assert where(decide(snapshot, patience_seconds=800)) == {"other-0": ("GPU-1",)}
+    found = decide(snapshot, patience_seconds=600)
+    assert where(found) == {}
+    assert "GPU 0 of n1 is kept for it" in status_of(found, "large")["waiting"][0]["message"]
+    assert found.evictions == ()

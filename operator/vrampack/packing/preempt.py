@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import accumulate, combinations
 from typing import Final
 
+from vrampack.packing.firstfit import pack
 from vrampack.packing.problem import Host, Item, Resident
 from vrampack.packing.residents import vacated
-from vrampack.packing.state import host_obstacle, obstacles, working_copy
 
 _TRIES: Final = 600
 """Sets of victims that are tried on one host beyond the first; with more, what is found is still minimal, but another
@@ -143,10 +143,20 @@ def _minimal(place: _Place, item: Item, relevant: Sequence[Resident]) -> tuple[R
 
 
 def _fits(place: _Place, item: Item, gone: Sequence[Resident]) -> bool:
-    (state,) = working_copy([vacated(place.host, residents=place.residents, leaving=gone)])
-    if item.gpus == 0:
-        return host_obstacle(item, state) is None
-    return any(obstacles(item, devices).count(None) >= item.gpus for devices in state.products.values())
+    if not _enough(place, item, gone):  # what most sets fail by, without a look at anything else
+        return False
+    host = vacated(place.host, residents=place.residents, leaving=gone)
+    return bool(pack(hosts=[host], items=[item]).placed)
+
+
+def _enough(place: _Place, item: Item, gone: Sequence[Resident]) -> bool:
+    """Whether the bytes suffice."""
+    back: dict[str, int] = defaultdict(int)
+    for each in gone:
+        for name in each.devices:
+            back[name] += each.item.memory
+    roomy = sum(device.free + back[device.id] >= item.memory for device in place.host.devices)
+    return roomy >= item.gpus
 
 
 def _cost(some: Sequence[Resident]) -> Cost:

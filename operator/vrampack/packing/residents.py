@@ -1,39 +1,9 @@
-"""Hosts as they are once some replicas are gone, and once others are in place."""
+"""Hosts as they are once some replicas are gone."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from vrampack.packing.problem import Device, Host, Placement, Resident
-
-
-def occupied(hosts: Iterable[Host], placements: Iterable[Placement]) -> tuple[Host, ...]:
-    """The hosts with these replicas in place; whether they fit is not asked."""
-    by_host: dict[str, list[Placement]] = defaultdict(list)
-    for placement in placements:
-        by_host[placement.host].append(placement)
-    return tuple(_with(host, by_host[host.name]) if host.name in by_host else host for host in hosts)
-
-
-def _with(host: Host, placements: Iterable[Placement]) -> Host:
-    devices = {device.id: device for device in host.devices}
-    cpu, memory, slots, tenants = host.cpu, host.memory, host.slots, host.tenants
-    for placement in placements:
-        taken = placement.item
-        cpu = None if cpu is None else cpu - taken.cpu
-        memory = None if memory is None else memory - taken.host_memory
-        slots = None if slots is None else slots - 1
-        tenants |= {taken.group}
-        for each in placement.devices:
-            device = devices[each]
-            devices[each] = replace(
-                device,
-                free=device.free - taken.memory,
-                tenants=device.tenants | {taken.group},
-                avoided_by=device.avoided_by | taken.avoid,
-                exclusive=device.exclusive or taken.exclusive,
-            )
-    return replace(host, devices=tuple(devices.values()), cpu=cpu, memory=memory, slots=slots, tenants=tenants)
+from vrampack.packing.problem import Device, Host, Resident
 
 
 def vacated(host: Host, *, residents: Sequence[Resident], leaving: Iterable[Resident]) -> Host:
@@ -76,6 +46,7 @@ def _device(device: Device, *, away: Sequence[Resident], staying: Sequence[Resid
         tenants=_left(device.tenants, away=_groups(away), staying=_groups(staying)),
         avoided_by=_left(device.avoided_by, away=shy, staying=still_shy),
         exclusive=any(each.item.exclusive for each in staying) if lonely else device.exclusive,
+        slots=None if device.slots is None else device.slots + len(away),
     )
 
 

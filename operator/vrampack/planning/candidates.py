@@ -45,8 +45,10 @@ class Eligibility:
         return None
 
 
-def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], rank: int) -> Item:
-    """A replica as the packer sees it."""
+def item(
+    pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], rank: int, now: float | None = None
+) -> Item:
+    """A replica as the packer sees it. ``now``: seconds since 1970, where it counts how long it has waited."""
     spec = case.model.spec
     placement = spec.placement if spec is not None else None
     beside = company(need, placement)
@@ -64,6 +66,8 @@ def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], ra
         priority=pod.priority,
         rank=rank,
         refused=refused,
+        waited=0 if now is None else max(0, int(now - pod.created)),
+        preempts=pod.preempts,
     )
 
 

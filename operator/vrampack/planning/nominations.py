@@ -13,11 +13,12 @@ from typing import Final
 from pydantic import ValidationError
 
 from vrampack.api.modeldeploymentstatus import EvictedPod, NominationStatus
+from vrampack.packing.classes import Likeness
 from vrampack.packing.firstfit import pack
+from vrampack.packing.occupied import occupied
 from vrampack.packing.preempt import victims
-from vrampack.packing.problem import Host, Item, Objective, Placement, Resident, Unplaced
-from vrampack.packing.residents import occupied, vacated
-from vrampack.packing.state import likeness
+from vrampack.packing.problem import Host, Item, Objective, Placement, Reservation, Resident, Unplaced
+from vrampack.packing.residents import vacated
 from vrampack.planning.actions import EvictPods, Tell
 from vrampack.planning.snapshot import Json, ModelView, PodView
 
@@ -35,6 +36,11 @@ class Nominee:
     evicts: tuple[Resident, ...] = ()
     former: tuple[EvictedPod, ...] = ()
     """All that were named when it was nominated, those that are gone by now as well."""
+
+    @property
+    def reservation(self) -> Reservation:
+        """The place, as it is kept for the replica."""
+        return Reservation(item=self.placement.item, host=self.placement.host, devices=self.placement.devices)
 
     def to_status(self, pod: PodView, pods: Mapping[str, PodView]) -> NominationStatus:
         """``pods``: by the keys of their residents."""
@@ -111,27 +117,27 @@ def preempting(
     residents: Sequence[Resident],
     may: Mapping[str, bool],
     objective: Objective,
-) -> tuple[tuple[Nominee, ...], tuple[Host, ...]]:
-    """Who of those that fit nowhere gets the room that others give back; and what is left then.
+) -> tuple[Nominee, ...]:
+    """Who of those that fit nowhere gets the room that others give back.
 
     ``hosts``: without those that leave already, whose room is given out first. ``may``: by key, who may preempt at all.
     Those of one class are alike: where one finds no room, no other does.
     """
     nominees: list[Nominee] = []
-    helpless: set[tuple[int, Hashable]] = set()
+    likeness = Likeness()
+    helpless: set[Hashable] = set()
     asked = 0
     staying = list(residents)
     for each in unplaced:
         item = each.item
-        kind = (item.priority, likeness(item))
-        if not may[item.key] or kind in helpless:
+        if not may[item.key] or likeness(item) in helpless:
             continue
         if asked == MOST_PREEMPTING:
             break
         asked += 1
         found = victims(hosts=hosts, residents=staying, item=item)
         if found is None:
-            helpless.add(kind)
+            helpless.add(likeness(item))
             continue
         freed = tuple(vacated(host, residents=staying, leaving=found) for host in hosts)
         only = [host for host in freed if not found or host.name == found[0].host]
@@ -141,7 +147,7 @@ def preempting(
         gone = {other.item.key for other in found}
         staying = [other for other in staying if other.item.key not in gone]
         hosts = occupied(hosts, [placement])
-    return tuple(nominees), hosts
+    return tuple(nominees)
 
 
 def freed(nominee: Nominee, pods: Mapping[str, PodView], held: Mapping[str, str]) -> str:

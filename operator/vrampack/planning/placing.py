@@ -10,8 +10,9 @@ from vrampack.api.gpupool import Startup
 from vrampack.api.modeldeploymentstatus import NominationStatus
 from vrampack.errors import InvalidInputError
 from vrampack.packing.firstfit import pack
-from vrampack.packing.problem import Host, Item, Objective, Packing, Placement, Unplaced
-from vrampack.packing.residents import occupied, vacated
+from vrampack.packing.occupied import occupied
+from vrampack.packing.problem import Host, Item, Objective, Placement, Unplaced
+from vrampack.packing.residents import vacated
 from vrampack.planning.actions import EvictPods, PlacePod
 from vrampack.planning.candidates import Eligibility, item, main_reason, objective_of
 from vrampack.planning.cases import Case
@@ -36,6 +37,8 @@ class Waits:
     message: str
     unplaced: Unplaced | None = None
     would_fit_if: tuple[str, ...] = ()
+    kept: Placement | None = None
+    """Where room is kept for it, since it has waited long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +53,10 @@ class Placed:
     """By model: who waits for room that is being freed."""
 
 
-def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible: Eligibility) -> Placed:
-    """Packs the gated pods of all models, pool by pool."""
+def place(
+    snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible: Eligibility, *, patience: int
+) -> Placed:
+    """Packs the gated pods of all models, pool by pool. ``patience``: seconds after which a replica goes by its age."""
     pools = {pool.name: pool for pool in snapshot.pools}
     by_pool: dict[str, list[Case]] = defaultdict(list)
     waits: dict[str, list[Waits]] = defaultdict(list)
@@ -66,8 +71,8 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
     nominations: dict[str, list[NominationStatus]] = defaultdict(list)
     left = dict(stock.hosts)
     for name, members in sorted(by_pool.items()):
-        queue = _queue(members, pools[name], stock, eligible, waits)
-        found = _pool(snapshot, stock, given, pools[name], queue, waits)
+        queue = _queue(members, pools[name], stock, eligible, waits, snapshot.now)
+        found = _pool(snapshot, stock, given, pools[name], queue, waits, patience)
         placements += found.placements
         evictions += found.evictions
         left[name] = found.hosts
@@ -94,7 +99,12 @@ class _Queue:
 
 
 def _queue(
-    members: Sequence[Case], pool: PoolView, stock: Inventory, eligible: Eligibility, waits: dict[str, list[Waits]]
+    members: Sequence[Case],
+    pool: PoolView,
+    stock: Inventory,
+    eligible: Eligibility,
+    waits: dict[str, list[Waits]],
+    now: float,
 ) -> _Queue:
     hosts = stock.hosts[pool.name]
     asked: dict[str, tuple[PodView, Need, Case]] = {}
@@ -106,7 +116,7 @@ def _queue(
             need = _need(pod, case, waits)
             if need is not None:
                 refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)
-                each = item(pod, need, case, refused=refused, rank=0 if case.rolling else 1)
+                each = item(pod, need, case, refused=refused, rank=0 if case.rolling else 1, now=now)
                 asked[each.key] = (pod, need, case)
                 own.append(each)
         nominated = _successors(case, own, hosts, stock, objective_of(pool))
@@ -132,14 +142,27 @@ def _pool(
     pool: PoolView,
     queue: _Queue,
     waits: dict[str, list[Waits]],
+    patience: int,
 ) -> _InPool:
     there = tenants(snapshot, stock, given, pool=pool.name, describe=_tenant)
-    packing, kept, hosts = _packed(queue, there, objective_of(pool), stock.lingering)
-    soon = tuple(vacated(host, residents=there.residents, leaving=there.leaving) for host in hosts)
+    nominated = _standing(queue, there, stock)
+    packing = pack(
+        hosts=queue.hosts,
+        items=queue.items,
+        objective=objective_of(pool),
+        patience=patience,
+        reserve=[each.reservation for each in nominated.values()],
+    )
+    kept = [nominated[each.item.key] for each in packing.unplaced if each.item.key in nominated]
+    hosts = occupied(queue.hosts, packing.placed, packing.cuts)
+    soon = tuple(
+        vacated(host, residents=there.residents, leaving=there.leaving)
+        for host in occupied(hosts, [nominee.placement for nominee in kept])
+    )
     gone = {each.item.key for nominee in kept for each in nominee.evicts}
     lowest = min((each.item.priority for each in there.residents), default=math.inf)
-    fresh, _ = preempting(
-        packing.unplaced,
+    fresh = preempting(
+        [each for each in packing.unplaced if each.item.key not in nominated],
         hosts=soon,
         residents=[each for each in there.staying if each.item.key not in gone],
         may={key: pod.preempts and pod.priority > lowest for key, (pod, _, _) in queue.asked.items()},
@@ -172,6 +195,11 @@ def _pool(
     held = {uid: each.message for uid, each in snapshot.memory.held.items() if each.until > snapshot.now}
     nominees = {nominee.placement.item.key: nominee for nominee in (*kept, *fresh)}
     told = {**nominees, **held_up}
+    aged = {
+        each.item.key: Placement(item=each.item, host=each.host, devices=each.devices)
+        for each in packing.reserved
+        if each.item.key not in nominees
+    }
     for nominee in nominees.values():
         pod, need, case = queue.asked[nominee.placement.item.key]
         waits[case.model.key].append(
@@ -181,7 +209,16 @@ def _pool(
         if unplaced.item.key not in nominees:
             pod, need, case = queue.asked[unplaced.item.key]
             reason = main_reason(unplaced.rejected)
-            waits[case.model.key].append(Waits(pod=pod, need=need, reason=reason, message="", unplaced=unplaced))
+            waits[case.model.key].append(
+                Waits(
+                    pod=pod,
+                    need=need,
+                    reason=reason,
+                    message="",
+                    unplaced=unplaced,
+                    kept=aged.get(unplaced.item.key),
+                )
+            )
     return _InPool(
         placements=tuple(placements),
         evictions=tuple(
@@ -195,60 +232,26 @@ def _pool(
             for key, nominee in told.items()
             for pod, _, case in [queue.asked[key]]
         ),
-        hosts=occupied(hosts, [nominee.placement for nominee in fresh]),
+        hosts=occupied(hosts, [*(each.placement for each in nominees.values()), *aged.values()]),
     )
 
 
-def _packed(
-    queue: _Queue, there: Tenants, objective: Objective, lingering: Mapping[str, Mapping[str, int]]
-) -> tuple[Packing, tuple[Nominee, ...], tuple[Host, ...]]:
-    """The packing, whose nominations stand, and what is left beside both.
-
-    A nominated replica goes where it fits by now, else it keeps its place, and nobody of its priority or a lower one
-    gets that; of a higher one, who would send it away again, takes what is free before.
-    """
-    hosts, rest = queue.hosts, list(queue.items)
-    noted_ = {
-        key: nomination
-        for key, (pod, _, case) in queue.asked.items()
-        if (nomination := noted(case.model.status).get(pod.uid)) is not None
-    }
-    placed: list[Placement] = []
-    unplaced: list[Unplaced] = []
-    kept: list[Nominee] = []
+def _standing(queue: _Queue, there: Tenants, stock: Inventory) -> dict[str, Nominee]:
+    """The nominations that hold, by the keys of their replicas."""
     uids = {key: pod.uid for key, pod in there.pods.items()}
-    nominated = sorted((each for each in rest if each.key in noted_), key=lambda each: (-each.priority, each.key))
-
-    def take(items: Sequence[Item]) -> Packing:
-        nonlocal hosts
-        found = pack(hosts=hosts, items=items, objective=objective)
-        hosts = occupied(hosts, found.placed)
-        return found
-
-    for each in nominated:
-        if higher := [other for other in rest if other.priority > each.priority and other.key not in noted_]:
-            before = take(higher)
-            placed += before.placed
-            unplaced += before.unplaced
-            rest = [other for other in rest if other not in higher]
-        rest.remove(each)
-        if anywhere := take([each]).placed:
-            placed += anywhere
-            continue
-        soon = [vacated(host, residents=there.residents, leaving=there.leaving) for host in hosts]
-        nominee = standing(each, noted_[each.key], hosts=soon, residents=there.staying, uids=uids, lingering=lingering)
-        if nominee is None:
-            rest.append(each)
-            del noted_[each.key]
-        else:
-            kept.append(nominee)
-            hosts = occupied(hosts, [nominee.placement])
-    last = take(rest)
-    return (
-        Packing(placed=(*placed, *last.placed), unplaced=(*unplaced, *last.unplaced)),
-        tuple(kept),
-        hosts,
-    )
+    nominations = {key: noted(case.model.status).get(pod.uid) for key, (pod, _, case) in queue.asked.items()}
+    if not any(nominations.values()):
+        return {}
+    soon = [vacated(host, residents=there.residents, leaving=there.leaving) for host in queue.hosts]
+    found: dict[str, Nominee] = {}
+    for each in queue.items:
+        if (nomination := nominations[each.key]) is not None:
+            nominee = standing(
+                each, nomination, hosts=soon, residents=there.staying, uids=uids, lingering=stock.lingering
+            )
+            if nominee is not None:
+                found[each.key] = nominee
+    return found
 
 
 def _tenant(pod: PodView, held: Need, case: Case) -> Item:

@@ -26,7 +26,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     stock = inventory(snapshot)
     given = cases(snapshot, settings, stock=stock)
     eligible = Eligibility(snapshot)
-    placed = place(snapshot, stock, given, eligible)
+    placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds)
     placed = suggested(placed, given=given, snapshot=snapshot, stock=stock, settings=settings, eligible=eligible)
     pools = {pool.name: pool for pool in snapshot.pools}
     hosts = dict(placed.hosts)

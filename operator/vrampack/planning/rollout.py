@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from vrampack.api import names
 from vrampack.api.modeldeployment import Rollout
 from vrampack.packing.firstfit import pack
+from vrampack.packing.occupied import occupied
 from vrampack.packing.problem import Host, Item
-from vrampack.packing.residents import occupied
 from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild
 from vrampack.planning.candidates import Eligibility, item
 from vrampack.planning.cases import Case

@@ -331,6 +331,9 @@ def _group(reason: str, members: Sequence[Waits], stock: Inventory) -> WaitingSt
                 f"; closest is GPU {index} of {closest.host} with {human_bytes(closest.free)} free, "
                 f"{human_bytes(closest.short)} short"
             )
+        if (kept := next((each for each in members if each.kept is not None), None)) is not None and kept.kept:
+            where = ", ".join(str(stock.gpus[each].index) for each in kept.kept.devices)
+            message += f"; {kept.pod.name} has waited longest, so GPU {where} of {kept.kept.host} is kept for it"
     return WaitingStatus(
         reason=reason,
         count=len(members),
