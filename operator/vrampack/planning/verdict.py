@@ -21,6 +21,8 @@ class Settings:
     unreachable_seconds: int = UNREACHABLE_SECONDS
     refusal_seconds: float = 30
     deletion_interval_seconds: float = 60
+    patience_seconds: int = 600
+    """After so long a replica that waits goes by its age, and the oldest that fits nowhere has a place kept for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
