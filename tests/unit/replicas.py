@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from vrampack.engines.base import ClaimModel, EngineInput, HubModel, SecretKey
+from vrampack.engines.base import Budget, ClaimModel, EngineInput, HubModel, SecretKey
+from vrampack.memory import llamacpppool
+from vrampack.memory.architecture import Architecture
+from vrampack.memory.workload import Workload
 from vrampack.planning.need import Need
 from vrampack.units import GIB, MIB
 
@@ -81,3 +84,43 @@ OVERLAY: dict[str, Any] = {
         ],
     },
 }
+
+_QWEN_8B = Architecture(
+    model_type="qwen3",
+    class_name="Qwen3ForCausalLM",
+    layers=36,
+    hidden_size=4096,
+    intermediate_size=12288,
+    vocab_size=151936,
+    attention_heads=32,
+    kv_heads=8,
+    head_dim=128,
+    dtype="bfloat16",
+    max_context=40960,
+)
+_QWEN_WORK = Workload(
+    context_length=8192,
+    concurrency=8,
+    tokens_per_sequence=4096,
+    max_batched_tokens=2048,
+    engine="llamacpp",
+    engine_version="b7917",
+)
+QWEN_GGUF = replace(
+    LLAMA_8B,
+    model=HubModel(repository="Qwen/Qwen3-8B-GGUF", commit="7c41481f57cb95916b40956ab2f0b139b296d974"),
+    file="Qwen3-8B-Q4_K_M.gguf",
+    served_name="qwen",
+    context_length=8192,
+    concurrency=8,
+    max_batched_tokens=2048,
+    weights_precision="gguf",
+    checkpoint_precision="gguf",
+    version="b7917",
+    weight_bytes=5_027_783_488,
+    architecture=_QWEN_8B,
+    workload=_QWEN_WORK,
+    budget=Budget(weights=4700 * MIB, kv_cache=llamacpppool.claim(_QWEN_8B, _QWEN_WORK).bytes, working=700 * MIB),
+)
+QWEN_GGUF_FROM_CLAIM = replace(QWEN_GGUF, model=ClaimModel(claim="models", path="qwen"))
+QWEN_GGUF_NEED = Need(gpus=1, bytes=11_264 * MIB, kv=4608 * MIB, context=861 * MIB, comm=0)

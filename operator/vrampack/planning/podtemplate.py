@@ -132,9 +132,9 @@ def _container(engine: EngineContainer) -> Fragment:
     optional = {
         "args": list(engine.args),
         "volumeMounts": mounts,
-        "startupProbe": engine.startup_probe,
-        "readinessProbe": engine.readiness_probe,
-        "livenessProbe": engine.liveness_probe,
+        "startupProbe": engine.probes.startup,
+        "readinessProbe": engine.probes.readiness,
+        "livenessProbe": engine.probes.liveness,
         "lifecycle": {"preStop": engine.pre_stop} if engine.pre_stop else None,
     }
     return container | {key: value for key, value in optional.items() if value}

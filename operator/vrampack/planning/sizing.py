@@ -10,6 +10,7 @@ from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, M
 from vrampack.api.source import ModelSource, SourceKind, parse_source
 from vrampack.engines.base import (
     AdapterSlots,
+    Budget,
     ClaimModel,
     Drafts,
     EngineContainer,
@@ -90,7 +91,6 @@ def _check_supported(spec: ModelDeploymentSpec) -> None:
     refused = (
         ("spec.parallelism.data", shape.data, shape.data != 1, "write 1, and more replicas"),
         ("spec.speculation.method", *_drafted_by_another(spec), "write mtp or ngram, or leave speculation out"),
-        ("spec.model.file", spec.model.file, spec.model.file != "", "leave it out"),
     )
     for field, value, holds, allowed in refused:
         if holds:
@@ -189,6 +189,14 @@ def _estimated(
             adapters=AdapterSlots(count=spec.adapters.max, rank=spec.adapters.max_rank) if spec.adapters else None,
             token=_secret(spec),
             hub_endpoint=settings.hub_endpoint,
+            file=facts.file,
+            architecture=architecture,
+            workload=found.workload,
+            budget=Budget(
+                weights=computed.weights,
+                kv_cache=kv_bytes,
+                working=computed.activations + computed.cuda_graphs,
+            ),
         )
     )
     return Sized(
