@@ -120,7 +120,13 @@ QWEN_GGUF = replace(
     weight_bytes=5_027_783_488,
     architecture=_QWEN_8B,
     workload=_QWEN_WORK,
-    budget=Budget(weights=4700 * MIB, kv_cache=llamacpppool.claim(_QWEN_8B, _QWEN_WORK).bytes, working=700 * MIB),
+    budget=Budget(
+        weights=4700 * MIB,
+        kv_cache=llamacpppool.claim(_QWEN_8B, _QWEN_WORK).bytes,
+        working=700 * MIB,
+        claim=11_264 * MIB,
+        slack=640 * MIB,
+    ),
 )
 QWEN_GGUF_FROM_CLAIM = replace(QWEN_GGUF, model=ClaimModel(claim="models", path="qwen"))
 QWEN_GGUF_NEED = Need(gpus=1, bytes=11_264 * MIB, kv=4608 * MIB, context=861 * MIB, comm=0)

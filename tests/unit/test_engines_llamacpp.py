@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.replicas import QWEN_GGUF, QWEN_GGUF_FROM_CLAIM
-from vrampack.engines.base import AdapterSlots, Budget, Drafts, EngineInput
+from vrampack.engines.base import AdapterSlots, Drafts, EngineInput
 from vrampack.engines.llamacpp import container
 from vrampack.errors import InvalidInputError
 from vrampack.memory.llamacpppool import claim
@@ -142,6 +142,7 @@ def test_harmless_arguments_come_last() -> None:
     assert args[-3:] == ("--jinja", "--threads", "-1")
 
 
-def test_a_smaller_budget_than_one_cell_block_serves_nothing() -> None:
-    with pytest.raises(InvalidInputError):
-        container(replace(QWEN_GGUF, budget=Budget(weights=0, kv_cache=1, working=0)))
+def test_a_cache_too_small_for_one_cell_is_not_taken_for_as_many_as_the_model_has() -> None:
+    assert QWEN_GGUF.budget is not None
+    with pytest.raises(InvalidInputError, match=r"memory\.perGPU"):
+        container(replace(QWEN_GGUF, budget=replace(QWEN_GGUF.budget, kv_cache=1)))

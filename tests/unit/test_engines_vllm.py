@@ -233,5 +233,5 @@ def test_no_container_sets_cuda_visible_devices() -> None:
 
 def test_registry() -> None:
     assert engine("vllm") is container
-    with pytest.raises(InvalidInputError, match="custom, vllm"):
-        engine("sglang")
+    with pytest.raises(InvalidInputError, match="custom, llamacpp, sglang, tgi, vllm"):
+        engine("ollama")

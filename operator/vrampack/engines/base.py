@@ -84,6 +84,10 @@ class Budget:
     """The cache that the engine is told: all of what the load needs, or what a declared claim leaves for it."""
     working: int
     """Activations and CUDA graphs."""
+    claim: int
+    """All of it, with what lies outside the engine's own budget."""
+    slack: int
+    """Of the claim, headroom and allowance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

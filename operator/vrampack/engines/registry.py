@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from vrampack.engines import custom, llamacpp, vllm
+from vrampack.engines import custom, llamacpp, sglang, tgi, vllm
 from vrampack.engines.base import Engine
 from vrampack.errors import InvalidInputError
 
 ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
     {
         "vllm": vllm.container,
+        "sglang": sglang.container,
         "llamacpp": llamacpp.container,
+        "tgi": tgi.container,
         "custom": custom.container,
     }
 )

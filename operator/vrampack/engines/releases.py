@@ -20,7 +20,7 @@ class Release:
 RELEASES: Final[Mapping[str, Release]] = MappingProxyType(
     {
         "vllm": Release(image="vllm/vllm-openai:v{version}", newest="0.33.0", oldest="0.12.0"),
-        "sglang": Release(image="lmsysorg/sglang:v{version}", newest="0.5.23", oldest="0.4.6"),
+        "sglang": Release(image="lmsysorg/sglang:v{version}", newest="0.5.23", oldest="0.5.10"),
         "llamacpp": Release(image="ghcr.io/ggml-org/llama.cpp:server-cuda-{version}", newest="b7917", oldest="b5554"),
         "tgi": Release(image="ghcr.io/huggingface/text-generation-inference:{version}", newest="3.3.6", oldest="3.0.0"),
     }

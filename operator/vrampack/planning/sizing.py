@@ -196,6 +196,8 @@ def _estimated(
                 weights=computed.weights,
                 kv_cache=kv_bytes,
                 working=computed.activations + computed.cuda_graphs,
+                claim=per_gpu,
+                slack=min(computed.allowance + computed.headroom, per_gpu // 10),
             ),
         )
     )
