@@ -10,6 +10,7 @@
     │   ├── ConflictError         the object changed meanwhile (409): read again
     │   ├── NotFoundError         404
     │   └── UnavailableError      no answer, 429 or 5xx: wait it out
+    ├── StaleLibraryError         this process has a library of the driver before
     └── LocalClusterError         the control plane on this machine can't be built or started
 """
 
@@ -68,6 +69,10 @@ class NotFoundError(ClusterError):
 
 class UnavailableError(ClusterError):
     """The API server gave no answer, or one that says to come back later."""
+
+
+class StaleLibraryError(VrampackError):
+    """The driver was exchanged, and the library that this process has loaded is of the one before: start it anew."""
 
 
 class LocalClusterError(VrampackError):
