@@ -7,6 +7,7 @@ import pytest
 from tests.integration.harness import World
 from tests.integration.looks import claim_of
 from tests.integration.manifests import Manifest, group, model, profile
+from vrampack.errors import ClusterError
 from vrampack.units import parse_bytes
 
 pytestmark = pytest.mark.cluster
@@ -35,9 +36,10 @@ def gguf_profile(name: str) -> Manifest:
     return facts
 
 
-async def served(world: World, **engine: Any) -> tuple[Manifest, Manifest]:
+async def served(world: World, *, sharing: str = "Shared", **engine: Any) -> tuple[Manifest, Manifest]:
     """A model that this engine serves, once it is ready, and its pod."""
-    await world.apply(model("m", claim=None, source="profile://facts", engine=engine))
+    placement = {"sharing": sharing}
+    await world.apply(model("m", claim=None, source="profile://facts", engine=engine, placement=placement))
     (deployment,) = await world.ready("m")
     (pod,) = await world.pods("m")
     assert claim_of(pod) == parse_bytes(deployment["status"]["estimate"]["perGPU"])
@@ -56,3 +58,40 @@ async def test_llamacpp_serves_a_gguf_file(world: World) -> None:
     )
     assert deployment["status"]["model"]["precision"] == "gguf"
     assert deployment["status"]["estimate"]["method"] == "Computed"
+
+
+async def test_sglang_serves_a_model_by_tokens(world: World) -> None:
+    await world.fleet(group("a"))
+    await world.apply(profile("facts"))
+    _, pod = await served(world, name="sglang", version="0.5.23")
+    engine = engine_of(pod)
+    assert engine["command"] == ["python3", "-m", "sglang.launch_server"]
+    assert valued(engine["args"], "--max-total-tokens") == "4096"
+    assert 0 < float(valued(engine["args"], "--mem-fraction-static")) < 1
+
+
+async def test_tgi_serves_a_model_on_a_gpu_of_its_own_and_stalls_on_a_shared_one(world: World) -> None:
+    await world.fleet(group("a"))
+    await world.apply(profile("facts"))
+    await world.apply(model("shared", claim=None, source="profile://facts", engine={"name": "tgi", "version": "3.3.6"}))
+    stalled = await world.condition("ModelDeployment", "shared", "Stalled", "True", "InvalidSpec")
+    said = next(each for each in stalled["status"]["conditions"] if each["type"] == "Stalled")
+    assert "spec.placement.sharing" in said["message"]
+    assert "write Exclusive" in said["message"]
+    deployment, pod = await served(world, sharing="Exclusive", name="tgi", version="3.3.6")
+    fraction = float(pod["metadata"]["annotations"]["vrampack.dev/utilization"])
+    (gpu,) = (await world.get("GPUNode", world.node("a")))["status"]["gpus"]
+    claimed = parse_bytes(deployment["status"]["estimate"]["perGPU"])
+    assert abs(fraction - claimed / parse_bytes(gpu["memory"])) < 0.0002
+    assert valued(engine_of(pod)["args"], "--cuda-memory-fraction") == "$(VRAMPACK_UTILIZATION)"
+
+
+async def test_arguments_that_vrampack_sets_are_refused_by_name(world: World) -> None:
+    for engine, version, flag in (
+        ("sglang", "0.5.23", "--mem-fraction-static=0.9"),
+        ("llamacpp", "b7917", "--ctx-size"),
+        ("tgi", "3.3.6", "--cuda-memory-fraction=0.5"),
+    ):
+        bad = model("bad", source="profile://facts", engine={"name": engine, "version": version, "args": [flag]})
+        with pytest.raises(ClusterError, match=flag.partition("=")[0]):
+            await world.apply(bad)

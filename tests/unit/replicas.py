@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from vrampack.engines.base import Budget, ClaimModel, EngineInput, HubModel, SecretKey
-from vrampack.memory import llamacpppool
+from vrampack.memory import llamacpppool, sglang, tgi
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.workload import Workload
 from vrampack.planning.need import Need
@@ -130,3 +130,34 @@ QWEN_GGUF = replace(
 )
 QWEN_GGUF_FROM_CLAIM = replace(QWEN_GGUF, model=ClaimModel(claim="models", path="qwen"))
 QWEN_GGUF_NEED = Need(gpus=1, bytes=11_264 * MIB, kv=4608 * MIB, context=861 * MIB, comm=0)
+
+_QWEN_ON_TORCH = replace(_QWEN_WORK, engine="sglang", engine_version="0.5.23", max_batched_tokens=4096)
+_SGLANG_BUDGET = Budget(
+    weights=15_744 * MIB,
+    kv_cache=sglang.claim(_QWEN_8B, _QWEN_ON_TORCH).bytes,
+    working=1024 * MIB,
+    claim=23_552 * MIB,
+    slack=1024 * MIB,
+)
+QWEN_SGLANG = replace(
+    QWEN_GGUF,
+    model=HubModel(repository="Qwen/Qwen3-8B", commit="b968826d9c46dd6066d109eabc6255188de91218"),
+    file="",
+    weights_precision="bf16",
+    checkpoint_precision="bf16",
+    version="0.5.23",
+    max_batched_tokens=4096,
+    weight_bytes=16_381_470_720,
+    workload=_QWEN_ON_TORCH,
+    budget=_SGLANG_BUDGET,
+)
+QWEN_SGLANG_NEED = Need(gpus=1, bytes=23_552 * MIB, kv=4608 * MIB, context=861 * MIB, comm=0)
+
+_QWEN_ON_TGI = replace(_QWEN_ON_TORCH, engine="tgi", engine_version="3.3.6")
+QWEN_TGI = replace(
+    QWEN_SGLANG,
+    version="3.3.6",
+    workload=_QWEN_ON_TGI,
+    budget=replace(_SGLANG_BUDGET, kv_cache=tgi.claim(_QWEN_8B, _QWEN_ON_TGI).bytes),
+)
+QWEN_TGI_NEED = replace(QWEN_SGLANG_NEED, fraction=23_552 * MIB, exclusive=True)

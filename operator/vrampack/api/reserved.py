@@ -20,8 +20,18 @@ ENVIRONMENT: Final = (
 )
 ENVIRONMENT_PREFIX: Final = "VRAMPACK_"
 
-DEVICE_ANNOTATIONS: Final = ("nvidia.cdi.k8s.io/", "cdi.k8s.io/")
-"""Beginnings of annotations by which a container gets devices on its own: NVIDIA's NRI plugin, and CDI's first form."""
+DEVICE_ANNOTATIONS: Final = (
+    "nvidia.cdi.k8s.io/",
+    "cdi.k8s.io/",
+    "nvidia.com/use-gpu",
+    "nvidia.com/nouse-gpu",
+    "nvidia.com/vgpu-mode",
+    "hami.io/",
+    "gpu-fraction",
+    "gpu-memory",
+)
+"""Beginnings of annotations by which a container gets devices on its own: of NVIDIA's NRI plugin, of CDI's first form,
+of HAMi and of KAI."""
 
 # As argparse reads an argument: the name ends at '=' or '.', '_' is '-', and --no-x and --disable-x are --x.
 _NAMES_OF_ARGS: Final = (

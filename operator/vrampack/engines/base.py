@@ -24,6 +24,7 @@ Fragment: TypeAlias = dict[str, Any]
 UTILIZATION: Final = "VRAMPACK_UTILIZATION"
 KV_CACHE_BYTES: Final = "VRAMPACK_KV_CACHE_BYTES"
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
+_LIMITS: Final = ("NVIDIA_GPU_MEMORY_REQUEST", "NVIDIA_GPU_MEMORY_LIMIT")
 
 STARTUP_BASE_SECONDS: Final = 900
 """Time for all of a start but the weights: imports, compilation, kernel tuning and graph capture take minutes."""
@@ -214,8 +215,9 @@ def cache_of(given: EngineInput) -> tuple[Architecture, Workload, Budget]:
     return given.architecture, given.workload, given.budget
 
 
-def share_environment() -> tuple[Fragment, ...]:
-    """Which GPUs the container sees, and its share of them.
+def share_environment(*, limits: bool = True) -> tuple[Fragment, ...]:
+    """Which GPUs the container sees, and its share of them. ``limits``: whether the runtime may limit its memory; not of
+    an engine that is told a fraction of the whole GPU, since a limit is then what it sees as the GPU.
 
     An annotation that is missing reads as empty, and an empty ``NVIDIA_VISIBLE_DEVICES`` is no GPU: without a claim
     nothing is visible. The memory limits are in MiB; the NVIDIA container toolkit enforces them where driver and
@@ -224,8 +226,7 @@ def share_environment() -> tuple[Fragment, ...]:
     return (
         _annotation(VISIBLE_DEVICES, names.VISIBLE_DEVICES),
         literal("NVIDIA_DRIVER_CAPABILITIES", "compute,utility"),
-        _annotation("NVIDIA_GPU_MEMORY_REQUEST", names.MEMORY_LIMIT_MIB),
-        _annotation("NVIDIA_GPU_MEMORY_LIMIT", names.MEMORY_LIMIT_MIB),
+        *(_annotation(name, names.MEMORY_LIMIT_MIB) for name in _LIMITS if limits),
         literal("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
         _annotation("VRAMPACK_GPUS", names.GPUS),
         _annotation("VRAMPACK_CLAIM_BYTES", names.CLAIM),

@@ -92,7 +92,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         port=given.port,
         command=COMMAND,
         args=(*_arguments(given), *given.args),
-        env=(*share_environment(), *hub_environment(given), *_environment(given, budget)),
+        env=(*share_environment(limits=False), *hub_environment(given), *_environment(given, budget)),
         volumes=volumes,
         mounts=mounts,
         shared_memory=shared_memory(given),
