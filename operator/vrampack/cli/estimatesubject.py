@@ -31,8 +31,8 @@ from vrampack.planning.snapshot import ModelView, PoolView, ProfileView
 from vrampack.planning.verdict import Basis, Blocked, Settings, Sized
 
 Json = dict[str, Any]
-Read = Callable[[str, str | None], ModelFacts]
-"""The facts of a ``hf://`` source at a revision."""
+Read = Callable[[str, str | None, str], ModelFacts]
+"""The facts of a ``hf://`` source at a revision, and of one file of it where one is named."""
 
 _MAX_BYTES: Final = 16 * 1024**2
 _DEEPEST: Final = 200
@@ -190,10 +190,10 @@ def _facts(
 ) -> tuple[ProfileView, str]:
     source = parse_source(spec.model.source)
     if source.kind is SourceKind.HUB:
-        known = profiles.get(profile_name(spec.model.source, spec.model.revision))
+        known = profiles.get(profile_name(spec.model.source, spec.model.revision, spec.model.file))
         if known is not None:
             return known, spec.model.revision
-        facts = read(spec.model.source, spec.model.revision or None)
+        facts = read(spec.model.source, spec.model.revision or None, spec.model.file)
         return _profile_of(facts), facts.commit
     if source.kind is SourceKind.PROFILE:
         found = profiles.get(source.name)

@@ -12,6 +12,11 @@ _PASS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 _PLACEMENT_BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
+HELD: Final = "Held"
+EVICTIONS: Final = ("Preempted", "Moved", HELD)
+"""Why replicas are evicted, and that a PodDisruptionBudget did not let them go."""
+
+
 class Pass(StrEnum):
     """How a pass ended."""
 
@@ -70,6 +75,12 @@ class Metrics:
         self._conflicts = Counter(
             "vrampack_conflicts", "Writes refused because the object had changed.", registry=registry
         )
+        self._evictions = Counter(
+            "vrampack_evictions",
+            "Replicas evicted, by what for; and those that a PodDisruptionBudget held back.",
+            ["reason"],
+            registry=registry,
+        )
         self._waiting = Gauge(
             "vrampack_waiting_replicas", "Replicas that wait for a GPU.", ["reason"], registry=registry
         )
@@ -92,6 +103,8 @@ class Metrics:
             self._pass_seconds.labels(phase)
         for placement in Placement:
             self._placements.labels(placement)
+        for reason in EVICTIONS:
+            self._evictions.labels(reason)
 
     def count_pass(self, result: Pass) -> None:
         self._passes.labels(result).inc()
@@ -110,6 +123,10 @@ class Metrics:
     def count_conflict(self) -> None:
         """Of a write that is no placement."""
         self._conflicts.inc()
+
+    def count_evictions(self, reason: str, count: int) -> None:
+        """``reason``: one of EVICTIONS."""
+        self._evictions.labels(reason).inc(count)
 
     def set_waiting(self, replicas: Mapping[str, int]) -> None:
         """Waiting replicas by reason, all of them: a reason that is absent goes."""

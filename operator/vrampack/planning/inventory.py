@@ -48,6 +48,18 @@ class Inventory:
     observed: Mapping[tuple[str, str], int]
     """Bytes in use, by GPU and pod UID, as the agents saw them."""
 
+    @property
+    def lingering(self) -> Mapping[str, Mapping[str, int]]:
+        """By GPU and pod UID: bytes of processes whose pod holds no claim on it any more."""
+        return {
+            uuid: {
+                uid: size
+                for uid, size in gpu.held.items()
+                if not any(pod.uid == uid for pod in self.tenants.get(uuid, ()))
+            }
+            for uuid, gpu in self.gpus.items()
+        }
+
 
 def holders(pods: Iterable[PodView]) -> dict[str, tuple[PodView, ...]]:
     """Pods whose claim lives, by GPU: a claim ends with its pod, or when the pod has Succeeded or Failed."""
@@ -252,12 +264,13 @@ def _companies(snapshot: Snapshot) -> Mapping[str, Company]:
         if key not in known:
             model = models.get(key[0])
             spec = model.spec if model is not None else None
-            known[key] = company(_said(pod), spec.placement if spec is not None else None)
+            known[key] = company(said(pod), spec.placement if spec is not None else None)
         found[pod.uid] = known[key]
     return found
 
 
-def _said(pod: PodView) -> Need | None:
+def said(pod: PodView) -> Need | None:
+    """The need that a pod names; None where it can't be read."""
     try:
         return Need.from_json(pod.need)
     except InvalidInputError:

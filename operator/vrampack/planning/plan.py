@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 from vrampack.errors import VrampackError
 from vrampack.planning.actions import DeletePod, Plan, Tell, WriteStatus
+from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case, cases
 from vrampack.planning.contract import watch_of, watches
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
-from vrampack.planning.placing import Eligibility, Placed, place
+from vrampack.planning.placing import Placed, place
 from vrampack.planning.rollout import Rolled, roll
 from vrampack.planning.snapshot import Json, Snapshot
 from vrampack.planning.status import model_status
@@ -25,7 +26,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     stock = inventory(snapshot)
     given = cases(snapshot, settings, stock=stock)
     eligible = Eligibility(snapshot)
-    placed = place(snapshot, stock, given, eligible)
+    placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds)
     placed = suggested(placed, given=given, snapshot=snapshot, stock=stock, settings=settings, eligible=eligible)
     pools = {pool.name: pool for pool in snapshot.pools}
     hosts = dict(placed.hosts)
@@ -58,6 +59,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             stock=stock,
             rolled=rolled[case.model.key],
             waits=placed.waits.get(case.model.key, ()),
+            nominations=placed.nominations.get(case.model.key, ()),
             error=snapshot.memory.child_errors.get(case.model.key, ""),
             now=snapshot.now,
             look=snapshot.looks.get(watch) if (watch := watch_of(case)) is not None else None,
@@ -82,6 +84,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),
         deletions=deletions,
+        evictions=placed.evictions,
         statuses=tuple(statuses),
         events=tuple(events),
         resolve=tuple(dict.fromkeys(case.sized.resolve for case in given if case.sized.resolve is not None)),
@@ -128,6 +131,7 @@ def _deletions(
                     DeletePod(pod=pod, model=case.model.key, node=node, reason="PlacementRefused", message=message)
                 )
     wake += [until for until in memory.refusals.values() if until > snapshot.now]
+    wake += [held.until for held in memory.held.values() if held.until > snapshot.now]
     return tuple(found), min(wake, default=None)
 
 

@@ -44,14 +44,17 @@ WORDS: Final[Mapping[str, str]] = {
     Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, and not to a pod with a RuntimeClass",
     Obstacle.REFUSED: "on a node where the scheduler has just refused this model",
     Reason.PRODUCT_MISMATCH: "of a product that was not asked for",
+    Reason.SLICE: "sliced, where several whole ones are asked for",
     Reason.AVOIDED_NEIGHBOUR: "with a neighbour to be avoided",
     Reason.SPREAD: "on a node that has a replica of this model already",
     Reason.GPU_EXCLUSIVE: "held by a model that shares with none",
     Reason.GPU_NOT_EMPTY: "in use, and an empty one is asked for",
+    Reason.GPU_FULL: "with as many replicas as it may hold",
     Reason.INSUFFICIENT_CPU: "on a node with too little CPU",
     Reason.INSUFFICIENT_MEMORY: "on a node with too little RAM",
     Reason.INSUFFICIENT_SLOTS: "on a node without room for one more pod",
     Reason.INSUFFICIENT_GPU_MEMORY: "with too little memory free",
+    Reason.RESERVED: "with room that is kept for a replica ahead of it",
     Reason.TOO_FEW_GPUS: "with room, but on a node with too few of them",
 }
 """What comes after ``1 GPU`` and after ``6 GPUs``."""

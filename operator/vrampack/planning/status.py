@@ -13,6 +13,7 @@ from vrampack.api.modeldeploymentstatus import (
     EstimateStatus,
     ModelDeploymentStatus,
     ModelFacts,
+    NominationStatus,
     PlacedGPU,
     PlacementStatus,
     Summary,
@@ -45,6 +46,7 @@ def model_status(
     waits: Sequence[Waits],
     error: str,
     now: float,
+    nominations: Sequence[NominationStatus] = (),
     look: Look | None = None,
 ) -> Json:
     """The whole status, as it is to stand in the object. ``look``: what the hub has now of the model."""
@@ -64,6 +66,7 @@ def model_status(
         placements=_placements(case, stock),
         placements_omitted=max(0, len(case.placed) - MAX_PLACEMENTS) or None,
         waiting=tuple(waiting),
+        nominations=tuple(sorted(nominations, key=lambda each: each.pod))[:MAX_PLACEMENTS],
     ).wire()
     status["conditions"] = _conditions(case, stock, rolled, waiting, error, now, look)
     return status
@@ -328,6 +331,9 @@ def _group(reason: str, members: Sequence[Waits], stock: Inventory) -> WaitingSt
                 f"; closest is GPU {index} of {closest.host} with {human_bytes(closest.free)} free, "
                 f"{human_bytes(closest.short)} short"
             )
+        if (kept := next((each for each in members if each.kept is not None), None)) is not None and kept.kept:
+            where = ", ".join(str(stock.gpus[each].index) for each in kept.kept.devices)
+            message += f"; {kept.pod.name} has waited longest, so GPU {where} of {kept.kept.host} is kept for it"
     return WaitingStatus(
         reason=reason,
         count=len(members),
