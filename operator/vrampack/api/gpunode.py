@@ -47,7 +47,7 @@ class GPUProcess(ApiModel):
     """UID of the pod."""
     bytes: Quantity
     """Memory that its processes use."""
-    pids: tuple[int, ...] | None = Field(default=None, max_length=64)
+    pids: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, max_length=64)
     """The processes, by their ids on the host."""
 
 
