@@ -86,6 +86,8 @@ class NodeAgent:
             finally:
                 watching.cancel()
                 await asyncio.wait({watching})
+                if self._kubelet is not None:
+                    self._kubelet.close()
                 thread.submit(self._driver.close)
 
     async def _pass_safely(self, thread: ThreadPoolExecutor) -> None:
