@@ -173,7 +173,7 @@ def test_no_error_of_any_call_is_a_crash(standin: StandinDriver, call: str) -> N
         driver = Driver(NVML(), patience=1)
         assert see(driver).silence is None
         standin.show(state.Driver(gpus=well.gpus, errors={call: code}))
-        for now in (1.0, 11.0, 12.0, 13.0, 30.0):
+        for now in (1.0, 11.0, 22.0):
             try:
                 sight = see(driver, now)
             except StaleLibraryError:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from vrampack.agent.devices import Device, DriverVersions, Identity, Memory, Mig, MigDevice, Traits
-from vrampack.agent.nvml import NVML, Failure, Handle, Trouble, value
+from vrampack.agent.nvml import NVML, Failure, Trouble, value
+from vrampack.agent.nvmlcalls import Handle
 
 _PATIENCE = 3
 """Readings that may fail in a row before a GPU counts as lost."""
