@@ -10,10 +10,10 @@ from vrampack.packing.bounds import second_bound
 from vrampack.packing.columns import Master
 from vrampack.packing.dive import NEARLY, Node, Pricer, dive
 from vrampack.packing.enumeration import least_waste
-from vrampack.packing.slack import best_fit, minimum_slack
 from vrampack.packing.generation import Generator
 from vrampack.packing.problem import Work
-from vrampack.packing.stock import Solution, Pattern, Stock, solution_of
+from vrampack.packing.slack import best_fit, minimum_slack
+from vrampack.packing.stock import Pattern, Solution, Stock, solution_of
 
 _TIGHT_PATTERNS = 8000
 _TIGHT_BITS = 60_000_000
