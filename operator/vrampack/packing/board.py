@@ -150,16 +150,16 @@ class Board:
         self.alone = Members()
 
     def renewable(self, old: Host, new: Host) -> bool:
-        """Whether ``new`` has the devices of ``old``, as far as rows go, so that ``renew`` suffices."""
+        """Whether ``new`` has the devices of ``old``, as far as rows go, so that ``renew`` suffices; what can't be at all
+        is not."""
+        if "" in (new.closed, *(device.closed for device in new.devices)):
+            return False
         return [_structure(device) for device in old.devices] == [
             _structure(device) for device in new.devices
         ] and not any(device.layouts for device in new.devices)
 
     def renew(self, host: Host, *, groups: Iterable[str]) -> None:
-        """Write ``host`` as it is now into its rows. ``groups``: all that may be on it up to now.
-
-        Raises InvalidInputError for a closed one without a reason; then nothing has changed.
-        """
+        """Write ``host``, which is renewable, as it is now into its rows. ``groups``: all that may be on it up to now."""
         place = self.place_of[host.name]
         start, end = np.searchsorted(self.host, [place, place + 1]).tolist()
         rows, devices = np.arange(start, end), sorted(host.devices, key=attrgetter("product", "id"))
