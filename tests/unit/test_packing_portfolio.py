@@ -29,7 +29,7 @@ class TestMembers:
         assert {placement.why.criterion for placement in packing.placed if placement.why} == {Criterion.FIRST_FIT}
 
     def test_the_tightest_gpu_takes_over_where_that_places_more(self) -> None:
-        """First fit looks at the first GPU first though the third is the tightest by then, and is short of 5 at last."""
+        """First fit keeps to its turn though the third is the tightest by then, and is short of 5 at last."""
         gpus = [gpu(str(number), free, capacity=80, tenants={"x"}) for number, free in enumerate((20, 30, 60))]
         items = [item(name, memory) for name, memory in zip("abcde", (45, 25, 15, 10, 10), strict=True)]
         alone = pack(hosts=[host("n", *gpus)], items=items, members=[Member.FIRST_FIT_DECREASING])
