@@ -74,6 +74,13 @@ class Board:
         self.cuts: dict[int, tuple[int, ...]] = {}
         self.whole = ~(self.divisible | self.asleep)
         self.whole &= np.fromiter((each.slice_of is None for each in devices), np.bool_, size)
+        self.gpu = np.arange(size)
+        """The same number for all slices of one GPU."""
+        numbers: dict[tuple[int, str], int] = {}
+        for row in np.flatnonzero(~self.whole).tolist():
+            device = devices[row]
+            key = (int(self.host[row]), device.slice_of or device.id)
+            self.gpu[row] = numbers.setdefault(key, row)
         of_product = self.host * len(self.products) + self.product
         self.set = np.where(self.whole, np.cumsum(np.diff(of_product, prepend=-1) != 0) - 1, -1)
         """Whole devices of one product on one host."""

@@ -123,7 +123,7 @@ def cost_of(run: Run, start: Board, objective: Objective) -> Cost:
     return Cost(
         unplaced=tuple((count, memory) for _, (count, memory) in sorted(unplaced.items(), reverse=True)),
         opened=opened,
-        gpus=len({(board.host[row], board.devices[row].slice_of or row) for row in fresh.tolist()}),
+        gpus=int(np.count_nonzero(np.bincount(board.gpu[fresh]))),
         moves=0,
     )
 
