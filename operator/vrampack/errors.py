@@ -11,6 +11,7 @@
     │   ├── NotFoundError         404
     │   ├── DisruptionError       a PodDisruptionBudget does not let a pod be evicted now
     │   └── UnavailableError      no answer, 429 or 5xx: wait it out
+    ├── StaleLibraryError         this process has a library of the driver before
     └── LocalClusterError         the control plane on this machine can't be built or started
 """
 
@@ -73,6 +74,10 @@ class DisruptionError(ClusterError):
 
 class UnavailableError(ClusterError):
     """The API server gave no answer, or one that says to come back later."""
+
+
+class StaleLibraryError(VrampackError):
+    """The driver was exchanged, and the library that this process has loaded is of the one before: start it anew."""
 
 
 class LocalClusterError(VrampackError):

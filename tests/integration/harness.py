@@ -81,6 +81,7 @@ class World:
         self._write()
         nodes = [NodeSpec(**fields) for fields in kwok_nodes(parse_fleet(yaml.safe_dump({"nodes": added})))]
         await self.cluster.add_nodes(nodes)
+        await self.machinery.tend([node.name for node in nodes])
 
         async def reported() -> None:
             self.machinery.check_alive()

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from vrampack.api.common import ApiModel, Condition, Percentage, Quantity, Rule, by_key, rules
-from vrampack.api.texts import LABELS_ARE_VALID, RUNTIME_CLASS
+from vrampack.api.texts import LABEL_TEXT, LABELS_ARE_VALID, OPTIONAL_NAME, RUNTIME_CLASS
 
 Labels = dict[str, Annotated[str, Field(max_length=63)]]
 
@@ -15,9 +15,12 @@ class Mechanism(StrEnum):
     """How a GPU is shared."""
 
     VISIBLE_DEVICES = "VisibleDevices"
+    MEMORY_LIMITS = "MemoryLimits"
     MIG = "MIG"
     MPS = "MPS"
     HAMI = "HAMi"
+    HAMI_CORE = "HAMiCore"
+    KAI = "KAI"
     DRA = "DRA"
 
 
@@ -123,7 +126,19 @@ class GPUPoolSpec(ApiModel):
                 message="where GPUs are injected by NRI there is no RuntimeClass, and pods that name one stay Pending: "
                 'write runtimeClassName: ""',
                 field_path=".runtimeClassName",
-            )
+            ),
+            Rule(
+                rule="self.mechanism == 'KAI' || !has(self.queue) || self.queue == ''",
+                message="only mechanism KAI has queues: leave queue out",
+                field_path=".queue",
+            ),
+            Rule(
+                rule="self.mechanism == 'DRA' || ((!has(self.resourceClaim) || self.resourceClaim == '') && "
+                "(!has(self.deviceClass) || self.deviceClass == ''))",
+                message="only mechanism DRA has device classes and resource claims: leave deviceClass and "
+                "resourceClaim out",
+                field_path=".resourceClaim",
+            ),
         )
     )
 
@@ -135,8 +150,16 @@ class GPUPoolSpec(ApiModel):
     limits: tuple[PoolLimit, ...] = Field(default=(), max_length=32)
     """Quotas of GPU memory by namespace."""
     mechanism: Mechanism = Mechanism.VISIBLE_DEVICES
-    """How a GPU is shared: VisibleDevices (each container sees its GPU; the engine keeps its budget), MIG, MPS, HAMi or
-    DRA."""
+    """How a GPU is shared: VisibleDevices (each container sees its GPU, and the engine keeps its budget), MemoryLimits
+    (the same, where the driver keeps containers to it), MIG (a MIG device for each replica), MPS, HAMi, HAMiCore, KAI
+    or DRA."""
+    queue: Annotated[str, LABEL_TEXT] = ""
+    """Queue of the scheduler KAI that the pods go through. Empty: default-queue."""
+    device_class: Annotated[str, OPTIONAL_NAME] = ""
+    """DeviceClass of the GPUs, for DRA. Empty: gpu.nvidia.com."""
+    resource_claim: Annotated[str, OPTIONAL_NAME] = ""
+    """Name of a ResourceClaim that the namespaces of the models have, for DRA: their pods share its GPU. Empty: each
+    pod has a claim of its own, by bytes."""
     injection_style: InjectionStyle = InjectionStyle.AUTO
     """How the container runtime is told which GPU a container gets: Auto (as the agent found out on each node), Bare
     (by UUID), CDIRuntime, CDIDevicePlugin, CDIHost (by the name in that CDI specification) or NRI (by annotation)."""
@@ -203,4 +226,4 @@ class GPUPoolStatus(ApiModel):
     bound: PackingBound | None = None
     """How far the packing is from the best one possible."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
-    """Ready, and Overlap where another pool matches the same node."""
+    """Ready, MechanismReady (what the cluster lacks for it), and Overlap where another pool matches the same node."""

@@ -28,8 +28,8 @@ from vrampack.planning.snapshot import ModelView, PoolView, ProfileView
 from vrampack.planning.verdict import Basis, Blocked, Settings, Sized
 
 Json = dict[str, Any]
-Read = Callable[[str, str | None], ModelFacts]
-"""The facts of a ``hf://`` source at a revision."""
+Read = Callable[[str, str | None, str], ModelFacts]
+"""The facts of a ``hf://`` source at a revision, and of one file of it where one is named."""
 
 _LOCAL: Final = "pvc://local/model"
 """Stands for a folder of this machine where the API wants a source that a cluster can reach."""
@@ -181,10 +181,10 @@ def _facts(
 ) -> tuple[ProfileView, str]:
     source = parse_source(spec.model.source)
     if source.kind is SourceKind.HUB:
-        known = profiles.get(profile_name(spec.model.source, spec.model.revision))
+        known = profiles.get(profile_name(spec.model.source, spec.model.revision, spec.model.file))
         if known is not None:
             return known, spec.model.revision
-        facts = read(spec.model.source, spec.model.revision or None)
+        facts = read(spec.model.source, spec.model.revision or None, spec.model.file)
         return _profile_of(facts), facts.commit
     if source.kind is SourceKind.PROFILE:
         found = profiles.get(source.name)

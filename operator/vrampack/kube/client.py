@@ -43,8 +43,9 @@ _NOT_A_KUBECONFIG = (ConfigException, OSError, yaml.YAMLError, AttributeError, K
 _WATCH_SECONDS = (300, 600)  # as other clients do, so that those of one moment don't come back in one moment
 _BOOKMARK_SECONDS = 150  # the API server sends one a minute: a connection without any for so long is dead
 _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=_BOOKMARK_SECONDS)
-# Nobody reads them: in the form that the API server has ready, since the controllers and the scheduler ask for it too.
-_UNREAD = "application/vnd.kubernetes.protobuf"
+# Nobody reads them: in the form that the API server has ready, since the controllers and the scheduler ask for it too;
+# custom resources have only the other one.
+_UNREAD = "application/vnd.kubernetes.protobuf, application/json"
 # A list is read in every pass: within a cluster, bandwidth costs less than packing and unpacking it.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "vrampack"}
 
@@ -100,7 +101,7 @@ class Kube:
     async def watch_changes(self, path: str, **query: object) -> AsyncGenerator[None]:
         """Yields once when the watch is there and then after every change, several at once counting as one.
 
-        For built-in kinds. Nothing is decoded. It ends after some minutes, as watches do; raises as every request does.
+        Nothing is decoded. It ends after some minutes, as watches do; raises as every request does.
         """
         asked = {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": random.randint(*_WATCH_SECONDS), **query}  # noqa: S311
         try:

@@ -164,9 +164,14 @@ class NodeSpec(_Object, frozen=True):
     taints: tuple[Json, ...] = ()
 
 
+class NodeInfo(_Object, frozen=True):
+    container_runtime_version: str = ""
+
+
 class NodeStatus(_Object, frozen=True):
     allocatable: dict[str, str] = {}
     conditions: tuple[Condition, ...] = ()
+    node_info: NodeInfo = NodeInfo()
 
 
 class Node(_Object, frozen=True):

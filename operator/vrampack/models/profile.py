@@ -22,14 +22,17 @@ def architecture_spec(architecture: Architecture) -> ArchitectureSpec:
     return ArchitectureSpec(**plain, layer_kinds=kinds, layer_order=order)
 
 
-def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
+def profile_manifest(facts: ModelFacts, *, file: str = "") -> dict[str, Any]:
     """The object to create. Facts of a commit never change, so neither does it.
+
+    ``file``: the pattern by which a GGUF file was asked for; the object says which one it is.
 
     Raises UnsupportedModelError for a precision that a ModelDeployment can't ask for.
     """
     spec = ModelProfileSpec(
         source=facts.source,
         revision=facts.commit,
+        file=_file(facts),
         architecture=architecture_spec(facts.architecture),
         parameters=facts.weights.parameters,
         weight_files=WeightFiles(
@@ -51,9 +54,15 @@ def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelProfile",
-        "metadata": {"name": profile_name(facts.source, facts.commit)},
+        "metadata": {"name": profile_name(facts.source, facts.commit, file)},
         "spec": spec.wire(),
     }
+
+
+def _file(facts: ModelFacts) -> str:
+    """The GGUF file, the first part where there are several; of other checkpoints all files are loaded."""
+    name = facts.files[0].name if facts.files else ""
+    return name if name.endswith(".gguf") else ""
 
 
 def _precision(found: str) -> WeightsPrecision:

@@ -22,7 +22,7 @@ from vrampack.planning.nominations import Nominee, eviction, freed, noted, preem
 from vrampack.planning.reasons import chosen
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.planning.tenancy import Tenants, tenants
-from vrampack.sharing.base import Share
+from vrampack.sharing.base import Claimed, Share
 from vrampack.sharing.registry import mechanism
 from vrampack.sharing.visible_devices import resolve_style
 
@@ -312,15 +312,17 @@ def _action(
     pod: PodView, need: Need, placement: Placement, stock: Inventory, pool: PoolView, view: GPUNodeView
 ) -> PlacePod:
     gpus: list[GPU] = sorted((stock.gpus[each] for each in placement.devices), key=lambda gpu: gpu.index)
-    annotations = mechanism(pool.spec.mechanism.value)(
-        gpus=[gpu.uuid for gpu in gpus],
-        claim_bytes=need.bytes,
-        epoch=0,
-        style=resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style),
-        share=Share(kv_cache=need.kv, runtime_context=need.context, communication=need.comm),
-        usable_bytes=min(gpu.usable for gpu in gpus),
+    annotations = mechanism(pool.spec.mechanism.value).annotations(
+        Claimed(
+            gpus=[gpu.uuid for gpu in gpus],
+            bytes=need.bytes,
+            style=resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style),
+            share=Share(
+                kv_cache=need.kv, runtime_context=need.context, communication=need.comm, fraction=need.fraction
+            ),
+            usable_bytes=min(gpu.usable for gpu in gpus),
+        )
     )
-    del annotations[names.EPOCH]  # the writer's, at the moment it writes
     because = "" if placement.why is None else chosen(placement.why)
     return PlacePod(
         pod=pod,

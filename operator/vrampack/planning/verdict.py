@@ -46,6 +46,8 @@ class Sized:
     precision: Verdict | None = None
     """On the precision contract; where it does not hold, it is served all the same, because onMismatch says Warn. None:
     a custom engine, whose checkpoint nobody has read."""
+    device_request: Json | None = None
+    """Spec of the ResourceClaimTemplate that the template refers to; None: it refers to none."""
     resolve: ResolveRequest | None = None
     """What the commit was resolved by, while no template is in force that keeps it."""
     basis: Basis | None = None

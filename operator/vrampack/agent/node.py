@@ -1,0 +1,209 @@
+"""The agent of one node: looks at its driver, its processes, its kubelet and its pods, and reports what it sees."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from vrampack.agent.attribution import People, gpu_reading
+from vrampack.agent.complaint import Complaint
+from vrampack.agent.driver import Driver, Sight
+from vrampack.agent.health import Errors, standing_errors
+from vrampack.agent.nodewatch import NodeWatch, Reader
+from vrampack.agent.pods import free_for_vrampack
+from vrampack.agent.processes import UNKNOWN, ProcessTable
+from vrampack.agent.reading import Allocation, NodeReading, Silence
+from vrampack.agent.report import Applier, LeaseTerms, Reporter
+from vrampack.agent.tenants import Tenants
+from vrampack.agent.writer import worth_writing
+from vrampack.errors import ClusterError
+
+_log = logging.getLogger(__name__)
+
+_HANG_SECONDS: Final = 10.0
+_HANGS: Final = Silence(
+    reason="DriverHangs", message=f"the NVIDIA driver has not answered for {_HANG_SECONDS:.0f} s; it is waited for"
+)
+
+
+class Cluster(Applier, Reader, Protocol):
+    """The part of the API server's client that the agent uses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What the kubelet says of the GPUs, by UUID. ``offered``: those that a device plugin offers."""
+
+    offered: frozenset[str]
+    allocations: Mapping[str, tuple[Allocation, ...]]
+
+
+class Kubelet(Protocol):
+    """Who knows what the kubelet has handed out."""
+
+    async def held(self) -> Held | None:
+        """None: it can't be asked."""
+
+
+class Listener(Protocol):
+    """Who wants to know what is read, as metrics do."""
+
+    def __call__(self, reading: NodeReading, errors: Errors) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """``poll``: seconds between two looks at the driver."""
+
+    node: str
+    namespace: str
+    poll: float = 1.0
+    lease: LeaseTerms = field(default_factory=LeaseTerms)
+
+
+class NodeAgent:
+    """One pass looks and reports; the Lease is renewed by itself, and only while looks succeed."""
+
+    def __init__(
+        self,
+        *,
+        kube: Cluster,
+        settings: AgentSettings,
+        driver: Driver,
+        processes: ProcessTable,
+        kubelet: Kubelet | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self._kube = kube
+        self._settings = settings
+        self._driver = driver
+        self._processes = processes
+        self._kubelet = kubelet
+        self._listener = listener
+        self._watch = NodeWatch(kube, node=settings.node)
+        self._errors = Errors()
+        self._tenants = Tenants()
+        self._reporter: Reporter | None = None
+        self._renew_at = 0.0
+        self._opened = False
+        self._sight = Sight()
+        self._looking: asyncio.Future[Sight] | None = None
+        self._complaint = Complaint(_log)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop`` is set. Raises StaleLibraryError where only a new container can reach the driver."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="driver") as thread:
+            watching = asyncio.create_task(self._watch.run())
+            try:
+                while not stop.is_set():
+                    await self._pass(thread)
+                    await _pause(stop, self._settings.poll)
+            finally:
+                watching.cancel()
+                await asyncio.wait({watching})
+                thread.submit(self._driver.close)
+
+    async def _pass(self, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        sight = await self._look(thread)
+        if not self._watch.complete or self._watch.node is None:
+            return  # a node that the API server does not have can't be reported
+        try:
+            reporter = await self._introduced()
+            reading = await self._read(sight, now=loop.time())
+            if self._listener is not None:
+                self._listener(reading, self._errors)
+            await self._report(reporter, reading, now=loop.time())
+        except ClusterError as error:
+            self._complaint.say(f"the API server can't be told: {error}")
+        else:
+            self._complaint.over()
+
+    async def _look(self, thread: ThreadPoolExecutor) -> Sight:
+        """What the driver shows; or, where it hangs, what it showed last."""
+        loop = asyncio.get_running_loop()
+        if self._looking is None:
+            look: Callable[[], Sight] = lambda: self._driver.see(now=loop.time(), release=self._watch.release)  # noqa: E731
+            self._looking = loop.run_in_executor(thread, look)
+        await asyncio.wait({self._looking}, timeout=_HANG_SECONDS)
+        if not self._looking.done():
+            return Sight(devices=self._sight.devices, versions=self._sight.versions, silence=_HANGS)
+        self._sight = self._looking.result()
+        self._looking = None
+        return self._sight
+
+    async def _read(self, sight: Sight, *, now: float) -> NodeReading:
+        node, pods = self._watch.node, self._watch.pods
+        assert node is not None
+        if sight.fresh and self._opened:
+            self._errors.forget()
+        self._opened |= sight.fresh
+        self._errors.note(sight.xids, (device.identity.uuid for device in sight.devices))
+        pids = {process.pid for device in sight.devices for process in device.processes}
+        owners = self._processes.owners(pids)
+        self._tenants.update(pods, seen={owner.pod_uid for owner in owners.values()}, now=now)
+        people = People(owners=owners, pods={pod.cgroup_uid: pod for pod in pods}, ours=self._tenants.names)
+        held = await self._kubelet.held() if self._kubelet is not None else None
+        gpus = tuple(
+            gpu_reading(
+                device,
+                people=people,
+                verdict=self._errors.verdict(device),
+                offered=None if held is None else device.identity.uuid in held.offered,
+                allocations=None if held is None else held.allocations.get(device.identity.uuid, ()),
+            )
+            for device in sight.devices
+        )
+        sighted = sight.silence is None and not any(owner is UNKNOWN for owner in owners.values())
+        cpu, memory, slots = free_for_vrampack(node, pods)
+        return NodeReading(
+            driver=sight.versions.driver,
+            cuda=sight.versions.cuda,
+            injection_style=None,
+            gpus=gpus,
+            cpu=cpu,
+            memory=memory,
+            pods=slots,
+            container_runtime=node.status.node_info.container_runtime_version or None,
+            silence=sight.silence,
+            stuck=self._tenants.stuck(gpus, now=now),
+            mismatches=self._tenants.mismatches(pods, gpus, sighted=sighted, now=now),
+        )
+
+    async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
+        if now >= self._renew_at:
+            await reporter.renew()
+            self._renew_at = now + self._settings.lease.renew
+        await reporter.report(reading)
+
+    async def _introduced(self) -> Reporter:
+        """The reporter for this very Node; its first act is to learn what the agent before this one knew."""
+        node = self._watch.node
+        assert node is not None
+        if self._reporter is not None and self._reporter.node_uid == node.metadata.uid:
+            return self._reporter
+        reporter = Reporter(
+            kube=self._kube,
+            node=self._settings.node,
+            node_uid=node.metadata.uid,
+            namespace=self._settings.namespace,
+            terms=self._settings.lease,
+            worth=worth_writing,
+        )
+        former = await reporter.adopt()
+        booted = self._processes.booted_at()
+        self._errors.adopt(standing_errors(former, booted=booted))
+        claims = [claim for gpu in former.gpus or () for claim in gpu.claims or ()]
+        self._tenants.adopt({claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims})
+        self._reporter, self._renew_at = reporter, 0.0
+        return reporter
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
