@@ -30,16 +30,23 @@ def second_bound(sizes: Sequence[int], counts: Sequence[int], capacity: int) -> 
 
 
 def dual_bound(
-    *, counts: Sequence[int], prices: Sequence[int], bins: Sequence[tuple[int | None, int, int]]
+    *, counts: Sequence[int], prices: Sequence[int], bins: Sequence[tuple[int | None, int, int, int]]
 ) -> Fraction:
     """The cost that these prices of pieces prove, in the unit of the prices; never more than the optimum.
 
-    ``bins``: for each kind its supply, what the best pattern is worth (the exact optimum of pricing) and the cost of a
-    bin. Where bins are without limit the prices are divided until no pattern is worth more than its bin (Farley: A note
-    on bounding a class of linear programming problems, including cutting stock problems, Operations Research 38, 1990);
-    where they are limited, what patterns are worth beyond their bins is subtracted (the Lagrangian bound).
+    ``bins``: for each kind its supply, what the best pattern is worth (the exact optimum of pricing), the cost of a bin,
+    and the price of one more of them, which is only a hint. Divided until no pattern is worth more than its bin, the
+    prices are feasible in the dual (Farley: A note on bounding a class of linear programming problems, including cutting
+    stock problems, Operations Research 38, 1990); where bins are limited, what patterns are worth beyond their bins may
+    be subtracted instead (the Lagrangian bound). The better of the two.
     """
-    factor = min((Fraction(cost, best) for supply, best, cost in bins if supply is None and best > cost), default=1)
-    value = factor * sum(count * price for count, price in zip(counts, prices, strict=True))
-    excess = sum(supply * max(Fraction(0), factor * best - cost) for supply, best, cost in bins if supply is not None)
-    return Fraction(value - excess)
+    needed = min((Fraction(cost, best) for supply, best, cost, _ in bins if supply is None and best > cost), default=1)
+    hinted = min((Fraction(cost + more, best) for _, best, cost, more in bins if best > cost + more), default=1)
+    worth = sum(count * price for count, price in zip(counts, prices, strict=True))
+    proven = Fraction(0)
+    for factor in {Fraction(needed), Fraction(min(needed, hinted))}:
+        excess = sum(
+            supply * max(Fraction(0), factor * best - cost) for supply, best, cost, _ in bins if supply is not None
+        )
+        proven = max(proven, factor * worth - excess)
+    return proven

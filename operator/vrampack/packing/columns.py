@@ -38,7 +38,6 @@ class Master:
         self.patterns: list[Pattern] = []
         self._known: set[Pattern] = set()
         self._classes = len(stock.sizes)
-        self._parts: list[NDArray[np.int32]] = []
         self._starts: list[int] = [0]
         self._classes_of: _INTS = np.empty(0, dtype=np.int64)
         self._many: _INTS = np.empty(0, dtype=np.int64)
@@ -100,22 +99,27 @@ class Master:
             np.array(index, dtype=np.int32),
             np.array(value, dtype=float),
         )
-        self._classes_of = np.concatenate((self._classes_of, [each for pattern in new for each, _ in pattern.parts]))
-        self._many = np.concatenate((self._many, [many for pattern in new for _, many in pattern.parts]))
+        parts = np.array([part for pattern in new for part in pattern.parts], dtype=np.int64)
+        self._classes_of = np.concatenate((self._classes_of, parts[:, 0]))
+        self._many = np.concatenate((self._many, parts[:, 1]))
         self.patterns += new
         return len(new)
 
     def fitting(self, demand: _INTS) -> _INTS:
         """How often each pattern goes into the demand that is left."""
-        whole = demand[self._classes_of.astype(np.int64)] // self._many
-        return np.minimum.reduceat(whole, self._starts[:-1]) if self.patterns else np.empty(0, dtype=np.int64)
+        if not self.patterns:
+            return np.empty(0, dtype=np.int64)
+        whole: _INTS = np.minimum.reduceat(demand[self._classes_of] // self._many, self._starts[:-1])
+        return whole
 
     def restrict(self, *, demand: _INTS, supply: Sequence[int | None], upper: _INTS) -> None:
         """From here on: this demand, these bins, and each pattern at most ``upper`` times."""
         classes, kinds, slacks = self._classes, len(self.stock.kinds), self._slacks
         lower = np.concatenate((demand.astype(float), np.full(kinds, -highspy.kHighsInf)))
         bounds = np.concatenate((np.full(classes, highspy.kHighsInf), self._supply_bounds(supply)))
-        self._model.changeRowsBounds(len(lower), np.arange(len(lower), dtype=np.int32), lower, bounds)
+        self._model.changeRowsBounds(  # type: ignore[attr-defined] # missing from the stubs
+            len(lower), np.arange(len(lower), dtype=np.int32), lower, bounds
+        )
         columns = np.arange(slacks + len(upper), dtype=np.int32)
         most = np.concatenate((demand[:slacks].astype(float), upper.astype(float)))
         self._model.changeColsBounds(len(columns), columns, np.zeros(len(columns)), most)
@@ -136,7 +140,7 @@ class Master:
 
 
 def _quiet() -> highspy.Highs:
-    model = highspy.Highs()
+    model = highspy.Highs()  # type: ignore[no-untyped-call]
     model.setOptionValue("output_flag", False)
     model.setOptionValue("threads", 1)
     model.setOptionValue("parallel", "off")

@@ -1,6 +1,6 @@
 """Column generation: patterns that lower the linear programme, and the bound that each round of it proves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, gcd
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vrampack.packing.bounds import dual_bound
 from vrampack.packing.columns import Master, Relaxed
-from vrampack.packing.pricing import SCALE, Table, price
+from vrampack.packing.pricing import SCALE, Parts, Table, price
 from vrampack.packing.stock import Pattern, Stock
 
 _INTS = NDArray[np.int64]
@@ -38,12 +38,16 @@ class Generator:
     unit: int = field(init=False)
     _finest: int = field(init=False)
     _groups: list[list[int]] = field(init=False)
+    _lots: list[int] = field(init=False)
+    _plain: bool = field(init=False)
 
     def __post_init__(self) -> None:
         alike: dict[object, list[int]] = {}
         for kind, each in enumerate(self.stock.kinds):
             alike.setdefault(each.admits, []).append(kind)
         self._groups = list(alike.values())
+        self._lots = sorted(set(self.stock.lots or ()) - {1}, reverse=True) or [1]
+        self._plain = len(self._lots) == 1 and not self.stock.alone
         widest = max((kind.capacity for kind in self.stock.kinds), default=0)
         self._finest = 1 if widest <= 2 * FINE else widest // FINE
         self.unit = max(self._finest, widest // COARSE if widest > 8 * COARSE else 1)
@@ -63,34 +67,64 @@ class Generator:
         found: list[Pattern] = []
         worth = [0] * len(costs)
         for group in self._groups:
-            table = self._table(group, prices, demand, up=True)
-            for kind in group:
-                capacity = self.stock.kinds[kind].capacity // self.unit
-                worth[kind] = int(table.best[capacity])
-                above = costs[kind] + int((relaxed.bins[kind] + _NEARLY) * SCALE)
-                if worth[kind] > above:
-                    parts = table.patterns(capacity, above=above, most=self.columns)
-                    found += (Pattern(kind, each) for each in parts)
-        if self.unit == 1 and demand.tolist() == list(self.stock.counts):
-            self._prove(master, prices, costs, worth)
+            for lot in self._lots:
+                table = self._table(group, prices, demand, up=True, lot=lot)
+                for kind in group:
+                    capacity = self.stock.kinds[kind].capacity // self.unit
+                    worth[kind] = max(worth[kind], int(table.best[capacity]))
+                    above = costs[kind] + int((relaxed.bins[kind] + _NEARLY) * SCALE)
+                    if int(table.best[capacity]) > above:
+                        parts = table.patterns(capacity, above=above, most=self.columns)
+                        found += (pattern for each in parts if (pattern := self._tidy(kind, each, prices)).parts)
+            found += self._singles(group, prices, costs, relaxed, demand)
+        if self.unit == 1 and self._plain and demand.tolist() == list(self.stock.counts):
+            self._prove(master, relaxed, prices, worth)
         return master.add(found)
 
+    def _singles(
+        self, group: Sequence[int], prices: Sequence[int], costs: Sequence[int], relaxed: Relaxed, demand: _INTS
+    ) -> Iterator[Pattern]:
+        """Pieces that have a bin to themselves."""
+        for kind in group:
+            limits = self.stock.limits(kind) if self.stock.alone else ()
+            above = costs[kind] + int((relaxed.bins[kind] + _NEARLY) * SCALE)
+            for each in self.stock.alone:
+                if limits[each] and demand[each] and prices[each] > above:
+                    yield Pattern(kind, ((each, 1),))
+
+    def _tidy(self, kind: int, parts: Parts, prices: Sequence[int]) -> Pattern:
+        """``parts`` without what may not be in one bin: the cheaper one of two that conflict, and what is too many."""
+        stock, slots = self.stock, self.stock.kinds[kind].slots
+        kept: list[tuple[int, int]] = []
+        for each, many in sorted(parts, key=lambda part: (-part[1] * prices[part[0]], part[0])):
+            if any((each, other) in stock.conflicts or (other, each) in stock.conflicts for other, _ in kept):
+                continue
+            fits = many if slots is None else min(many, slots - sum(number for _, number in kept))
+            if fits > 0:
+                kept.append((each, fits))
+        return Pattern(kind, tuple(sorted(kept)))
+
     def prove(self, master: Master, relaxed: Relaxed) -> None:
-        """The bound of these prices, at the finest unit: pieces rounded down and bins with what is left of them, so
-        that nothing that fits is missed. One round."""
+        """The bound of these prices, at the finest unit: pieces and bins are rounded down, so that nothing that fits is
+        missed. One round."""
         self.rounds += 1
         self.unit = self._finest
         prices = self._prices(master, relaxed)
+        counts = np.array(self.stock.counts, dtype=np.int64)
         worth = [0] * len(self.stock.kinds)
         for group in self._groups:
-            table = self._table(group, prices, np.array(self.stock.counts, dtype=np.int64), up=False)
+            table = self._table(group, prices, counts, up=False, lot=None)
             for kind in group:
-                worth[kind] = int(table.best[self.stock.kinds[kind].capacity // self.unit])
-        self._prove(master, prices, self._costs(master), worth)
+                limits = self.stock.limits(kind) if self.stock.alone else ()
+                single = max((prices[each] for each in self.stock.alone if limits[each]), default=0)
+                worth[kind] = max(single, int(table.best[self.stock.kinds[kind].capacity // self.unit]))
+        self._prove(master, relaxed, prices, worth)
 
-    def _prove(self, master: Master, prices: Sequence[int], costs: Sequence[int], worth: Sequence[int]) -> None:
+    def _prove(self, master: Master, relaxed: Relaxed, prices: Sequence[int], worth: Sequence[int]) -> None:
         stock = self.stock
-        bins = [(kind.supply, best, cost) for kind, best, cost in zip(stock.kinds, worth, costs, strict=True)]
+        hints = [int(value * SCALE) for value in relaxed.bins]
+        supplies = [kind.supply for kind in stock.kinds]
+        bins = list(zip(supplies, worth, self._costs(master), hints, strict=True))
         proven = dual_bound(counts=stock.counts, prices=prices, bins=bins)
         self.bound = max(self.bound, rounded(stock, proven * master.unit / SCALE))
 
@@ -104,13 +138,21 @@ class Generator:
     def _costs(self, master: Master) -> list[int]:
         return [kind.cost * SCALE // master.unit for kind in self.stock.kinds]
 
-    def _table(self, group: Sequence[int], prices: Sequence[int], demand: _INTS, *, up: bool) -> Table:
+    def _table(self, group: Sequence[int], prices: Sequence[int], demand: _INTS, *, up: bool, lot: int | None) -> Table:
+        """``lot``: of the classes that come in lots, only those that come in lots of so many; None: all of them."""
         stock, unit = self.stock, self.unit
         widest = max(group, key=lambda kind: stock.kinds[kind].capacity)
+        lots = stock.lots or (1,) * len(stock.sizes)
+        left = [int(pieces) // each for pieces, each in zip(demand, lots, strict=True)]
+        limits = [min(pair) for pair in zip(left, stock.limits(widest), strict=True)]
+        for each in stock.alone:
+            limits[each] = 0
+        if lot is not None:
+            limits = [most if one in {1, lot} else 0 for most, one in zip(limits, lots, strict=True)]
         return price(
             sizes=[-(-size // unit) if up else size // unit for size in stock.sizes],
             prices=prices,
-            limits=[min(int(left), most) for left, most in zip(demand, stock.limits(widest), strict=True)],
+            limits=limits,
             order=self.draw.permutation(len(prices)).tolist(),
             capacity=stock.kinds[widest].capacity // unit,
         )

@@ -1,0 +1,247 @@
+"""Patterns onto the very GPUs: here belongs what the stock does not know, the constraints of whole hosts.
+
+Patterns with replicas of several GPUs go first, those with the most GPUs before others, each onto one host (and one
+domain of fast links where it can be had). What a host can't take for its CPU, RAM, slots or for spread stays over, and
+first fit finds another place for it, or none.
+"""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from vrampack.packing.firstfit import pack
+from vrampack.packing.inventory import Inventory
+from vrampack.packing.lots import Settled
+from vrampack.packing.problem import (
+    Criterion,
+    Device,
+    Host,
+    Item,
+    Packing,
+    Placement,
+    Reason,
+    Spread,
+    Why,
+)
+from vrampack.packing.stock import Pattern
+
+_LOOK = 256
+"""Hosts that are compared for one pattern at most."""
+
+
+@dataclass(slots=True, eq=False)
+class _Site:
+    """What is left of a host while patterns are put on it."""
+
+    host: Host
+    cpu: int | None
+    memory: int | None
+    slots: int | None
+    tenants: set[str]
+    alone: set[str] = field(default_factory=set)
+    spots: dict[int, list[Device]] = field(default_factory=dict)
+
+    def takes(self, item: Item) -> bool:
+        if item.spread is Spread.REQUIRE and item.group in self.tenants:
+            return False
+        return (
+            item.group not in self.alone
+            and (self.cpu is None or not item.cpu or item.cpu <= self.cpu)
+            and (self.memory is None or not item.host_memory or item.host_memory <= self.memory)
+            and (self.slots is None or self.slots > 0)
+        )
+
+    def take(self, item: Item) -> None:
+        self.tenants.add(item.group)
+        if item.spread is Spread.REQUIRE:
+            self.alone.add(item.group)
+        self.cpu = None if self.cpu is None else self.cpu - item.cpu
+        self.memory = None if self.memory is None else self.memory - item.host_memory
+        self.slots = None if self.slots is None else self.slots - 1
+
+
+def assign(
+    *,
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    others: Sequence[Item],
+    settled: Settled,
+    patterns: Mapping[Pattern, int],
+) -> Packing:
+    """The packing that lots and patterns make on ``hosts``, whose kinds they are of. What they don't cover, and
+    ``others``, the items without devices, is placed by first fit behind them."""
+    work = _Assignment(inventory, hosts)
+    first = len(inventory.stock.kinds)
+    for place, lot in sorted(enumerate(settled.lots), key=lambda pair: -pair[1].bins):
+        for _ in range(lot.times):
+            work.place(Pattern(lot.kind, lot.parts), lot.bins, becomes=first + place)
+    for pattern, times in sorted(patterns.items(), key=lambda pair: (settled.stock.free(pair[0]), pair[0])):
+        for _ in range(times):
+            work.place(pattern, 1)
+    return work.packing(others)
+
+
+class _Assignment:
+    def __init__(self, inventory: Inventory, hosts: Sequence[Host]) -> None:
+        self._inventory = inventory
+        self._hosts = {host.name: host for host in hosts}
+        self._left = [deque(members.items) for members in inventory.classes]
+        self._placed: list[Placement] = []
+        self._sites = {host.name: _Site(host, host.cpu, host.memory, host.slots, set(host.tenants)) for host in hosts}
+        self._of_kind: dict[int, list[_Site]] = defaultdict(list)
+        devices = {(host.name, device.id): device for host in hosts for device in host.devices}
+        for kind, spots in enumerate(inventory.spots):
+            for spot in spots:
+                self._offer(self._sites[spot[0]], kind, [devices[spot]])
+        self._free = {spot: device.free for spot, device in devices.items()}
+        self._empty = {spot for spot, device in devices.items() if not device.in_use}
+        self._fits = [
+            sum(kind.supply or 0 for kind in inventory.stock.kinds if kind.admits is None or kind.admits[each])
+            for each in range(len(inventory.classes))
+        ]
+
+    def _offer(self, site: _Site, kind: int, devices: Sequence[Device]) -> None:
+        if kind not in site.spots:
+            site.spots[kind] = []
+            self._of_kind[kind].append(site)
+        site.spots[kind] += devices
+
+    def place(self, pattern: Pattern, bins: int, *, becomes: int | None = None) -> None:
+        """``bins`` bins of ``pattern`` on one host, which then are of the kind that they become."""
+        wanted = [(self._inventory.classes[each].item, many) for each, many in pattern.parts]
+        best: tuple[tuple[int, int, int], _Site] | None = None
+        sites = [site for site in self._of_kind[pattern.kind] if len(site.spots[pattern.kind]) >= bins]
+        for site in sites[:_LOOK]:
+            score = (*_misfits(site, wanted), len(site.spots[pattern.kind]))
+            if best is None or score < best[0]:
+                best = (score, site)
+        if best is None:
+            return
+        site = best[1]
+        devices = _together(site.spots[pattern.kind], bins)
+        for each, many in pattern.parts:
+            for _ in range(many):
+                self._give(site, each, devices)
+        if becomes is not None:
+            self._offer(site, becomes, devices)
+
+    def _give(self, site: _Site, each: int, devices: Sequence[Device]) -> None:
+        left = self._left[each]
+        if not left or not site.takes(left[0]):
+            return
+        item = left.popleft()
+        site.take(item)
+        spots = [(site.host.name, device.id) for device in devices]
+        opened = sum(spot in self._empty for spot in spots)
+        for spot in spots:
+            self._free[spot] -= item.memory
+            self._empty.discard(spot)
+        why = Why(
+            criterion=Criterion.REFINED,
+            fits=self._fits[each],
+            left=min(self._free[spot] for spot in spots),
+            opened=opened,
+        )
+        placed = tuple(sorted(device.id for device in devices))
+        self._placed.append(Placement(item=item, host=site.host.name, devices=placed, why=why))
+
+    def packing(self, others: Sequence[Item]) -> Packing:
+        """What was placed, and what first fit makes of the rest."""
+        rest = [item for left in self._left for item in left] + list(others)
+        if not rest:
+            return Packing(placed=tuple(self._placed), unplaced=())
+        after = _booked(self._hosts.values(), self._placed)
+        alone: dict[str, set[str]] = defaultdict(set)
+        for site in self._sites.values():
+            for group in site.alone:
+                alone[group].add(site.host.name)
+        barred = [_barred(item, alone.get(item.group, set())) for item in rest]
+        packed = pack(hosts=after, items=barred)
+        known = {item.key: item for item in rest}
+        behind = [replace(each, item=known[each.item.key]) for each in packed.placed]
+        unplaced = tuple(replace(each, item=known[each.item.key]) for each in packed.unplaced)
+        return Packing(placed=(*self._placed, *behind), unplaced=unplaced, cuts=packed.cuts)
+
+
+def _misfits(site: _Site, wanted: Sequence[tuple[Item, int]]) -> tuple[int, int]:
+    """How many of these can't go on the host, and how many would rather not."""
+    misfits = crowded = 0
+    cpu, memory, slots = site.cpu, site.memory, site.slots
+    for item, many in wanted:
+        if item.spread is not Spread.IGNORE:
+            beside = item.group in site.tenants
+            if item.spread is Spread.REQUIRE:
+                misfits += many if beside else many - 1
+            else:
+                crowded += many if beside else many - 1
+        if item.group in site.alone:
+            misfits += many
+        for _ in range(many):
+            if (
+                (cpu is not None and 0 < item.cpu > cpu)
+                or (memory is not None and 0 < item.host_memory > memory)
+                or (slots is not None and slots < 1)
+            ):
+                misfits += 1
+                continue
+            cpu = None if cpu is None else cpu - item.cpu
+            memory = None if memory is None else memory - item.host_memory
+            slots = None if slots is None else slots - 1
+    return misfits, crowded
+
+
+def _together(devices: list[Device], lot: int) -> list[Device]:
+    """Takes ``lot`` of ``devices``, of one link domain where one has so many, the smallest such domain."""
+    if lot > 1:
+        links = Counter(device.link for device in devices)
+        enough = [(many, str(link), link) for link, many in links.items() if link is not None and many >= lot]
+        if enough:
+            chosen = min(enough)[2]
+            devices.sort(key=lambda device: device.link != chosen)
+    taken = devices[:lot]
+    del devices[:lot]
+    return taken
+
+
+def _booked(hosts: Iterable[Host], placements: Sequence[Placement]) -> list[Host]:
+    """``hosts`` with these placements on them."""
+    by_host: dict[str, list[Placement]] = defaultdict(list)
+    for placement in placements:
+        by_host[placement.host].append(placement)
+    return [_with(host, by_host[host.name]) if host.name in by_host else host for host in hosts]
+
+
+def _with(host: Host, placements: Sequence[Placement]) -> Host:
+    guests: dict[str, list[Item]] = defaultdict(list)
+    for placement in placements:
+        for device in placement.devices:
+            guests[device].append(placement.item)
+    items = [placement.item for placement in placements]
+    return replace(
+        host,
+        devices=tuple(_device_with(device, guests.get(device.id, ())) for device in host.devices),
+        cpu=None if host.cpu is None else host.cpu - sum(item.cpu for item in items),
+        memory=None if host.memory is None else host.memory - sum(item.host_memory for item in items),
+        slots=None if host.slots is None else host.slots - len(items),
+        tenants=host.tenants.union(item.group for item in items),
+    )
+
+
+def _device_with(device: Device, guests: Sequence[Item]) -> Device:
+    if not guests:
+        return device
+    return replace(
+        device,
+        free=device.free - sum(item.memory for item in guests),
+        tenants=device.tenants.union(item.group for item in guests),
+        avoided_by=device.avoided_by.union(*(item.avoid for item in guests)),
+        exclusive=device.exclusive or any(item.exclusive for item in guests),
+        slots=None if device.slots is None else device.slots - len(guests),
+    )
+
+
+def _barred(item: Item, hosts: set[str]) -> Item:
+    """``item``, refused by ``hosts`` on which another of its group requires to be alone."""
+    if not hosts:
+        return item
+    return replace(item, refused={**dict.fromkeys(hosts, str(Reason.SPREAD)), **item.refused})
