@@ -1,14 +1,15 @@
 """What ``vrampack plan`` looks at: manifests, laid over a live cluster or a fleet that exists only on paper."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from vrampack.agent.fleet import Fleet, SimulatedNode
-from vrampack.agent.report import GPUReading, NodeReading, conditions_of, status_of
+from vrampack.agent.simulated import read_node
+from vrampack.agent.status import conditions_of, status_of
 from vrampack.api import names
 from vrampack.api.gpunode import GPUNodeSpec
 from vrampack.api.gpupool import GPUPoolSpec
@@ -17,6 +18,7 @@ from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus
 from vrampack.api.source import SourceKind, parse_source, profile_name
 from vrampack.cli.manifests import files_in, mapping, name_of, objects_of, parsed
 from vrampack.errors import InvalidInputError, ModelSourceError, UnsupportedModelError
+from vrampack.kube.wire import Metadata, Node, NodeStatus
 from vrampack.models.facts import ModelFacts
 from vrampack.models.profile import profile_manifest
 from vrampack.planning.rehearsal import DEFAULT_CLASS, Priority
@@ -209,10 +211,7 @@ def _resolve(
         token_secret=(model.namespace, token.name, token.key) if token is not None else None,
     )
     beside = [each for each in sure if each.spec is not None and each.spec.source == spec.model.source]
-    if len(beside) == 1 and beside[0].spec is not None:
-        view = beside[0]
-    else:
-        view = _asked(model, spec, read)
+    view = beside[0] if len(beside) == 1 else _asked(model, spec, read)
     assert view.spec is not None
     profiles[profile_name(spec.model.source, view.spec.revision)] = replace(
         view, name=profile_name(spec.model.source, view.spec.revision)
@@ -276,27 +275,13 @@ def _pool(found: Json) -> PoolView:
 
 def _gpu_node(node: SimulatedNode, fleet: Fleet) -> GPUNodeView:
     """The GPUNode as the simulated agent would report it."""
-    reading = NodeReading(
-        driver=fleet.driver,
-        cuda=fleet.cuda,
-        injection_style=node.injection_style,
-        gpus=tuple(
-            GPUReading(
-                uuid=gpu.uuid,
-                index=gpu.index,
-                product=node.product.label,
-                memory=gpu.usable,
-                reserved=node.product.reserved,
-                foreign=(("foreign", gpu.foreign),) if gpu.foreign else (),
-                xid=gpu.xid,
-            )
-            for gpu in node.gpus
-        ),
-        cpu=node.cpu,
-        memory=node.memory,
-        pods=node.pods,
+    allocatable = {"cpu": f"{node.cpu}m", "memory": str(node.memory), "pods": str(node.pods)}
+    wire = Node(
+        metadata=Metadata(name=node.name, uid=node.name, resource_version=""),
+        status=NodeStatus(allocatable=allocatable),
     )
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(0))
+    reading = read_node(fleet=fleet, simulated=node, node=wire, pods=(), now=datetime.fromtimestamp(0, UTC))
+    now = "1970-01-01T00:00:00Z"  # nobody looks at it
     status = status_of(reading, conditions=conditions_of(reading, before={}, now=now).values(), now=now)
     return GPUNodeView(
         name=node.name,

@@ -70,7 +70,7 @@ class Saving:
 
     gpus: int
     gpus_before: int
-    one_model_a_gpu: int
+    gpus_without_sharing: int
     fleet: int
 
 
@@ -125,7 +125,7 @@ def plan_view(
         saving=Saving(
             gpus=_in_use(after),
             gpus_before=_in_use(before),
-            one_model_a_gpu=sum(len(pod.claim.gpus) for pod in after.pods if pod.claim is not None),
+            gpus_without_sharing=sum(len(pod.claim.gpus) for pod in after.pods if pod.claim is not None),
             fleet=len(stock.gpus),
         ),
         bounds=tuple(bounds),

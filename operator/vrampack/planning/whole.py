@@ -6,7 +6,7 @@ That is what a whole-fleet plan, its proven bound and consolidation are about.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vrampack.packing.problem import Bound, Device, Host, Item, Packing, Placement, Unplaced
+from vrampack.packing.problem import Bound, Device, Host, Item, Packing, Placement
 from vrampack.packing.residents import vacated
 from vrampack.planning.cases import Case
 from vrampack.planning.inventory import Inventory
@@ -48,9 +48,9 @@ def whole(
     waits: Iterable[Waits],
     describe: Describe,
 ) -> Whole:
-    """``waits``: who has no GPU, of any pool. Replicas that leave count no more."""
+    """``waits``: who has no GPU, of this pool. Replicas that leave count no more."""
     there = tenants(snapshot, stock, given, pool=pool, describe=describe)
-    unplaced = [each.unplaced for each in waits if each.unplaced is not None]
+    unplaced = tuple(each.unplaced for each in waits if each.unplaced is not None)
     hosts = tuple(vacated(host, residents=there.residents, leaving=there.residents) for host in stock.hosts[pool])
     placed = tuple(
         Placement(item=each.item, host=each.host, devices=each.devices)
@@ -58,10 +58,8 @@ def whole(
     )
     return Whole(
         hosts=hosts,
-        items=tuple(each.item for each in (*placed, *unplaced)),
-        packing=Packing(
-            placed=placed, unplaced=tuple(Unplaced(item=each.item, rejected={}, closest=None) for each in unplaced)
-        ),
+        items=(*(each.item for each in placed), *(each.item for each in unplaced)),
+        packing=Packing(placed=placed, unplaced=unplaced),
     )
 
 
