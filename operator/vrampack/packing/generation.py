@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from vrampack.packing.bounds import dual_bound
 from vrampack.packing.columns import Master, Relaxed
+from vrampack.packing.exact import Exact
 from vrampack.packing.pricing import SCALE, Parts, Table, price
 from vrampack.packing.stock import Pattern, Stock
 
 _INTS = NDArray[np.int64]
 _NEARLY = 1e-9
+_NODES = 20_000
+"""Of an exact search for one kind."""
 
 
 COARSE, FINE = 1 << 11, 1 << 16
@@ -38,16 +41,12 @@ class Generator:
     unit: int = field(init=False)
     _finest: int = field(init=False)
     _groups: list[list[int]] = field(init=False)
-    _lots: list[int] = field(init=False)
-    _plain: bool = field(init=False)
 
     def __post_init__(self) -> None:
         alike: dict[object, list[int]] = {}
         for kind, each in enumerate(self.stock.kinds):
             alike.setdefault(each.admits, []).append(kind)
         self._groups = list(alike.values())
-        self._lots = sorted(set(self.stock.lots or ()) - {1}, reverse=True) or [1]
-        self._plain = len(self._lots) == 1 and not self.stock.alone
         widest = max((kind.capacity for kind in self.stock.kinds), default=0)
         self._finest = 1 if widest <= 2 * FINE else widest // FINE
         self.unit = max(self._finest, widest // COARSE if widest > 8 * COARSE else 1)
@@ -67,17 +66,16 @@ class Generator:
         found: list[Pattern] = []
         worth = [0] * len(costs)
         for group in self._groups:
-            for lot in self._lots:
-                table = self._table(group, prices, demand, up=True, lot=lot)
-                for kind in group:
-                    capacity = self.stock.kinds[kind].capacity // self.unit
-                    worth[kind] = max(worth[kind], int(table.best[capacity]))
-                    above = costs[kind] + int((relaxed.bins[kind] + _NEARLY) * SCALE)
-                    if int(table.best[capacity]) > above:
-                        parts = table.patterns(capacity, above=above, most=self.columns)
-                        found += (pattern for each in parts if (pattern := self._tidy(kind, each, prices)).parts)
+            table = self._table(group, prices, demand)
+            for kind in group:
+                capacity = self.stock.kinds[kind].capacity // self.unit
+                worth[kind] = int(table.best[capacity])
+                above = costs[kind] + int((relaxed.bins[kind] + _NEARLY) * SCALE)
+                if worth[kind] > above:
+                    parts = table.patterns(capacity, above=above, most=self.columns)
+                    found += (pattern for each in parts if (pattern := self._tidy(kind, each, prices)).parts)
             found += self._singles(group, prices, costs, relaxed, demand)
-        if self.unit == 1 and self._plain and demand.tolist() == list(self.stock.counts):
+        if self.unit == 1 and not self.stock.alone and demand.tolist() == list(self.stock.counts):
             self._prove(master, relaxed, prices, worth)
         return master.add(found)
 
@@ -104,21 +102,30 @@ class Generator:
                 kept.append((each, fits))
         return Pattern(kind, tuple(sorted(kept)))
 
-    def prove(self, master: Master, relaxed: Relaxed) -> None:
-        """The bound of these prices, at the finest unit: pieces and bins are rounded down, so that nothing that fits is
-        missed. One round."""
+    def prove(self, master: Master, relaxed: Relaxed) -> int:
+        """Prices exactly: the bound that this proves, and patterns that rounding had hidden, added to ``master``; how
+        many there were. One round."""
         self.rounds += 1
-        self.unit = self._finest
-        prices = self._prices(master, relaxed)
-        counts = np.array(self.stock.counts, dtype=np.int64)
-        worth = [0] * len(self.stock.kinds)
+        stock = self.stock
+        prices, costs = self._prices(master, relaxed), self._costs(master)
+        worth = [0] * len(stock.kinds)
+        found: list[Pattern] = []
         for group in self._groups:
-            table = self._table(group, prices, counts, up=False, lot=None)
+            widest = max(group, key=lambda kind: stock.kinds[kind].capacity)
+            limits = stock.limits(widest)
+            together = [0 if each in stock.alone else value for each, value in enumerate(prices)]
+            exact = Exact(
+                sizes=stock.sizes, prices=together, limits=limits, widest=max(0, stock.kinds[widest].capacity)
+            )
             for kind in group:
-                limits = self.stock.limits(kind) if self.stock.alone else ()
-                single = max((prices[each] for each in self.stock.alone if limits[each]), default=0)
-                worth[kind] = max(single, int(table.best[self.stock.kinds[kind].capacity // self.unit]))
+                above = costs[kind] + int(relaxed.bins[kind] * SCALE)
+                single = max((prices[each] for each in stock.alone if stock.limits(kind)[each]), default=0)
+                best, parts = exact.best(stock.kinds[kind].capacity, above=above, nodes=_NODES)
+                worth[kind] = max(best, single)
+                if parts:
+                    found.append(self._tidy(kind, parts, prices))
         self._prove(master, relaxed, prices, worth)
+        return master.add(pattern for pattern in found if pattern.parts)
 
     def _prove(self, master: Master, relaxed: Relaxed, prices: Sequence[int], worth: Sequence[int]) -> None:
         stock = self.stock
@@ -138,8 +145,7 @@ class Generator:
     def _costs(self, master: Master) -> list[int]:
         return [kind.cost * SCALE // master.unit for kind in self.stock.kinds]
 
-    def _table(self, group: Sequence[int], prices: Sequence[int], demand: _INTS, *, up: bool, lot: int | None) -> Table:
-        """``lot``: of the classes that come in lots, only those that come in lots of so many; None: all of them."""
+    def _table(self, group: Sequence[int], prices: Sequence[int], demand: _INTS) -> Table:
         stock, unit = self.stock, self.unit
         widest = max(group, key=lambda kind: stock.kinds[kind].capacity)
         lots = stock.lots or (1,) * len(stock.sizes)
@@ -147,10 +153,8 @@ class Generator:
         limits = [min(pair) for pair in zip(left, stock.limits(widest), strict=True)]
         for each in stock.alone:
             limits[each] = 0
-        if lot is not None:
-            limits = [most if one in {1, lot} else 0 for most, one in zip(limits, lots, strict=True)]
         return price(
-            sizes=[-(-size // unit) if up else size // unit for size in stock.sizes],
+            sizes=[-(-size // unit) for size in stock.sizes],
             prices=prices,
             limits=limits,
             order=self.draw.permutation(len(prices)).tolist(),

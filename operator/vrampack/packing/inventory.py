@@ -30,9 +30,9 @@ class Inventory:
     spots: tuple[tuple[Spot, ...], ...]
     relaxes: tuple[str, ...]
 
-    def groups(self) -> list[Counter[int]]:
+    def groups(self) -> tuple[Counter[int], ...]:
         """For each kind, how many hosts have how many of its GPUs."""
-        return [Counter(Counter(host for host, _ in spots).values()) for spots in self.spots]
+        return tuple(Counter(Counter(host for host, _ in spots).values()) for spots in self.spots)
 
     def patterns(self, packing: Packing) -> list[Pattern]:
         """Those that ``packing`` uses, as far as they are patterns of the stock."""

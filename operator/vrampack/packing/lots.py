@@ -6,7 +6,7 @@ are given, and what is free beside the pieces is a kind of its own, open already
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,48 +28,49 @@ class Lot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """``stock``: what is left to be done, with the kinds of before first and then one for each of ``lots``; pieces that
-    come in lots have no count in it. ``cost``: of the bins of the lots, and of pieces in lots that found no bin."""
+    """Where the rounding stands, the largest lots first.
+
+    ``stock``: what is left to be done, with the kinds of before first and then one for each of ``lots``; a lot may take
+    bins that another left. ``groups``: for each kind, how many hosts have how many such bins. ``cost``: of the bins of
+    the lots, and of pieces in lots that found no bin.
+    """
 
     stock: Stock
-    lots: tuple[Lot, ...]
-    cost: int
+    groups: tuple[Counter[int], ...]
+    lots: tuple[Lot, ...] = ()
+    cost: int = 0
 
-    def kind(self, pattern: Pattern, lots: Sequence[int]) -> Pattern | None:
-        """A pattern of the stock of before as one of this stock, without the pieces in lots. None where there is no
-        such kind, or nothing left in the pattern."""
-        parts = tuple(part for part in pattern.parts if lots[part[0]] > 1)
-        rest = tuple(part for part in pattern.parts if lots[part[0]] == 1)
-        if not rest:
-            return None
-        if not parts:
-            return pattern
-        first = len(self.stock.kinds) - len(self.lots)
-        for place, lot in enumerate(self.lots):
-            if (lot.kind, lot.parts) == (pattern.kind, parts):
-                return Pattern(first + place, rest)
-        return None
+    @property
+    def largest(self) -> int:
+        """The largest lot in which pieces that are left come."""
+        lots = self.stock.lots or ()
+        return max((lot for lot, count in zip(lots, self.stock.counts, strict=True) if count), default=1)
+
+    def carry(self, patterns: Iterable[Pattern], before: "Settled") -> Iterator[Pattern]:
+        """Patterns of the stock of ``before`` as those of this one: without the pieces that are settled, on the kinds
+        that those left."""
+        new = {
+            (lot.kind, lot.parts): place
+            for place, lot in enumerate(self.lots[len(before.lots) :], len(before.stock.kinds))
+        }
+        counts = self.stock.counts
+        for pattern in patterns:
+            parts = tuple(part for part in pattern.parts if not counts[part[0]])
+            rest = tuple(part for part in pattern.parts if counts[part[0]])
+            kind = new.get((pattern.kind, parts)) if parts else pattern.kind
+            if rest and kind is not None and self.stock.permits(Pattern(kind, rest)):
+                yield Pattern(kind, rest)
 
 
-def settle(
-    stock: Stock,
-    patterns: Sequence[Pattern],
-    relaxed: Relaxed,
-    *,
-    groups: Sequence[Counter[int]],
-    draw: np.random.Generator,
-) -> Settled:
-    """Rounds the linear programme's optimum by lot. ``groups``: for each kind, how many hosts have how many such bins.
-
-    Whole lots are taken as they are, then the largest fractions, with some chance.
-    """
-    if stock.lots is None or max(stock.lots, default=1) == 1:
-        return Settled(stock=stock, lots=(), cost=0)
-    rounding = _Rounding(stock, groups)
-    shares = _shares(stock, patterns, relaxed)
+def settle(before: Settled, patterns: Sequence[Pattern], relaxed: Relaxed, draw: np.random.Generator) -> Settled:
+    """The largest lots of ``before``, rounded from the linear programme's optimum: whole ones as they are, then the
+    largest fractions, with some chance."""
+    size = before.largest
+    rounding = _Rounding(before, size)
+    shares = _shares(before.stock, patterns, relaxed, size)
     for (kind, parts), share in shares.items():
         rounding.take(kind, parts, int(share + 1e-6))
-    rest = [(kind_parts, share - int(share + 1e-6)) for kind_parts, share in shares.items()]
+    rest = [(lot, share - int(share + 1e-6)) for lot, share in shares.items()]
     scores = [share * (1 - 0.5 * draw.random()) for _, share in rest]
     for place in sorted(range(len(rest)), key=lambda place: -scores[place]):
         rounding.take(*rest[place][0], 1)
@@ -77,82 +78,78 @@ def settle(
     return rounding.settled()
 
 
-def _shares(stock: Stock, patterns: Sequence[Pattern], relaxed: Relaxed) -> dict[tuple[int, Parts], float]:
-    """How many lots of each kind have which pieces that come in lots."""
+def _shares(stock: Stock, patterns: Sequence[Pattern], relaxed: Relaxed, size: int) -> dict[tuple[int, Parts], float]:
+    """How many lots of ``size`` bins of each kind have which pieces that come in such lots."""
     assert stock.lots is not None
     found: dict[tuple[int, Parts], float] = {}
     for column in np.flatnonzero(relaxed.times > 1e-6):
         pattern = patterns[int(column)]
-        parts = tuple(part for part in pattern.parts if stock.lots[part[0]] > 1)
+        parts = tuple(part for part in pattern.parts if stock.lots[part[0]] == size)
         if parts:
             key = (pattern.kind, parts)
-            lot = max(stock.lots[each] for each, _ in parts)
-            found[key] = found.get(key, 0.0) + float(relaxed.times[column]) / lot
+            found[key] = found.get(key, 0.0) + float(relaxed.times[column]) / size
     return dict(sorted(found.items()))
 
 
 class _Rounding:
-    def __init__(self, stock: Stock, groups: Sequence[Counter[int]]) -> None:
-        assert stock.lots is not None
-        self._stock = stock
-        self._lots = stock.lots
-        self._left = list(stock.counts)
-        self._groups = [Counter(group) for group in groups]
+    def __init__(self, before: Settled, size: int) -> None:
+        assert before.stock.lots is not None
+        self._before = before
+        self._stock = before.stock
+        self._size = size
+        self._mine = [each for each, lot in enumerate(before.stock.lots) if lot == size]
+        self._left = list(before.stock.counts)
+        self._groups = [Counter(group) for group in before.groups]
         self._taken: Counter[tuple[int, Parts]] = Counter()
 
     def take(self, kind: int, parts: Parts, times: int) -> int:
-        """Up to ``times`` lots, as far as there are pieces and bins beside each other. All pieces of ``parts`` are of
-        replicas with equally many GPUs."""
-        lot = self._lots[parts[0][0]]
-        taken = 0
-        while taken < times:
-            if any(self._lots[each] != lot or self._left[each] < many * lot for each, many in parts):
+        """Up to ``times`` lots, as far as there are pieces, and bins on one host."""
+        size, taken = self._size, 0
+        while taken < times and all(self._left[each] >= many * size for each, many in parts):
+            host = min((bins for bins, hosts in self._groups[kind].items() if hosts and bins >= size), default=None)
+            if host is None:
                 break
-            size = min((size for size, hosts in self._groups[kind].items() if hosts and size >= lot), default=None)
-            if size is None:
-                break
-            self._groups[kind][size] -= 1
-            self._groups[kind][size - lot] += 1
+            self._groups[kind][host] -= 1
+            self._groups[kind][host - size] += 1
             for each, many in parts:
-                self._left[each] -= many * lot
+                self._left[each] -= many * size
             taken += 1
         if taken:
             self._taken[kind, parts] += taken
         return taken
 
     def force(self, draw: np.random.Generator) -> None:
-        """What has no lot yet: onto bins that it shares with none of its like, the cheapest kinds first."""
-        for each in sorted(
-            range(len(self._left)), key=lambda each: (-self._lots[each], -self._stock.sizes[each], each)
-        ):
-            if self._lots[each] == 1:
+        """What has no lot yet: onto bins where it is alone of its like, the cheapest kinds first."""
+        stock = self._stock
+        for each in self._mine:
+            if not self._left[each]:
                 continue
-            kinds = [kind for kind in range(len(self._groups)) if self._stock.limits(kind)[each]]
-            for kind in sorted(kinds, key=lambda kind: self._stock.kinds[kind].cost * (1 + 0.3 * draw.random())):
-                self.take(kind, ((each, 1),), self._left[each] // self._lots[each])
+            kinds = [kind for kind in range(len(self._groups)) if stock.limits(kind)[each]]
+            prices = {kind: (stock.kinds[kind].cost + 1) * (1 + 0.3 * draw.random()) for kind in kinds}
+            for kind in sorted(kinds, key=prices.__getitem__):
+                self.take(kind, ((each, 1),), self._left[each] // self._size)
 
     def settled(self) -> Settled:
-        stock = self._stock
+        stock, size = self._stock, self._size
         lots = tuple(
-            Lot(kind=kind, parts=parts, bins=self._lots[parts[0][0]], times=times)
-            for (kind, parts), times in sorted(self._taken.items())
+            Lot(kind=kind, parts=parts, bins=size, times=times) for (kind, parts), times in sorted(self._taken.items())
         )
         supply = [kind.supply for kind in stock.kinds]
         for lot in lots:
-            before = supply[lot.kind]
-            supply[lot.kind] = None if before is None else before - lot.bins * lot.times
+            had = supply[lot.kind]
+            supply[lot.kind] = None if had is None else had - size * lot.times
         kinds = [replace(kind, supply=left) for kind, left in zip(stock.kinds, supply, strict=True)]
         kinds += [self._beside(lot) for lot in lots]
-        missing = sum(
-            left * penalty
-            for left, penalty, lot in zip(self._left, stock.penalties or self._left, self._lots, strict=True)
-            if lot > 1
-        )
-        counts = tuple(0 if lot > 1 else count for count, lot in zip(stock.counts, self._lots, strict=True))
+        counts = list(stock.counts)
+        cost = sum(stock.kinds[lot.kind].cost * size * lot.times for lot in lots)
+        for each in self._mine:
+            counts[each] = 0
+            cost += self._left[each] * (stock.penalties[each] if stock.penalties else 0)
         return Settled(
-            stock=replace(stock, counts=counts, kinds=tuple(kinds), lots=None),
-            lots=lots,
-            cost=missing + sum(stock.kinds[lot.kind].cost * lot.bins * lot.times for lot in lots),
+            stock=replace(stock, counts=tuple(counts), kinds=tuple(kinds)),
+            groups=(*self._groups, *(Counter({size: lot.times}) for lot in lots)),
+            lots=(*self._before.lots, *lots),
+            cost=self._before.cost + cost,
         )
 
     def _beside(self, lot: Lot) -> Kind:

@@ -117,14 +117,16 @@ class _Search:
             return
         master = Master(stock)
         master.add(self._inventory.patterns(self._start))
-        yield from self._relax(master, self._generator)
-        self._generator.prove(master, self._relaxed)
-        self._proven = max(self._proven, self._generator.bound)
-        yield
-        whole, groups = self._relaxed, self._inventory.groups()
+        hidden = 1
+        while hidden:
+            yield from self._relax(master, self._generator)
+            hidden = self._generator.prove(master, self._relaxed)
+            self._proven = max(self._proven, self._generator.bound)
+            yield
+        whole = self._relaxed
         while self._dives < self._work.dives and self._nodes < self._work.nodes:
-            settled = settle(stock, master.patterns, whole, groups=groups, draw=self._draw)
-            yield from self._dive(master, settled)
+            self._dives += 1
+            yield from self._descend(master, whole)
 
     def _relax(self, master: Master, generator: Generator) -> Iterator[None]:
         """The linear programme, priced to its end."""
@@ -137,17 +139,20 @@ class _Search:
                 return
             yield
 
-    def _dive(self, whole: Master, settled: Settled) -> Iterator[None]:
-        """What the lots leave, as a problem of its own."""
-        self._dives += 1
-        lots = self._inventory.stock.lots or ()
-        master = Master(settled.stock)
-        known = (settled.kind(pattern, lots) for pattern in whole.patterns)
-        master.add(pattern for pattern in known if pattern is not None and settled.stock.permits(pattern))
-        generator = Generator(settled.stock, self._draw)
-        self._spent += self._current.rounds if self._current is not None else 0
-        self._current = generator
-        yield from self._relax(master, generator)
+    def _descend(self, master: Master, relaxed: Relaxed) -> Iterator[None]:
+        """Lots are settled, the largest first, each with a linear programme of its own; then single pieces."""
+        settled = Settled(stock=master.stock, groups=self._inventory.groups())
+        while settled.largest > 1:
+            before, settled = settled, settle(settled, master.patterns, relaxed, self._draw)
+            patterns = settled.carry(master.patterns, before)
+            master = Master(settled.stock)
+            master.add(patterns)
+            self._spent += self._current.rounds if self._current is not None else 0
+            self._current = Generator(settled.stock, self._draw)
+            yield from self._relax(master, self._current)
+            relaxed = self._relaxed
+            if settled.cost + relaxed.value * master.unit >= self._value:
+                return
         fixed: Counter[Pattern] = Counter()
         target = (self._value - 1 - settled.cost) / master.unit
         for node in dive(master, target=target, draw=self._draw, discrepancies=_DISCREPANCIES, pricer=self, rounds=1):
