@@ -127,6 +127,8 @@ class PlacementStatus(ApiModel):
     """Name of the node."""
     gpus: tuple[PlacedGPU, ...] = Field(max_length=64)
     """GPUs of the replica."""
+    because: str | None = Field(default=None, max_length=512)
+    """Why it got these."""
 
 
 class ClosestGPU(ApiModel):

@@ -17,6 +17,7 @@ VISIBLE_DEVICES: Final = f"{GROUP}/visible-devices"
 UTILIZATION: Final = f"{GROUP}/utilization"
 KV_CACHE_BYTES: Final = f"{GROUP}/kv-cache-bytes"
 MEMORY_LIMIT_MIB: Final = f"{GROUP}/memory-limit-mib"
+BECAUSE: Final = f"{GROUP}/because"  # why these GPUs, in words; written with the claim, and no part of it
 CLAIM_ANNOTATIONS: Final = (GPUS, CLAIM, EPOCH, VISIBLE_DEVICES, UTILIZATION, KV_CACHE_BYTES, MEMORY_LIMIT_MIB)
 
 # On children.

@@ -18,6 +18,8 @@ class PlacePod:
     node: str
     gpus: tuple[str, ...]
     annotations: Mapping[str, str]
+    because: str = ""
+    """Why these GPUs, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

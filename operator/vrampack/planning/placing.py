@@ -19,6 +19,7 @@ from vrampack.planning.cases import Case
 from vrampack.planning.inventory import GPU, Inventory, released
 from vrampack.planning.need import Need
 from vrampack.planning.nominations import Nominee, eviction, freed, noted, preempting, standing
+from vrampack.planning.reasons import chosen
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.planning.tenancy import Tenants, tenants
 from vrampack.sharing.base import Claimed, Share
@@ -322,4 +323,11 @@ def _action(
             usable_bytes=min(gpu.usable for gpu in gpus),
         )
     )
-    return PlacePod(pod=pod, node=placement.host, gpus=tuple(gpu.uuid for gpu in gpus), annotations=annotations)
+    because = "" if placement.why is None else chosen(placement.why)
+    return PlacePod(
+        pod=pod,
+        node=placement.host,
+        gpus=tuple(gpu.uuid for gpu in gpus),
+        annotations={**annotations, **({names.BECAUSE: because} if because else {})},
+        because=because,
+    )

@@ -56,6 +56,8 @@ class PodView:
     need: str = ""
     """The annotation vrampack.dev/need, unparsed: anybody may have written it."""
     claim: Claim | None = None
+    because: str = ""
+    """Why it got its GPUs, as it was written with the claim."""
     annotated: bool = False
     """Whether it has annotations at all: a JSON patch can't add to what is not there."""
     priority: int = 0

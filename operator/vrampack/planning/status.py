@@ -287,7 +287,7 @@ def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
             )
         first = stock.gpus.get(pod.claim.gpus[0])
         node = pod.node or (first.node if first is not None else "unknown")
-        found.append(PlacementStatus(pod=pod.name, node=node, gpus=tuple(gpus)))
+        found.append(PlacementStatus(pod=pod.name, node=node, gpus=tuple(gpus), because=pod.because[:512] or None))
     return tuple(found)
 
 

@@ -1,0 +1,62 @@
+"""How good a plan's packing is: what is proven of each pool, and whether a better one is known."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from vrampack.cli.planview import BoundRow
+from vrampack.packing.problem import Work
+from vrampack.packing.refine import Refined, refinements
+from vrampack.planning.candidates import Eligibility, objective_of
+from vrampack.planning.cases import cases
+from vrampack.planning.inventory import inventory
+from vrampack.planning.placing import Waits, place
+from vrampack.planning.rehearsal import Rehearsal
+from vrampack.planning.tenancy import running
+from vrampack.planning.verdict import Settings
+from vrampack.planning.whole import Whole, said, whole
+
+_WORK = Work(rounds=1_000_000, dives=1_000_000, nodes=1_000_000)
+"""More than anybody waits for: what ends the search is the caller."""
+
+
+def searches(
+    found: Rehearsal, *, seed: int, until: float, clock: Callable[[], float]
+) -> Iterator[tuple[int, BoundRow]]:
+    """For one pool after another the number of its row, and the row as it gets better. ``until``: of ``clock``."""
+    snapshot, settings = found.snapshot, Settings()
+    stock = inventory(snapshot)
+    given = cases(snapshot, settings, stock=stock)
+    eligible = Eligibility(snapshot)
+    waits = place(snapshot, stock, given, eligible, patience=settings.patience_seconds).waits
+    pool_of = {case.model.key: case.pool for case in given}
+    used = [pool for pool in snapshot.pools if pool.name in set(pool_of.values()) and not pool.problem]
+    for number, pool in enumerate(used):
+        late: list[Waits] = [each for key, some in waits.items() if pool_of[key] == pool.name for each in some]
+        describe = running(eligible, pool=pool, hosts=stock.hosts[pool.name])
+        question = whole(snapshot, stock, given, pool=pool.name, waits=late, describe=describe)
+        if not question.items:
+            continue
+        for best in refinements(
+            hosts=question.hosts,
+            items=question.items,
+            objective=objective_of(pool),
+            start=question.packing,
+            seed=seed,
+            work=_WORK,
+        ):
+            yield number, _row(pool.name, question, best)
+            if clock() > until:
+                break
+
+
+def _row(pool: str, question: Whole, best: Refined) -> BoundRow:
+    """What is proven is proven of every packing, so of the operator's too."""
+    other = replace(question, packing=best.packing)
+    here = replace(best.bound, optimal=best.bound.opened > 0 and question.used <= best.bound.opened)
+    words = said(here, used=question.used, gpus=question.gpus)
+    if len(best.packing.unplaced) < len(question.packing.unplaced):
+        fewer = len(question.packing.unplaced) - len(best.packing.unplaced)
+        words += f"; packed anew as a whole, {fewer} more of those that wait would fit"
+    elif other.used < question.used:
+        words += f"; packed anew as a whole, it would be {said(best.bound, used=other.used, gpus=other.gpus)}"
+    return BoundRow(pool=pool, least=best.bound.opened, used=question.used, words=words, relaxes=best.bound.relaxes)
