@@ -1,7 +1,7 @@
 """config.json of a checkpoint, read as the engine reads it. Pure; nothing in a stranger's file is trusted."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
 from typing import Final
@@ -12,6 +12,7 @@ from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.layers import FeedForward, LatentAttention, LayerRun, Mixer, Span
 from vrampack.models.attention_layers import Heads, attention_of, heads_of, is_latent, latent_of
 from vrampack.models.blocks import Block, blocks_of
+from vrampack.models.drafters import MEDUSA, decoder_of, medusa_of
 from vrampack.models.encoders import image_sizes
 from vrampack.models.families import Family
 from vrampack.models.feedforward import Experts, dense_width, experts_of, feed_forwards, is_per_token_said
@@ -44,6 +45,10 @@ def architecture_of(
     Raises UnsupportedModelError, with the field, for layers whose kind is not known or not said, and InvalidInputError,
     with the field, for values that can't be.
     """
+    config = decoder_of(config)
+    if config.get("model_type") == MEDUSA:
+        fields = Fields(config)
+        return medusa_of(config, dtype=_dtype((fields,), stored_dtype))
     identity = identity_of(config)
     text, family = identity.text, identity.family
     layers = _layer_count(text)
@@ -77,7 +82,7 @@ def architecture_of(
         attention_heads=heads.count if heads else 0,
         kv_heads=heads.kv if heads else 0,
         head_dim=head_dim,
-        dtype=_dtype(identity, stored_dtype),
+        dtype=_dtype((identity.root, identity.text, identity.root.below("vision_config")), stored_dtype),
         max_context=rotary.context,
         tied_embeddings=_tied(identity),
         experts=experts.count,
@@ -196,8 +201,7 @@ def _tied(identity: Identity) -> bool:
     return identity.root.flag("tie_word_embeddings", default=default)
 
 
-def _dtype(identity: Identity, stored: str | None) -> str:
-    parts = [identity.root, identity.text, identity.root.below("vision_config")]
+def _dtype(parts: Iterable[Fields | None], stored: str | None) -> str:
     named = (part.text(name) for part in parts if part for name in ("dtype", "torch_dtype"))
     dtype = next((name for name in named if name and name != "auto"), stored or "float32").removeprefix("torch.")
     if dtype not in DTYPE_BYTES:
