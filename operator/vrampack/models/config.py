@@ -13,7 +13,7 @@ from vrampack.memory.layers import FeedForward, LatentAttention, LayerRun, Mixer
 from vrampack.models.attention_layers import Heads, attention_of, heads_of, is_latent, latent_of
 from vrampack.models.blocks import Block, blocks_of
 from vrampack.models.drafters import MEDUSA, decoder_of, medusa_of
-from vrampack.models.encoders import image_sizes
+from vrampack.models.encoders import ImageSizes, image_sizes
 from vrampack.models.families import Family
 from vrampack.models.feedforward import Experts, dense_width, experts_of, feed_forwards, is_per_token_said
 from vrampack.models.fields import Fields
@@ -104,7 +104,7 @@ def architecture_of(
         image_outputs=images.image_outputs,
         pooling=identity.pooling,
         causal=family.causal and identity.is_causal(),
-        assumptions=identity.assumptions() + _about_experts(text, experts),
+        assumptions=identity.assumptions() + _about_experts(text, experts) + _about_towers(identity, images),
     )
     identity.refuse_what_nobody_read()
     return _with_runs(architecture, runs)
@@ -114,6 +114,12 @@ def _about_experts(text: Fields, experts: Experts) -> tuple[str, ...]:
     if not experts.count or is_per_token_said(text):
         return ()
     return (f"config.json does not say how many experts a token uses: {experts.per_token} are taken",)
+
+
+def _about_towers(identity: Identity, images: ImageSizes) -> tuple[str, ...]:
+    if not identity.multimodal or images.image_tokens:
+        return ()
+    return ("config.json does not describe the tower for images or sound: the peak of encoding is not counted",)
 
 
 def _layer_count(text: Fields) -> int:
