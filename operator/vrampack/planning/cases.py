@@ -117,7 +117,7 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
         spec_hash = hash_of(model)
         owned = own.get("Deployment")
         annotations = (owned.object["metadata"].get("annotations") or {}) if owned is not None else {}
-        commit = annotations.get(names.COMMIT, "") if annotations.get(names.SPEC_HASH) == spec_hash else ""
+        in_force = annotations if annotations.get(names.SPEC_HASH) == spec_hash else {}
         pool = model.spec.placement.pool if model.spec is not None else names.DEFAULT_POOL
         found.append(
             Case(
@@ -128,7 +128,8 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
                     pool=pools.get(pool),
                     profiles=profiles,
                     resolutions=snapshot.resolutions,
-                    commit=commit,
+                    commit=in_force.get(names.COMMIT, ""),
+                    draft_commit=in_force.get(names.DRAFT_COMMIT, ""),
                     settings=settings,
                     products=products[pool],
                 ),

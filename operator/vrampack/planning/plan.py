@@ -87,7 +87,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
         evictions=placed.evictions,
         statuses=tuple(statuses),
         events=tuple(events),
-        resolve=tuple(dict.fromkeys(case.sized.resolve for case in given if case.sized.resolve is not None)),
+        resolve=tuple(dict.fromkeys(request for case in given for request in case.sized.resolves)),
         watch=watches(given),
         wake_at=wake_at,
         waiting=_waiting(given, placed),
