@@ -118,5 +118,7 @@ class Plan:
     """Replicas that wait, by reason: for the metrics."""
     gpu_bytes: Mapping[tuple[str, str], int] | None = None
     """Bytes by (product, kind), kind one of usable, claimed, free, foreign: for the metrics."""
+    over_budget: frozenset[str] = frozenset()
+    """UIDs of the pods that use more than they claim."""
     changed: Mapping[str, int] | None = None
     """Models that are not what they were, by reason: for the metrics."""
