@@ -36,6 +36,7 @@ from vrampack.engines.serving import (
     DTYPES,
     ENDPOINTS_SECONDS,
     LAST_SECONDS,
+    MODELS,
     cpu,
     model_location,
     probes,
