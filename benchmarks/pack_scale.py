@@ -4,12 +4,12 @@
     python -m benchmarks.pack_scale -o json
     python -m benchmarks.pack_scale --replicas 90000 --classes 150
 
-The question: nodes of four empty GPUs, each fourth group of them of eight, one product each of 24, 48, 80 and 141 GiB in
-turn, with CPU, RAM and pod slots. Replicas of 150 and of 1,000 classes, the largest 17 times the smallest, such that
-60 % of the memory is asked for, which first-fit decreasing places; or all of it, which nothing places, so that the whole
-portfolio runs and thousands are told why they wait. A fifth of the classes each, drawn independently: refuses a fifth of
-the nodes (a selector or a taint), must spread over nodes, avoids two other models, takes 2, 4 or 8 GPUs of at most
-20 GiB on each, has a higher priority. All others wish for spread, as is the default. The seed is fixed.
+The question: nodes of four empty GPUs, each fourth group of them of eight, one product each of 24, 48, 80 and 141 GiB
+in turn, with CPU, RAM and pod slots. Replicas of 150 and of 1,000 classes, the largest 17 times the smallest, such that
+60 % of the memory is asked for, which first-fit decreasing places; or all of it, which nothing places, so that the
+whole portfolio runs and thousands are told why they wait. A fifth of the classes each, drawn independently: refuses a
+fifth of the nodes (a selector or a taint), must spread over nodes, avoids two other models, takes 2, 4 or 8 GPUs of at
+most 20 GiB on each, has a higher priority. All others wish for spread, as is the default. The seed is fixed.
 
 Three times are told apart, all wall clock, the best and the median of several runs: *objects*: the whole call from
 ``Host`` and ``Item`` to ``Packing``, with the reasons of what waits; *arrays*: the plan alone, once hosts and items are

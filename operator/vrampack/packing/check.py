@@ -5,6 +5,7 @@ It says nothing about how good a packing is, nor about the order in which items 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import permutations
 
@@ -23,8 +24,10 @@ from vrampack.packing.problem import (
 )
 
 
-def violations(*, hosts: Sequence[Host], items: Sequence[Item], packing: Packing) -> list[str]:
-    """Every broken promise as a sentence; an empty list when there is none."""
+def violations(
+    *, hosts: Sequence[Host], items: Sequence[Item], packing: Packing, reserve: Sequence[Reservation] = ()
+) -> list[str]:
+    """Every broken promise as a sentence; an empty list when there is none. ``reserve``: what the packer was given."""
     found = list(_accounting(items, packing))
     found += _cut_violations(hosts, packing)
     hosts = [_cut(host, packing.cuts) for host in hosts]
@@ -46,7 +49,7 @@ def violations(*, hosts: Sequence[Host], items: Sequence[Item], packing: Packing
     alone = {(placement.host, placement.item.group) for placement in sound if placement.item.spread is Spread.REQUIRE}
     if not packing.reserved:
         found += _link_violations(sound, known, after, alone)
-    found += _reservation_violations(packing, known)
+    found += _reservation_violations(packing, known, {each.item.key for each in reserve})
     binding: list[Reservation] = []
     owners = {reservation.item.key: reservation for reservation in packing.reserved}
     for unplaced in packing.unplaced:
@@ -137,7 +140,8 @@ def _link_violations(
                     yield f"{item.key}: is in several domains, yet fits in {link} of {product} on {host.name}"
 
 
-def _reservation_violations(packing: Packing, known: Mapping[str, Host]) -> Iterator[str]:
+def _reservation_violations(packing: Packing, known: Mapping[str, Host], given: AbstractSet[str]) -> Iterator[str]:
+    """``given``: who comes first within its priority, because the caller keeps room for it."""
     waiting = {unplaced.item.key for unplaced in packing.unplaced}
     for reservation in packing.reserved:
         owner = reservation.item
@@ -148,10 +152,14 @@ def _reservation_violations(packing: Packing, known: Mapping[str, Host]) -> Iter
             yield f"{owner.key}: has room reserved on devices that do not exist"
         for placement in packing.placed:
             guest = placement.item
-            ahead = (-guest.priority, guest.rank, -guest.waited) <= (-owner.priority, owner.rank, -owner.waited)
+            ahead = _rank(guest, given) <= _rank(owner, given)
             shared = placement.host == reservation.host and set(placement.devices) & set(reservation.devices)
             if shared and not ahead:
                 yield f"{guest.key}: is on a device that is reserved for {owner.key}"
+
+
+def _rank(item: Item, given: AbstractSet[str]) -> tuple[int, bool, int, int]:
+    return -item.priority, item.key not in given, item.rank, -item.waited
 
 
 def _unsound(placement: Placement, host: Host | None) -> str | None:

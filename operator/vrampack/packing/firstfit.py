@@ -7,7 +7,7 @@ On identical empty devices and single-device items it opens at most 11/9 of the 
 from collections.abc import Sequence
 
 from vrampack.packing.board import Board
-from vrampack.packing.portfolio import best_run
+from vrampack.packing.portfolio import Member, best_run
 from vrampack.packing.problem import Host, Item, Objective, Packing, Reservation
 from vrampack.packing.rules import Rule
 from vrampack.packing.run import answer
@@ -22,6 +22,7 @@ def pack(
     patience: int | None = None,
     reserve: Sequence[Reservation] = (),
     rule: Rule | None = None,
+    members: Sequence[Member] = tuple(Member),
 ) -> Packing:
     """Give each item its devices, or the reasons why it has none.
 
@@ -29,7 +30,7 @@ def pack(
     says which plan is taken. ``patience``: seconds after which one that waits goes by age, and the oldest of them has
     a place kept for it (``packing.reserve``); None: age does not count. ``reserve``: places that the caller keeps for
     some of ``items``; their items may go there, or elsewhere, and what comes after them may not. ``rule``: the order
-    in which devices are filled; None: first fit.
+    in which devices are filled in the first plan; None: first fit. ``members``: the plans that are tried.
 
     The result depends on the sets of hosts, devices and items only, never on the order in which they come. Claims that
     exist are never moved. An item that fits nowhere does not stop those after it; its reasons describe the devices as
@@ -40,4 +41,4 @@ def pack(
     is not for one of ``items``.
     """
     lots = in_turn(items, patience=patience, reserve=reserve)
-    return answer(best_run(Board(hosts), lots, objective, rule=rule))
+    return answer(best_run(Board(hosts), lots, objective, rule=rule, members=members))

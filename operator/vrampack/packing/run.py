@@ -12,7 +12,7 @@ from vrampack.packing.explain import explain
 from vrampack.packing.fill import Batch, booked, fill, fitting, limits
 from vrampack.packing.gangs import fill_gangs
 from vrampack.packing.objective import Cost
-from vrampack.packing.problem import Criterion, Objective, Packing, Placement, Unplaced, Why
+from vrampack.packing.problem import Criterion, Objective, Packing, Placement, Spread, Unplaced, Why
 from vrampack.packing.reserve import Kept, given, nearest
 from vrampack.packing.rules import FirstFit, Rule
 from vrampack.packing.turn import Lot
@@ -87,7 +87,9 @@ def _in_reserved(board: Board, lot: Lot) -> Batch | None:
     item, kept = lot.item, given(board, lot.reserved)
     if kept is None or len(kept.rows) != item.gpus:
         return None
-    most = limits(board, item, elsewhere=False)
+    if item.gpus > 1 and not (board.whole[kept.rows].all() and np.ptp(board.set[kept.rows]) == 0):
+        return None
+    most = limits(board, item, elsewhere=item.spread is Spread.REQUIRE)
     fits = fitting(board, item, most)
     if not fits[kept.rows].all():
         return None
@@ -115,12 +117,13 @@ def cost_of(run: Run, start: Board, objective: Objective) -> Cost:
     fresh = np.flatnonzero(board.in_use & ~start.in_use)
     opened = int(board.weight()[fresh].sum())
     if objective is Objective.BALANCED:
-        used = np.maximum(board.capacity - board.free, 0)[~board.asleep].astype(np.float64)
-        opened = int(((used / np.maximum(board.capacity[~board.asleep], 1)) ** 2 * (1 << 20)).sum())
+        rows = np.flatnonzero(~(board.asleep | board.divisible))
+        used = np.maximum(board.capacity - board.free, 0)[rows] / np.maximum(board.capacity[rows], 1)
+        opened = int(np.floor(used * used * (1 << 20)).sum())
     return Cost(
         unplaced=tuple((count, memory) for _, (count, memory) in sorted(unplaced.items(), reverse=True)),
         opened=opened,
-        gpus=len({(board.host[row], board.devices[row].slice_of or row) for row in fresh.tolist()}),
+        gpus=int(np.count_nonzero(np.bincount(board.gpu[fresh]))),
         moves=0,
     )
 
@@ -142,24 +145,16 @@ def _placements(board: Board, outcome: Outcome) -> Iterator[Placement]:
     items = iter(outcome.lot.items)
     memory = outcome.lot.item.memory
     for batch in outcome.batches:
-        lines = zip(
-            batch.rows.tolist(),
-            batch.hosts.tolist(),
-            batch.amounts.tolist(),
-            batch.free.tolist(),
-            batch.opened.tolist(),
-            strict=True,
-        )
-        for rows, place, amount, free, opened in lines:
-            devices = tuple(board.devices[row].id for row in rows)
+        whys: dict[tuple[int, int], Why] = {}  # most lines of a batch are alike
+        columns = (batch.rows, batch.hosts, batch.amounts, batch.free, batch.opened)
+        for rows, place, amount, free, opened in zip(*(column.tolist() for column in columns), strict=True):
+            devices = tuple([board.devices[row].id for row in rows])
             host = board.names[place]
-            for number in range(1, amount + 1):
-                why = Why(
-                    criterion=batch.criterion,
-                    fits=batch.fits,
-                    left=free - number * memory if rows else 0,
-                    opened=opened if number == 1 else 0,
-                )
+            for number in range(amount):
+                said = (free - (number + 1) * memory if rows else 0, 0 if number else opened)
+                if (why := whys.get(said)) is None:
+                    left, new = said
+                    why = whys[said] = Why(criterion=batch.criterion, fits=batch.fits, left=left, opened=new)
                 yield Placement(item=next(items), host=host, devices=devices, why=why)
 
 

@@ -15,9 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+import numpy as np
+
 from vrampack.errors import InvalidInputError
 from vrampack.packing.arrays import PLENTY
+from vrampack.packing.board import Board
 from vrampack.packing.classes import classes_of
+from vrampack.packing.fill import fitting, limits
 from vrampack.packing.problem import Item, Reservation
 
 
@@ -64,22 +68,32 @@ def in_turn(items: Sequence[Item], *, patience: int | None = None, reserve: Sequ
 
 
 def by_age(lots: Sequence[Lot]) -> list[Lot]:
-    """The same lots within each priority by the age of their oldest, whatever their size; else in their turn."""
-    return sorted(lots, key=lambda lot: (-lot.item.priority, lot.reserved is None, lot.item.rank, -lot.item.waited))
+    """The same lots, the oldest first instead of the largest. ``lots`` are in their turn."""
+    return sorted(lots, key=lambda lot: (*_standing(lot), -lot.item.waited))
+
+
+def by_scarcity(lots: Sequence[Lot], board: Board) -> list[Lot]:
+    """The same lots, those first that the fewest devices of ``board`` could take, in whole teams where several are
+    needed. ``lots`` are in their turn."""
+    return sorted(lots, key=lambda lot: (*_standing(lot), _choices(lot.item, board)))
+
+
+def _choices(item: Item, board: Board) -> int:
+    fits = fitting(board, item, limits(board, item, elsewhere=False))
+    if item.gpus < 2:
+        return int(fits.sum())
+    sets = np.bincount(board.set[fits & board.whole])
+    return int((sets // item.gpus).sum()) * item.gpus
+
+
+def _standing(lot: Lot) -> tuple[int, bool, int, int]:
+    """What comes before size in any order."""
+    return -lot.item.priority, lot.reserved is None, lot.item.rank, -lot.item.waited if lot.aged else 1
 
 
 def _turn(lot: Lot) -> tuple[object, ...]:
     item = lot.item
-    return (
-        -item.priority,
-        lot.reserved is None,
-        item.rank,
-        -item.waited if lot.aged else 1,
-        item.gpus < 2,
-        -item.gpus * item.memory,
-        not item.exclusive,
-        item.key,
-    )
+    return *_standing(lot), item.gpus < 2, -item.gpus * item.memory, not item.exclusive, item.key
 
 
 def _refuse_twice(items: Sequence[Item]) -> NoReturn:
