@@ -3,8 +3,8 @@
     python -m benchmarks.fleet --checkpoints ../shared/data/safetensors_sizes.csv
     python -m benchmarks.fleet --checkpoints FILE --replicas 1000 --loads 0.6 0.8 --draws 3 --seconds 5 -o json
 
-Protocol. A model is a checkpoint of FILE at 4, 16 or 64 sequences of 4,096 tokens: the bytes of its weights and of its KV
-cache (from the columns of FILE, two bytes a value) over its GPUs, and 1.5 GiB on each. It takes the fewest of 1, 2, 4
+Protocol. A model is a checkpoint of FILE at 4, 16 or 64 sequences of 4,096 tokens: the bytes of its weights and of its
+KV cache (from the columns of FILE, two bytes a value) over its GPUs, and 1.5 GiB on each. It takes the fewest of 1, 2, 4
 and 8 GPUs on which that is at most 80 GiB each, or else 8 if that is at most 141 GiB; what is still larger is left out.
 A replica is one of these models at random, with a chance that falls with its size, so that each model takes about the
 same memory of the fleet. The fleet has empty nodes of 8 equal GPUs of 24, 40, 48, 80 and 141 GiB

@@ -24,7 +24,7 @@ Spot = tuple[str, str]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """``classes`` and ``spots`` go with the classes and the kinds of ``stock``; spots are by host and device.
-    ``hopeless``: items that fit on no GPU, however empty the fleet's free bytes were of others; they are in no class."""
+    ``hopeless``: items that fit on no GPU as they are, even before all others; they are in no class."""
 
     stock: Stock
     classes: tuple[ItemClass, ...]
