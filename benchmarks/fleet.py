@@ -3,8 +3,8 @@
     python -m benchmarks.fleet --checkpoints ../shared/data/safetensors_sizes.csv
     python -m benchmarks.fleet --checkpoints FILE --replicas 1000 --loads 0.6 0.8 --draws 3 --seconds 5 -o json
 
-Protocol. A model is a checkpoint of FILE at 4, 16 or 64 sequences of 4,096 tokens: the bytes of its weights and of its KV
-cache (from the columns of FILE, two bytes a value) over its GPUs, and 1.5 GiB on each. It takes the fewest of 1, 2, 4
+Protocol. A model is a checkpoint of FILE at 4, 16 or 64 sequences of 4,096 tokens: the bytes of its weights and of its
+KV cache (from the columns of FILE, two bytes a value) over its GPUs, and 1.5 GiB on each. It takes the fewest of 1, 2, 4
 and 8 GPUs on which that is at most 80 GiB each, or else 8 if that is at most 141 GiB; what is still larger is left out.
 A replica is one of these models at random, with a chance that falls with its size, so that each model takes about the
 same memory of the fleet. The fleet has empty nodes of 8 equal GPUs of 24, 40, 48, 80 and 141 GiB
@@ -35,10 +35,11 @@ from vrampack.packing.board import Board
 from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
 from vrampack.packing.objective import cost
-from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Spread, Work
+from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Spread
 from vrampack.packing.refine import Refined, refinements
 from vrampack.packing.rules import FirstFit, Rule, Tightest
 from vrampack.packing.run import answer, run
+from vrampack.packing.tally import UNLIMITED
 from vrampack.packing.turn import in_turn
 from vrampack.units import GIB
 
@@ -48,7 +49,6 @@ _GPUS_A_NODE = 8
 _CONCURRENCIES = (4, 16, 64)
 _TOKENS = 4096
 _OVERHEAD = 3 * GIB // 2
-_NO_LIMIT = Work(rounds=1 << 30, dives=1 << 30, nodes=1 << 30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ def plan(hosts: Sequence[Host], items: Sequence[Item], rule: Rule) -> Packing:
 def refined(hosts: Sequence[Host], items: Sequence[Item], start: Packing, *, seconds: float) -> tuple[Refined, float]:
     """The best within ``seconds``, and how long it took."""
     begin = time.perf_counter()
-    steps = refinements(hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=_NO_LIMIT)
+    steps = refinements(hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=UNLIMITED)
     best = next(steps)
     while time.perf_counter() - begin < seconds and (further := next(steps, None)) is not None:
         best = further

@@ -27,6 +27,10 @@ class Relaxed:
     bins: _FLOATS
 
 
+_PRIMAL = 4
+"""Columns come in between, which leaves the basis feasible: the primal method goes on from there."""
+
+
 class Master:
     """Rows: one a class (as many pieces or more), one a kind (no more bins than there are). Columns: patterns.
 
@@ -41,8 +45,8 @@ class Master:
         self._starts: list[int] = [0]
         self._classes_of: _INTS = np.empty(0, dtype=np.int64)
         self._many: _INTS = np.empty(0, dtype=np.int64)
-        self.unit = max((kind.cost for kind in stock.kinds), default=1) or 1
-        self._model = _quiet()
+        self.unit = max((kind.cost for kind in stock.kinds), default=0) or max(stock.penalties or (1,), default=1) or 1
+        self._model = _solver()
         self._rows(stock)
 
     def _rows(self, stock: Stock) -> None:
@@ -139,13 +143,19 @@ class Master:
         )
 
 
-def _quiet() -> highspy.Highs:
-    model = highspy.Highs()  # type: ignore[no-untyped-call]
-    model.setOptionValue("output_flag", False)
+class _Solver(highspy.Highs):
+    """HiGHS without a word: enabling callbacks, of which none is used, would print its banner on standard output."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802 # its name there
+        self.setOptionValue("output_flag", False)
+
+
+def _solver() -> highspy.Highs:
+    model = _Solver()  # type: ignore[no-untyped-call]
     model.setOptionValue("threads", 1)
     model.setOptionValue("parallel", "off")
     model.setOptionValue("solver", "simplex")
+    model.setOptionValue("simplex_strategy", _PRIMAL)
     model.setOptionValue("presolve", "off")
     model.setOptionValue("random_seed", 0)
-    model.setOptionValue("simplex_strategy", 4)
     return model

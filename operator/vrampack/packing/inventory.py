@@ -23,11 +23,13 @@ Spot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """``classes`` and ``spots`` go with the classes and the kinds of ``stock``; spots are by host and device."""
+    """``classes`` and ``spots`` go with the classes and the kinds of ``stock``; spots are by host and device.
+    ``hopeless``: items that fit on no GPU as they are, even before all others; they are in no class."""
 
     stock: Stock
     classes: tuple[ItemClass, ...]
     spots: tuple[tuple[Spot, ...], ...]
+    hopeless: tuple[Item, ...]
     relaxes: tuple[str, ...]
 
     def groups(self) -> tuple[Counter[int], ...]:
@@ -65,14 +67,28 @@ def _cut(host: Host, layouts: Mapping[Spot, tuple[int, ...]]) -> Iterator[Device
             yield from parts(device, layout)
 
 
-def inventory(*, hosts: Sequence[Host], items: Sequence[Item]) -> Inventory:
-    """The stock that items with devices make on these hosts. Devices that may still be cut are no part of it; hosts on
-    which they matter are to come from ``hosts_cut``."""
+def inventory(*, hosts: Sequence[Host], items: Sequence[Item], relaxed: bool = False) -> Inventory:
+    """The stock that items with devices make on these hosts.
+
+    A device that may still be cut is no part of it, unless ``relaxed``: then it is a bin of all its slices together
+    that costs nothing, which is right for a bound and for nothing else.
+    """
+    ordered = sorted(hosts, key=lambda host: host.name)
+    if relaxed:
+        ordered = [replace(host, devices=tuple(_uncut(device) for device in host.devices)) for host in ordered]
     classes = sorted(
         classes_of(item for item in items if item.gpus),
         key=lambda members: (-members.item.memory, min(item.key for item in members.items)),
     )
-    spots, kinds = _kinds(sorted(hosts, key=lambda host: host.name), [members.item for members in classes])
+    spots, kinds = _kinds(ordered, [members.item for members in classes])
+    fits = [
+        any((kind.admits is None or kind.admits[each]) and members.item.memory <= kind.capacity for kind in kinds)
+        for each, members in enumerate(classes)
+    ]
+    hopeless = [item for fit, members in zip(fits, classes, strict=True) if not fit for item in members.items]
+    if hopeless:
+        classes = [members for fit, members in zip(fits, classes, strict=True) if fit]
+        spots, kinds = _kinds(ordered, [members.item for members in classes])
     return Inventory(
         stock=Stock(
             sizes=tuple(members.item.memory for members in classes),
@@ -85,8 +101,16 @@ def inventory(*, hosts: Sequence[Host], items: Sequence[Item]) -> Inventory:
         ),
         classes=tuple(classes),
         spots=spots,
+        hopeless=tuple(hopeless),
         relaxes=_relaxes(hosts, [members.item for members in classes]),
     )
+
+
+def _uncut(device: Device) -> Device:
+    """A device that may still be cut as a bin of all its slices, open already."""
+    if not device.layouts:
+        return device
+    return replace(device, free=max(map(sum, device.layouts)), layouts=(), price=0, slice_of=device.id)
 
 
 def _penalties(classes: Sequence[ItemClass], kinds: Sequence[Kind]) -> tuple[int, ...]:
@@ -98,7 +122,7 @@ def _penalties(classes: Sequence[ItemClass], kinds: Sequence[Kind]) -> tuple[int
     dearest = max((kind.cost for kind in kinds), default=1) or 1
     most = max((members.item.gpus for members in classes), default=1)
     whole = sum(members.count * members.item.gpus * members.item.memory for members in classes) or 1
-    levels = {level: min(rank, 3) for rank, level in enumerate(sorted({members.item.priority for members in classes}))}
+    levels = {level: min(rank, 2) for rank, level in enumerate(sorted({members.item.priority for members in classes}))}
     return tuple(
         2 * most * dearest * 64 ** levels[members.item.priority] // members.item.gpus
         + dearest * members.item.memory // whole
@@ -215,6 +239,8 @@ def _relaxes(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[str, ...]:
         found.append("spread over nodes")
     if any(item.avoid for item in items):
         found.append("neighbours to be avoided")
+    if any(device.layouts for host in hosts for device in host.devices):
+        found.append("layouts of GPUs")
     if any(device.slots is not None for host in hosts for device in host.devices):
         found.append("replicas a GPU")
     return tuple(found)
