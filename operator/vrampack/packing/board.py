@@ -76,7 +76,8 @@ class Board:
                 path = f"hosts[{self.names[int(self.host[row])]}].devices[{device.id}]"
                 self.closed[row] = self.code(device.closed, path)
         self.divisible = np.fromiter((bool(each.layouts) for each in devices), np.bool_, size)
-        self.kept = np.zeros(size, np.bool_)
+        self.kept = np.zeros(size, np.int64)
+        """For how many items a device is kept."""
         self.open = (self.closed == 0) & (self.host_closed[self.host] == 0) & ~self.asleep
         self.takes = self.open & ~self.divisible & ~self.exclusive & (self.slots > 0)
         self.size_of_host = np.bincount(self.host[~self.asleep], minlength=len(self.names))

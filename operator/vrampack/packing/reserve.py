@@ -35,13 +35,13 @@ class Kept:
 
     def keep(self, board: Board) -> None:
         """Close the devices to all that come after, and set the item's share of the host aside."""
-        board.kept[self.rows] = True
+        board.kept[self.rows] += 1
         board.takes[self.rows] = False
         self._aside(board, 1)
 
     def lift(self, board: Board) -> None:
         """Take that back, for the explanations of what came before."""
-        board.kept[self.rows] = False
+        board.kept[self.rows] -= 1
         self._aside(board, -1)
 
     def _aside(self, board: Board, count: int) -> None:
@@ -81,7 +81,7 @@ def nearest(board: Board, item: Item) -> Kept | None:
     """The place of which the fewest bytes are missing; None where no GPU could ever take the item, or it needs none."""
     if not item.gpus:
         return None
-    able = board.open & ~board.kept & (board.capacity >= item.memory) & ~board.divisible
+    able = board.open & (board.kept == 0) & (board.capacity >= item.memory) & ~board.divisible
     if item.gpus > 1:
         able &= board.whole
     able &= allowed(board, item)
