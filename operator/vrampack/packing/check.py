@@ -47,17 +47,15 @@ def violations(
             found += (f"{host.name}/{device.id}: {problem}" for problem in _device_violations(device, guests))
     after = [_after(host, sound) for host in hosts]
     alone = {(placement.host, placement.item.group) for placement in sound if placement.item.spread is Spread.REQUIRE}
-    if not packing.reserved:
+    if not (packing.reserved or reserve):
         found += _link_violations(sound, known, after, alone)
     found += _reservation_violations(packing, known, {each.item.key for each in reserve})
     binding: list[Reservation] = []
-    owners = {reservation.item.key: reservation for reservation in packing.reserved}
     for unplaced in packing.unplaced:
         found += (
             f"{unplaced.item.key}: {problem}" for problem in _unplaced_violations(unplaced, after, alone, binding)
         )
-        if unplaced.item.key in owners:
-            binding.append(owners[unplaced.item.key])
+        binding += (each for each in packing.reserved if each.item.key == unplaced.item.key)
     return found
 
 
