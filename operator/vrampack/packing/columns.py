@@ -139,9 +139,17 @@ class Master:
         )
 
 
+class _Highs(highspy.Highs):
+    """HiGHS introduces itself on standard output before any option can be set, unless it is told here not to."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802
+        self.setOptionValue("log_to_console", False)
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()  # type: ignore[no-untyped-call]
+
+
 def _quiet() -> highspy.Highs:
-    model = highspy.Highs()  # type: ignore[no-untyped-call]
-    model.setOptionValue("output_flag", False)
+    model = _Highs()  # type: ignore[no-untyped-call]
     model.setOptionValue("threads", 1)
     model.setOptionValue("parallel", "off")
     model.setOptionValue("solver", "simplex")

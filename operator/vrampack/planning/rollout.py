@@ -162,7 +162,7 @@ def _room(
     serving = tuple(pod for pod in case.placed if pod.ready)
     if not serving or case.replicas == 0:
         return False, hosts, ""
-    wanted = _prospect(case, sized, pool, hosts, eligible)
+    wanted = prospect(case, sized, pool, hosts, eligible)
     fits = pack(hosts=hosts, items=[wanted])
     if fits.placed and spec.rollout is not Rollout.IN_PLACE:
         return True, occupied(hosts, fits.placed), ""
@@ -191,7 +191,7 @@ def _room(
     return False, hosts, ""
 
 
-def _prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], eligible: Eligibility) -> Item:
+def prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], eligible: Eligibility) -> Item:
     """A replica of the new template, before there is one."""
     spec = sized.template["spec"]
     cpu, memory = requested(sized.template)
