@@ -9,7 +9,8 @@ from vrampack.packing.refine import Refined, refinements
 from vrampack.planning.candidates import Eligibility, objective_of
 from vrampack.planning.cases import cases
 from vrampack.planning.inventory import inventory
-from vrampack.planning.placing import Waits, place
+from vrampack.planning.placing import place
+from vrampack.planning.queueing import Waits
 from vrampack.planning.rehearsal import Rehearsal
 from vrampack.planning.tenancy import running
 from vrampack.planning.verdict import Settings

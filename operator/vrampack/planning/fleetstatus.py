@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from vrampack.api.common import Quantity
 from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.inventory import GPU, Inventory
-from vrampack.planning.placing import Waits
+from vrampack.planning.queueing import Waits
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
 from vrampack.units import counted, human_bytes
 

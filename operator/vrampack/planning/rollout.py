@@ -66,7 +66,7 @@ def _deployment(
     if live is None:
         if "Deployment" in case.taken:
             return [], "", hosts
-        manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.replicas, surge=True)
+        manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.wanted, surge=True)
         return [CreateChild(model=case.model.key, manifest=manifest)], "", hosts
     if live.deleting:
         return [], "", hosts
@@ -81,7 +81,7 @@ def _deployment(
         if surge is None:
             scaled = _scale(case, {})
             return ([scaled] if scaled is not None else []), waits, hosts
-    manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.replicas, surge=bool(surge))
+    manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.wanted, surge=bool(surge))
     return [ApplyChild(model=case.model.key, manifest=manifest, resource_version=live.resource_version)], "", hosts
 
 
@@ -109,8 +109,8 @@ def _scale(case: Case, change: Json) -> PatchChild | None:
     live = case.deployment
     if live is None or live.deleting:
         return None
-    if live.object["spec"].get("replicas") != case.replicas:
-        change = change | {"replicas": case.replicas}
+    if live.object["spec"].get("replicas") != case.wanted:
+        change = change | {"replicas": case.wanted}
     if not change:
         return None
     return PatchChild(
