@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -11,10 +11,11 @@ from vrampack.agent.attribution import People, gpu_reading
 from vrampack.agent.complaint import Complaint
 from vrampack.agent.driver import Driver, Sight
 from vrampack.agent.health import Errors, standing_errors
+from vrampack.agent.kubelet import Kubelet
 from vrampack.agent.nodewatch import NodeWatch, Reader
 from vrampack.agent.pods import free_for_vrampack
 from vrampack.agent.processes import UNKNOWN, ProcessTable
-from vrampack.agent.reading import Allocation, NodeReading, Silence
+from vrampack.agent.reading import NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
 from vrampack.agent.tenants import Tenants
 from vrampack.agent.writer import worth_writing
@@ -30,21 +31,6 @@ _HANGS: Final = Silence(
 
 class Cluster(Applier, Reader, Protocol):
     """The part of the API server's client that the agent uses."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What the kubelet says of the GPUs, by UUID. ``offered``: those that a device plugin offers."""
-
-    offered: frozenset[str]
-    allocations: Mapping[str, tuple[Allocation, ...]]
-
-
-class Kubelet(Protocol):
-    """Who knows what the kubelet has handed out."""
-
-    async def held(self) -> Held | None:
-        """None: it can't be asked."""
 
 
 class Listener(Protocol):
@@ -145,14 +131,16 @@ class NodeAgent:
         owners = self._processes.owners(pids)
         self._tenants.update(pods, seen={owner.pod_uid for owner in owners.values()}, now=now)
         people = People(owners=owners, pods={pod.cgroup_uid: pod for pod in pods}, ours=self._tenants.names)
-        held = await self._kubelet.held() if self._kubelet is not None else None
+        held = None
+        if self._kubelet is not None:
+            held = await self._kubelet.held(devices=sight.devices, pods=people.pods, node=node)
         gpus = tuple(
             gpu_reading(
                 device,
                 people=people,
                 verdict=self._errors.verdict(device),
                 offered=None if held is None else device.identity.uuid in held.offered,
-                allocations=None if held is None else held.allocations.get(device.identity.uuid, ()),
+                allocations=None if held is None or held.trouble else held.allocations.get(device.identity.uuid, ()),
             )
             for device in sight.devices
         )
@@ -168,6 +156,7 @@ class NodeAgent:
             pods=slots,
             container_runtime=node.status.node_info.container_runtime_version or None,
             silence=sight.silence,
+            kubelet="" if held is None else held.trouble,
             stuck=self._tenants.stuck(gpus, now=now),
             mismatches=self._tenants.mismatches(pods, gpus, sighted=sighted, now=now),
         )

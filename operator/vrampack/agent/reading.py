@@ -110,6 +110,7 @@ class NodeReading:
     """One node: its GPUs in view, and CPU (thousandths of a core), RAM (bytes) and slots left.
 
     ``injection_style`` None: this agent does not find it out. With ``silence`` the GPUs are the last that were seen.
+    ``kubelet``: why it can't be asked; empty where it can.
     """
 
     driver: str
@@ -121,5 +122,6 @@ class NodeReading:
     pods: int
     container_runtime: str | None = None
     silence: Silence | None = None
+    kubelet: str = ""
     stuck: tuple[Stuck, ...] = ()
     mismatches: tuple[WrongGPUs, ...] | None = None

@@ -25,6 +25,7 @@ SPEC_HASH: Final = f"{GROUP}/spec-hash"  # of the user's spec that the template 
 TEMPLATE_HASH: Final = f"{GROUP}/template-hash"  # of the template as it was rendered: tells drift from a new version
 ESTIMATE: Final = f"{GROUP}/estimate"  # the estimate in force, JSON
 COMMIT: Final = f"{GROUP}/commit"  # the model's revision in force
+DRAFT_COMMIT: Final = f"{GROUP}/draft-commit"  # that of the model that drafts
 DIGEST: Final = f"{GROUP}/weights-digest"  # over the weight files of that revision, when the template was made
 
 # On a ModelDeployment, by the user: any new value adopts the newest estimate and template.
@@ -33,6 +34,7 @@ REFRESH: Final = f"{GROUP}/refresh"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vrampack"
 MODEL_DEPLOYMENT: Final = f"{GROUP}/model-deployment"
+RESERVATION: Final = f"{GROUP}/reservation"  # on a pod of the operator's namespace: its GPUs are held for vrampack
 ENGINE_CONTAINER: Final = "engine"
 
 FIELD_MANAGER: Final = "vrampack"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from vrampack.api import names
 from vrampack.api.gpupool import GPUPoolSpec
-from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec
+from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, ModelRef
 from vrampack.api.modeldeploymentstatus import ModelFacts as ServedFacts
 from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus
 from vrampack.api.source import SourceKind, parse_source, profile_name
@@ -48,6 +48,9 @@ class Subject:
     commit: str
     pool: PoolView
     namespace: str = "default"
+    draft: ProfileView | None = None
+    """Of the model that drafts, where the spec names one."""
+    draft_commit: str = ""
 
     def sized(self, spec: ModelDeploymentSpec | None = None, *, products: Sequence[str] = ()) -> Sized | Blocked:
         """What a replica needs, by the spec or by another one; ``products``: of the GPUs that it may get."""
@@ -67,9 +70,10 @@ class Subject:
         return size(
             view,
             pool=self.pool,
-            profiles={self.profile.name: self.profile} if self.profile is not None else {},
+            profiles={each.name: each for each in (self.profile, self.draft) if each is not None},
             resolutions={},
             commit=self.commit,
+            draft_commit=self.draft_commit,
             settings=Settings(hub_token_namespaces=frozenset({self.namespace})),
             products=products,
         )
@@ -165,6 +169,7 @@ def _subject(
         raw[part] = {**mapping(raw.get(part) or {}, f"{name}.spec.{part}"), **values}
     spec = parsed(ModelDeploymentSpec, raw, field=f"{name}: spec")
     profile, commit = (None, "") if spec.engine.name.value == "custom" else _facts(name, spec, profiles, read)
+    draft, draft_commit = _draft_facts(name, spec, profiles, read)
     return Subject(
         name=name,
         model=spec.model.source,
@@ -173,7 +178,19 @@ def _subject(
         commit=commit,
         pool=_pool(pools, spec.placement.pool),
         namespace=str(found["metadata"].get("namespace") or "default"),
+        draft=draft,
+        draft_commit=draft_commit,
     )
+
+
+def _draft_facts(
+    name: str, spec: ModelDeploymentSpec, profiles: Mapping[str, ProfileView], read: Read
+) -> tuple[ProfileView | None, str]:
+    """Of the model that drafts."""
+    if spec.speculation is None or not spec.speculation.draft_model:
+        return None, ""
+    alone = spec.model_copy(update={"model": ModelRef(source=spec.speculation.draft_model)})
+    return _facts(name, alone, profiles, read)
 
 
 def _facts(

@@ -13,7 +13,7 @@ _PLACEMENT_BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.
 
 
 HELD: Final = "Held"
-EVICTIONS: Final = ("Preempted", "Moved", HELD)
+EVICTIONS: Final = ("Preempted", "Moved", "OverBudget", HELD)
 """Why replicas are evicted, and that a PodDisruptionBudget did not let them go."""
 
 
@@ -90,6 +90,9 @@ class Metrics:
         self._memory = Gauge(
             "vrampack_gpu_memory_bytes", "Memory of the fleet's GPUs.", ["product", "kind"], registry=registry
         )
+        self._over_budget = Gauge(
+            "vrampack_over_budget_replicas", "Replicas that use more GPU memory than they claim.", registry=registry
+        )
         self._leader = Gauge("vrampack_leader", "1 where this process holds the Lease.", registry=registry)
         self._event_to_placement = Histogram(
             "vrampack_event_to_placement_seconds",
@@ -140,6 +143,10 @@ class Metrics:
         for reason, count in _bounded(models).items():
             self._changed.labels(reason).set(count)
 
+    def set_over_budget(self, replicas: int) -> None:
+        """Replicas that use more than they claim."""
+        self._over_budget.set(replicas)
+
     def set_gpu_memory(self, fleet: Mapping[str, Mapping[Memory, int]]) -> None:
         """Bytes by product and kind, of the whole fleet: a product that is absent goes."""
         self._memory.clear()
@@ -155,6 +162,7 @@ class Metrics:
             self._waiting.clear()
             self._changed.clear()
             self._memory.clear()
+            self._over_budget.set(0)
 
 
 def _bounded(values: Mapping[str, int]) -> Mapping[str, int]:

@@ -79,7 +79,7 @@ def quantization_of(
     settings = _settings(config, quant_config)
     if settings is None:
         return None
-    method = settings.text("quant_method") or ("modelopt" if settings.get("quant_algo") else "")
+    method = (settings.text("quant_method") or ("modelopt" if settings.get("quant_algo") else "")).lower()
     if method.startswith("modelopt"):
         method = "modelopt"
     if settings.get("quantized_layers"):

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from vrampack.packing.arrays import IntArray
+from vrampack.packing.arrays import IntArray, sizes, starts
 from vrampack.packing.board import CODES, Board
 from vrampack.packing.fill import allowed
 from vrampack.packing.problem import Closest, Item, Reason, Spread
@@ -67,8 +67,8 @@ def _closest(board: Board, item: Item, rows: IntArray, codes: IntArray) -> Close
     if item.gpus == 1:
         best = int(np.argmax(free))
     else:
-        start = np.flatnonzero(np.diff(board.set[able], prepend=-1))
-        size = np.diff(start, append=len(able))
+        start = starts(board.set[able])
+        size = sizes(start, len(able))
         number = np.arange(len(able)) - np.repeat(start, size)
         table = np.full((len(start), int(size.max())), -(1 << 62))
         table[np.repeat(np.arange(len(start)), size), number] = free

@@ -1,8 +1,8 @@
 """Which plan is taken. First-fit decreasing is good as long as everything fits, and poor on a full fleet.
 
 *The rule.* The first plan is first-fit decreasing (with Objective.BALANCED the one for even headroom). Where it leaves
-any item without a place, the other members run from the same start, and the plan with the least ``Cost`` is taken; ties
-go to the earlier member.
+any item without a place and there are several classes, the other members run from the same start, and the plan with the
+least ``Cost`` is taken; ties go to the earlier member. (Of one class alone, any order places as many.)
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,9 @@ def best_run(
 ) -> Run:
     """The plan of the portfolio. ``board`` itself stays as it is. ``rule``: the order in which devices are filled in
     the first plan; None: first fit. ``members``: one at least, the first of which is the first plan."""
+    _ = board.turn  # worked out once for all of them
     best = _run(members[0], board, lots, None if objective is Objective.BALANCED else rule or FirstFit())
-    if best.complete:
+    if best.complete or len(lots) < 2:
         return best
     least = cost_of(best, board, objective)
     for member in members[1:]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vrampack.packing.arrays import IntArray
+from vrampack.packing.arrays import IntArray, sizes, starts
 from vrampack.packing.board import Board
 from vrampack.packing.fill import allowed, limits
 from vrampack.packing.problem import Item, Reservation, Spread
@@ -93,8 +93,8 @@ def nearest(board: Board, item: Item) -> Kept | None:
     order = np.lexsort((rows, missing, board.set[rows] if item.gpus > 1 else rows))
     rows, missing, later = rows[order], missing[order], later[order]
     sets = board.set[rows] if item.gpus > 1 else rows
-    start = np.flatnonzero(np.diff(sets, prepend=-1))
-    size = np.diff(start, append=len(rows))
+    start = starts(sets)
+    size = sizes(start, len(rows))
     start = start[size >= item.gpus]
     if not len(start):
         return None

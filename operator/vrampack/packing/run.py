@@ -123,7 +123,7 @@ def cost_of(run: Run, start: Board, objective: Objective) -> Cost:
     return Cost(
         unplaced=tuple((count, memory) for _, (count, memory) in sorted(unplaced.items(), reverse=True)),
         opened=opened,
-        gpus=len({(board.host[row], board.devices[row].slice_of or row) for row in fresh.tolist()}),
+        gpus=int(np.count_nonzero(np.bincount(board.gpu[fresh]))),
         moves=0,
     )
 
@@ -145,24 +145,16 @@ def _placements(board: Board, outcome: Outcome) -> Iterator[Placement]:
     items = iter(outcome.lot.items)
     memory = outcome.lot.item.memory
     for batch in outcome.batches:
-        lines = zip(
-            batch.rows.tolist(),
-            batch.hosts.tolist(),
-            batch.amounts.tolist(),
-            batch.free.tolist(),
-            batch.opened.tolist(),
-            strict=True,
-        )
-        for rows, place, amount, free, opened in lines:
-            devices = tuple(board.devices[row].id for row in rows)
+        whys: dict[tuple[int, int], Why] = {}  # most lines of a batch are alike
+        columns = (batch.rows, batch.hosts, batch.amounts, batch.free, batch.opened)
+        for rows, place, amount, free, opened in zip(*(column.tolist() for column in columns), strict=True):
+            devices = tuple([board.devices[row].id for row in rows])
             host = board.names[place]
-            for number in range(1, amount + 1):
-                why = Why(
-                    criterion=batch.criterion,
-                    fits=batch.fits,
-                    left=free - number * memory if rows else 0,
-                    opened=opened if number == 1 else 0,
-                )
+            for number in range(amount):
+                said = (free - (number + 1) * memory if rows else 0, 0 if number else opened)
+                if (why := whys.get(said)) is None:
+                    left, new = said
+                    why = whys[said] = Why(criterion=batch.criterion, fits=batch.fits, left=left, opened=new)
                 yield Placement(item=next(items), host=host, devices=devices, why=why)
 
 

@@ -103,7 +103,7 @@ class Case:
 def cases(
     snapshot: Snapshot, settings: Settings, *, stock: Inventory, moving: Iterable[Moving] = ()
 ) -> tuple[Case, ...]:
-    """A case for each ModelDeployment that is not being deleted, in the snapshot's order. ``moving``: moves under way."""
+    """A case for each ModelDeployment that is not being deleted, in the snapshot's order. ``moving``: under way."""
     moves: dict[str, list[Moving]] = defaultdict(list)
     for each in moving:
         moves[each.model].append(each)
@@ -132,7 +132,7 @@ def cases(
         spec_hash = hash_of(model)
         owned = own.get("Deployment")
         annotations = (owned.object["metadata"].get("annotations") or {}) if owned is not None else {}
-        commit = annotations.get(names.COMMIT, "") if annotations.get(names.SPEC_HASH) == spec_hash else ""
+        in_force = annotations if annotations.get(names.SPEC_HASH) == spec_hash else {}
         pool = model.spec.placement.pool if model.spec is not None else names.DEFAULT_POOL
         found.append(
             Case(
@@ -143,7 +143,8 @@ def cases(
                     pool=pools.get(pool),
                     profiles=profiles,
                     resolutions=snapshot.resolutions,
-                    commit=commit,
+                    commit=in_force.get(names.COMMIT, ""),
+                    draft_commit=in_force.get(names.DRAFT_COMMIT, ""),
                     settings=settings,
                     products=products[pool],
                 ),

@@ -5,7 +5,7 @@ was found for another snapshot is dropped.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from vrampack.packing.moves import consolidate, room_for
@@ -15,6 +15,7 @@ from vrampack.planning.whole import Whole
 
 CHUNK: Final = Work(rounds=60, dives=6, nodes=400)
 """About a second of a usual machine. A constant of the search, not of any fleet: it only says how often to look up."""
+NOTHING: Final = Work(rounds=0, dives=0, nodes=0)
 MOST_BLOCKED: Final = 8
 """Replicas for which moves are looked for."""
 MOST_SUGGESTED: Final = 16
@@ -45,8 +46,12 @@ class Findings:
     closing: tuple[Move, ...] = ()
     bound: Bound | None = None
     packing: Packing | None = None
-    done: Work = Work(rounds=0, dives=0, nodes=0)
+    done: Work = NOTHING
     chunks: int = 0
+
+    def of(self, question: Question) -> "Findings":
+        """The same for an equal question."""
+        return replace(self, question=question)
 
 
 def find(question: Question) -> Findings:

@@ -87,8 +87,8 @@ def standing(
     """What is left of a nomination: None where its place can't be had any more by evicting whom it names.
 
     ``hosts``: without those that leave already. ``uids``: of the residents' pods by key. ``lingering``: by GPU and pod
-    UID the bytes of processes whose pod is gone: what an evicted one leaves behind is on its way out too. ``moved``: UIDs of
-    pods for which moves are made.
+    UID the bytes of processes whose pod is gone: what an evicted one leaves behind is on its way out too. ``moved``:
+    UIDs of pods for which moves are made.
     """
     if nomination.moves and nomination.uid not in moved:
         return None

@@ -179,7 +179,6 @@ def _question(
     context: Context, pool: PoolView, there: Tenants, left: tuple[Host, ...], waits: Sequence[tuple[str, Waits]]
 ) -> Question | None:
     """What to look for beside the passes, where there is a GPUPool that can say what was found."""
-    snapshot = context.snapshot
     late = [each for _, each in waits if each.unplaced is not None and each.pod.uid not in moves.given_up(pool)]
     blocked = [each.unplaced.item for each in late if each.unplaced is not None]
     blocked.sort(key=lambda each: (-each.priority, -each.waited, -each.gpus * each.memory, each.key))

@@ -207,6 +207,8 @@ class Memory:
     """Models (``namespace/name``) and kinds whose child could not be created: its name is taken."""
     child_errors: Mapping[str, str] = field(default_factory=dict)
     """By model: what the API server said when it refused a child."""
+    over_since: Mapping[str, float] = field(default_factory=dict)
+    """By pod UID: since when it has used more than it claims."""
     held: Mapping[str, Held] = field(default_factory=dict)
     """By pod UID: pods whose eviction was refused a moment ago."""
     findings: Mapping[str, "Findings"] = field(default_factory=dict)

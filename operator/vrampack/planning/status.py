@@ -19,6 +19,7 @@ from vrampack.api.modeldeploymentstatus import (
     Summary,
     WaitingStatus,
 )
+from vrampack.planning.budget import overuses
 from vrampack.planning.cases import Case
 from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.contract import facts_conditions
@@ -218,17 +219,10 @@ def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], e
 
 
 def _within_budget(case: Case, stock: Inventory) -> tuple[str, bool | None, str, str]:
-    over = []
-    seen = False
-    for pod in case.placed:
-        for uuid in pod.claim.gpus if pod.claim is not None else ():
-            held = _observed(stock, uuid, pod)
-            seen = seen or held is not None
-            if pod.claim is not None and held is not None and held > pod.claim.bytes:
-                over.append(f"pod {pod.name} uses {human_bytes(held)} and claims {human_bytes(pod.claim.bytes)}")
-    if over:
-        return "WithinBudget", False, "UseExceedsClaim", "; ".join(over[:8])
-    if not seen:
+    if over := overuses(case, stock):
+        return "WithinBudget", False, "UseExceedsClaim", "; ".join(map(str, over[:8]))
+    pairs = ((uuid, pod) for pod in case.placed for uuid in (pod.claim.gpus if pod.claim is not None else ()))
+    if all(_observed(stock, uuid, pod) is None for uuid, pod in pairs):
         return "WithinBudget", None, "NotObserved", "no use was observed yet"
     return "WithinBudget", True, "UseWithinClaim", "observed use is within the claim on every GPU"
 

@@ -64,3 +64,9 @@ def said(bound: Bound, *, used: int, gpus: int) -> str:
     share = f"{max(0, used - bound.opened) / bound.opened:.1%}"
     relaxed = f" (leaving out {', '.join(bound.relaxes)})" if bound.relaxes else ""
     return f"{words}, within {share} of the least that is possible{relaxed}"
+
+
+def proven(question: Whole, bound: Bound) -> str:
+    """What a bound on all packings says of the one that is."""
+    here = replace(bound, optimal=not question.packing.unplaced and bound.opened > 0 and question.used <= bound.opened)
+    return said(here, used=question.used, gpus=question.gpus)
