@@ -192,6 +192,8 @@ class NominationStatus(ApiModel):
     """UUIDs of the GPUs that it will get."""
     evicts: tuple[EvictedPod, ...] = Field(default=(), max_length=64)
     """Replicas of lower priority that are evicted for it."""
+    moves: tuple[EvictedPod, ...] = Field(default=(), max_length=64)
+    """Replicas that get another place for it."""
 
 
 class ModelDeploymentStatus(ApiModel):

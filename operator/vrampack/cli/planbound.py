@@ -9,11 +9,10 @@ from vrampack.packing.refine import Refined, refinements
 from vrampack.planning.candidates import Eligibility, objective_of
 from vrampack.planning.cases import cases
 from vrampack.planning.inventory import inventory
-from vrampack.planning.placing import Waits, place
+from vrampack.planning.placing import place
 from vrampack.planning.rehearsal import Rehearsal
-from vrampack.planning.tenancy import running
 from vrampack.planning.verdict import Settings
-from vrampack.planning.whole import Whole, said, whole
+from vrampack.planning.whole import Whole, said
 
 _WORK = Work(rounds=1_000_000, dives=1_000_000, nodes=1_000_000)
 """More than anybody waits for: what ends the search is the caller."""
@@ -26,25 +25,21 @@ def searches(
     snapshot, settings = found.snapshot, Settings()
     stock = inventory(snapshot)
     given = cases(snapshot, settings, stock=stock)
-    eligible = Eligibility(snapshot)
-    waits = place(snapshot, stock, given, eligible, patience=settings.patience_seconds).waits
-    pool_of = {case.model.key: case.pool for case in given}
-    used = [pool for pool in snapshot.pools if pool.name in set(pool_of.values()) and not pool.problem]
-    for number, pool in enumerate(used):
-        late: list[Waits] = [each for key, some in waits.items() if pool_of[key] == pool.name for each in some]
-        describe = running(eligible, pool=pool, hosts=stock.hosts[pool.name])
-        question = whole(snapshot, stock, given, pool=pool.name, waits=late, describe=describe)
+    placed = place(snapshot, stock, given, Eligibility(snapshot), patience=settings.patience_seconds)
+    pools = {pool.name: pool for pool in snapshot.pools}
+    for number, (name, asked) in enumerate(sorted(placed.questions.items())):
+        question = asked.whole
         if not question.items:
             continue
         for best in refinements(
             hosts=question.hosts,
             items=question.items,
-            objective=objective_of(pool),
+            objective=objective_of(pools[name]),
             start=question.packing,
             seed=seed,
             work=_WORK,
         ):
-            yield number, _row(pool.name, question, best)
+            yield number, _row(name, question, best)
             if clock() > until:
                 break
 

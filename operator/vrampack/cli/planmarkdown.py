@@ -20,7 +20,8 @@ def _lines(view: PlanView) -> Iterator[str]:
     saving = view.saving
     yield (
         f"{counted(saving.gpus, 'GPU')} of {saving.fleet} in use (before: {saving.gpus_before}); "
-        f"one model a GPU would take {saving.gpus_without_sharing}, so {saving.gpus_without_sharing - saving.gpus} are saved."
+        f"one model a GPU would take {saving.gpus_without_sharing}: "
+        f"{saving.gpus_without_sharing - saving.gpus} saved."
     )
     for bound in view.bounds:
         yield f"Pool `{bound.pool}`: {_cell(bound.words)}."

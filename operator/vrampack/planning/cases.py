@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from vrampack.api import names
 from vrampack.errors import InvalidInputError
 from vrampack.planning.inventory import Inventory
+from vrampack.planning.moves import Moving
 from vrampack.planning.need import Need
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import ChildView, Json, ModelView, PodView, PoolView, Snapshot
@@ -29,6 +30,8 @@ class Case:
     taken: tuple[str, ...]
     """Kinds whose name another object has."""
     pods: tuple[PodView, ...]
+    moving: tuple[Moving, ...] = ()
+    """Moves of its replicas that are under way."""
 
     @property
     def deployment(self) -> ChildView | None:
@@ -54,19 +57,26 @@ class Case:
         return int(self.deployment.object["spec"].get("replicas", 0)) if self.deployment is not None else 0
 
     @property
+    def wanted(self) -> int:
+        """Replicas that the Deployment is to have: one more for each that has not left its old place yet."""
+        return self.replicas + sum(each.surges for each in self.moving) if self.replicas else 0
+
+    @property
     def placed(self) -> tuple[PodView, ...]:
         """Pods that hold a claim and stay."""
         return tuple(pod for pod in self.pods if pod.claim is not None and not pod.deleting)
 
-    @property
+    @cached_property
     def gated(self) -> tuple[PodView, ...]:
-        """Pods that wait for a GPU."""
-        return tuple(pod for pod in self.pods if pod.gated and not pod.deleting)
+        """Pods that wait for a GPU, by name. One more than is wanted waits for nothing: it goes again."""
+        gated = sorted((pod for pod in self.pods if pod.gated and not pod.deleting), key=lambda pod: pod.name)
+        return tuple(gated if self.rolling else gated[: max(0, self.wanted - len(self.placed))])
 
     @property
     def ready(self) -> int:
-        """Replicas that answer requests."""
-        return sum(pod.ready for pod in self.placed)
+        """Replicas that answer requests; of one that moves, the old and the new one count once."""
+        twice = {each.new.uid for each in self.moving if each.surges and each.new is not None}
+        return sum(pod.ready for pod in self.placed if pod.uid not in twice)
 
     @cached_property
     def rolling(self) -> bool:
@@ -90,8 +100,13 @@ class Case:
             return None
 
 
-def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[Case, ...]:
-    """A case for each ModelDeployment that is not being deleted, in the snapshot's order."""
+def cases(
+    snapshot: Snapshot, settings: Settings, *, stock: Inventory, moving: Iterable[Moving] = ()
+) -> tuple[Case, ...]:
+    """A case for each ModelDeployment that is not being deleted, in the snapshot's order. ``moving``: under way."""
+    moves: dict[str, list[Moving]] = defaultdict(list)
+    for each in moving:
+        moves[each.model].append(each)
     products: dict[str, set[str]] = defaultdict(set)
     for gpu in stock.gpus.values():
         if gpu.product:
@@ -137,6 +152,7 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
                 children=own,
                 taken=tuple(sorted(foreign - own.keys())),
                 pods=tuple(pods.get(owned.uid, ())) if owned is not None else (),
+                moving=tuple(moves[model.key]),
             )
         )
     return tuple(found)

@@ -1,6 +1,6 @@
 """Replicas that run, as the packer sees them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vrampack.packing.problem import Host, Item, Resident
@@ -91,3 +91,18 @@ def running(eligible: Eligibility, *, pool: PoolView, hosts: Sequence[Host]) -> 
         return item(pod, held, case, refused=refused, rank=1)
 
     return describe
+
+
+def movers(there: Tenants, given: Sequence[Case], *, spared: Collection[str]) -> tuple[Resident, ...]:
+    """All of them, movable where a move costs nobody anything: the model is whole and at rest. ``spared``: UIDs."""
+    whole = {
+        pod.uid
+        for case in given
+        if case.in_force and not (case.rolling or case.moving) and len(case.pods) == case.ready == case.replicas
+        for pod in case.pods
+    }
+    return tuple(
+        replace(each, movable=each.movable and uid in whole and uid not in spared)
+        for each in there.residents
+        for uid in [there.pods[each.item.key].uid]
+    )

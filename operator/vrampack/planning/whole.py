@@ -3,16 +3,13 @@
 That is what a whole-fleet plan, its proven bound and consolidation are about.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from vrampack.packing.problem import Bound, Device, Host, Item, Packing, Placement
+from vrampack.packing.problem import Bound, Device, Host, Item, Packing, Placement, Unplaced
 from vrampack.packing.residents import vacated
-from vrampack.planning.cases import Case
-from vrampack.planning.inventory import Inventory
-from vrampack.planning.placing import Waits
-from vrampack.planning.snapshot import Snapshot
-from vrampack.planning.tenancy import Describe, tenants
+from vrampack.planning.queueing import Waits
+from vrampack.planning.tenancy import Tenants
 from vrampack.units import counted, human_bytes
 
 
@@ -39,25 +36,19 @@ class Whole:
         return [device for host in self.hosts for device in host.devices if (host.name, device.id) in held]
 
 
-def whole(
-    snapshot: Snapshot,
-    stock: Inventory,
-    given: Sequence[Case],
-    *,
-    pool: str,
-    waits: Iterable[Waits],
-    describe: Describe,
-) -> Whole:
-    """``waits``: who has no GPU, of this pool. Replicas that leave count no more."""
-    there = tenants(snapshot, stock, given, pool=pool, describe=describe)
-    unplaced = tuple(each.unplaced for each in waits if each.unplaced is not None)
-    hosts = tuple(vacated(host, residents=there.residents, leaving=there.residents) for host in stock.hosts[pool])
+def whole(there: Tenants, hosts: Iterable[Host], waits: Iterable[Waits]) -> Whole:
+    """``hosts``: of the pool, as they are; ``waits``: who has no GPU of it. Replicas that leave count no more."""
     placed = tuple(
         Placement(item=each.item, host=each.host, devices=each.devices)
         for each in sorted(there.staying, key=lambda each: each.item.key)
     )
+    unplaced = tuple(
+        Unplaced(item=replace(each.unplaced.item, waited=0), rejected={}, closest=None)
+        for each in waits
+        if each.unplaced is not None
+    )
     return Whole(
-        hosts=hosts,
+        hosts=tuple(vacated(host, residents=there.residents, leaving=there.residents) for host in hosts),
         items=(*(each.item for each in placed), *(each.item for each in unplaced)),
         packing=Packing(placed=placed, unplaced=unplaced),
     )
@@ -73,3 +64,9 @@ def said(bound: Bound, *, used: int, gpus: int) -> str:
     share = f"{max(0, used - bound.opened) / bound.opened:.1%}"
     relaxed = f" (leaving out {', '.join(bound.relaxes)})" if bound.relaxes else ""
     return f"{words}, within {share} of the least that is possible{relaxed}"
+
+
+def proven(question: Whole, bound: Bound) -> str:
+    """What a bound on all packings says of the one that is."""
+    here = replace(bound, optimal=not question.packing.unplaced and bound.opened > 0 and question.used <= bound.opened)
+    return said(here, used=question.used, gpus=question.gpus)
