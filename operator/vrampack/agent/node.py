@@ -12,6 +12,7 @@ from vrampack.agent.complaint import Complaint
 from vrampack.agent.driver import Driver, Sight
 from vrampack.agent.health import Errors, standing_errors
 from vrampack.agent.kubelet import Kubelet
+from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.nodewatch import NodeWatch, Reader
 from vrampack.agent.pods import free_for_vrampack
 from vrampack.agent.processes import UNKNOWN, ProcessTable
@@ -31,12 +32,6 @@ _HANGS: Final = Silence(
 
 class Cluster(Applier, Reader, Protocol):
     """The part of the API server's client that the agent uses."""
-
-
-class Listener(Protocol):
-    """Who wants to know what is read, as metrics do."""
-
-    def __call__(self, reading: NodeReading, errors: Errors) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +55,14 @@ class NodeAgent:
         driver: Driver,
         processes: ProcessTable,
         kubelet: Kubelet | None = None,
-        listener: Listener | None = None,
+        metrics: AgentMetrics | None = None,
     ) -> None:
         self._kube = kube
         self._settings = settings
         self._driver = driver
         self._processes = processes
         self._kubelet = kubelet
-        self._listener = listener
+        self._metrics = metrics
         self._watch = NodeWatch(kube, node=settings.node)
         self._errors = Errors()
         self._tenants = Tenants()
@@ -85,6 +80,8 @@ class NodeAgent:
             try:
                 while not stop.is_set():
                     await self._pass(thread)
+                    if self._metrics is not None:
+                        self._metrics.passed()
                     await _pause(stop, self._settings.poll)
             finally:
                 watching.cancel()
@@ -99,8 +96,8 @@ class NodeAgent:
         try:
             reporter = await self._introduced()
             reading = await self._read(sight, now=loop.time())
-            if self._listener is not None:
-                self._listener(reading, self._errors)
+            if self._metrics is not None:
+                self._metrics.show(reading, self._errors, self._claims())
             await self._report(reporter, reading, now=loop.time())
         except ClusterError as error:
             self._complaint.say(f"the API server can't be told: {error}")
@@ -134,15 +131,19 @@ class NodeAgent:
         held = None
         if self._kubelet is not None:
             held = await self._kubelet.held(devices=sight.devices, pods=people.pods, node=node)
-        gpus = tuple(
-            gpu_reading(
-                device,
-                people=people,
-                verdict=self._errors.verdict(device),
-                offered=None if held is None else device.identity.uuid in held.offered,
-                allocations=None if held is None or held.trouble else held.allocations.get(device.identity.uuid, ()),
-            )
-            for device in sight.devices
+        gpus = self._tenants.with_peaks(
+            [
+                gpu_reading(
+                    device,
+                    people=people,
+                    verdict=self._errors.verdict(device),
+                    offered=None if held is None else device.identity.uuid in held.offered,
+                    allocations=None
+                    if held is None or held.trouble
+                    else held.allocations.get(device.identity.uuid, ()),
+                )
+                for device in sight.devices
+            ]
         )
         sighted = sight.silence is None and not any(owner is UNKNOWN for owner in owners.values())
         cpu, memory, slots = free_for_vrampack(node, pods)
@@ -160,6 +161,11 @@ class NodeAgent:
             stuck=self._tenants.stuck(gpus, now=now),
             mismatches=self._tenants.mismatches(pods, gpus, sighted=sighted, now=now),
         )
+
+    def _claims(self) -> dict[str, tuple[str, int]]:
+        """Who claims how much on each of its GPUs; of pods that are gone only the names are known."""
+        claims = {pod.metadata.uid: pod.claim for pod in self._watch.pods}
+        return {uid: (name, claims.get(uid, 0)) for uid, name in self._tenants.names.items()}
 
     async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
         if now >= self._renew_at:
@@ -185,7 +191,15 @@ class NodeAgent:
         booted = self._processes.booted_at()
         self._errors.adopt(standing_errors(former, booted=booted))
         claims = [claim for gpu in former.gpus or () for claim in gpu.claims or ()]
-        self._tenants.adopt({claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims})
+        self._tenants.adopt(
+            {claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims},
+            {
+                (each.pod_uid, gpu.uuid): each.peak.bytes
+                for gpu in former.gpus or ()
+                for each in gpu.processes or ()
+                if each.peak is not None
+            },
+        )
         self._reporter, self._renew_at = reporter, 0.0
         return reporter
 

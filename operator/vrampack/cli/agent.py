@@ -61,6 +61,7 @@ def agent(
                 poll=poll,
                 proc=proc,
                 pod_resources=pod_resources,
+                metrics_port=metrics_port,
             )
         )
         return
@@ -74,15 +75,25 @@ def agent(
 
 
 async def _agent(
-    node: str, *, kubeconfig: Path | None, namespace: str, poll: float, proc: Path, pod_resources: Path
+    node: str,
+    *,
+    kubeconfig: Path | None,
+    namespace: str,
+    poll: float,
+    proc: Path,
+    pod_resources: Path,
+    metrics_port: int,
 ) -> None:
     from vrampack.agent.driver import Driver
     from vrampack.agent.kubelet import Kubelet
+    from vrampack.agent.metrics import AgentMetrics, serve
     from vrampack.agent.node import AgentSettings, NodeAgent
     from vrampack.agent.nvml import NVML
     from vrampack.agent.podresources import PodResources
     from vrampack.agent.processes import ProcessTable
 
+    metrics = AgentMetrics(node=node)
+    stop_serving = serve(metrics, port=metrics_port) if metrics_port else None
     async with _connected(kubeconfig) as kube:
         agent = NodeAgent(
             kube=kube,
@@ -96,8 +107,13 @@ async def _agent(
                 namespace=namespace,
                 clock=time.monotonic,
             ),
+            metrics=metrics,
         )
-        await agent.run(_stopped_by_signals())
+        try:
+            await agent.run(_stopped_by_signals())
+        finally:
+            if stop_serving is not None:
+                stop_serving()
 
 
 async def _simulate(fleet: Path, *, kubeconfig: Path | None, namespace: str, poll: float) -> None:
