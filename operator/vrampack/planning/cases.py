@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from vrampack.api import names
 from vrampack.errors import InvalidInputError
@@ -14,6 +15,8 @@ from vrampack.planning.need import Need
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import ChildView, Json, ModelView, PodView, PoolView, Snapshot
 from vrampack.planning.verdict import Blocked, Settings, Sized
+
+_DEVICES: Final = "ResourceClaimTemplate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,8 @@ class Case:
     taken: tuple[str, ...]
     """Kinds whose name another object has."""
     pods: tuple[PodView, ...]
+    device_requests: frozenset[str] = frozenset()
+    """Names of its ResourceClaimTemplates."""
 
     @property
     def deployment(self) -> ChildView | None:
@@ -101,6 +106,10 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
     children: dict[tuple[str, str], list[ChildView]] = defaultdict(list)
     for child in snapshot.children:
         children[child.namespace, child.name].append(child)
+    requests: dict[str, list[str]] = defaultdict(list)
+    for child in snapshot.children:
+        if child.kind == _DEVICES and not child.deleting:
+            requests[child.owner_uid].append(child.name)
     deployment_of = {each.uid: each.owner_uid for each in snapshot.replica_sets}
     pods: dict[str, list[PodView]] = defaultdict(list)
     for pod in snapshot.pods:
@@ -110,7 +119,7 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
     for model in snapshot.models:
         if model.deleting:
             continue
-        named = children.get((model.namespace, model.name), [])
+        named = [each for each in children.get((model.namespace, model.name), []) if each.kind != _DEVICES]
         own = {child.kind: child for child in named if child.owner_uid == model.uid}
         foreign = {child.kind for child in named if child.owner_uid != model.uid}
         foreign |= {kind for key, kind in snapshot.memory.conflicts if key == model.key}
@@ -136,6 +145,7 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
                 children=own,
                 taken=tuple(sorted(foreign - own.keys())),
                 pods=tuple(pods.get(owned.uid, ())) if owned is not None else (),
+                device_requests=frozenset(requests.get(model.uid, ())),
             )
         )
     return tuple(found)

@@ -6,17 +6,18 @@ from vrampack.api.common import Quantity
 from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.placing import Waits
+from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
 from vrampack.units import counted, human_bytes
 
 
 def gpu_node_status(view: GPUNodeView, stock: Inventory, *, now: float) -> tuple[Json, bool]:
     """The operator's fields of a GPUNode, and whether they differ from what is there."""
-    mine = [stock.gpus[gpu.uuid] for gpu in view.status.gpus or ()]
+    mine = [gpu for gpu in stock.gpus.values() if gpu.node == view.name]
     entries = [_entry(gpu, stock) for gpu in mine]
     # A GPU that vanished from the agent's report keeps its entry only while a replica still claims it.
-    seen = {gpu.uuid for gpu in view.status.gpus or () if gpu.memory is not None}
-    entries = [each for each in entries if each["uuid"] in seen or each["claims"]]
+    gone = {gpu.uuid for gpu in mine if gpu.closed is Obstacle.GPU_VANISHED}
+    entries = [each for each in entries if each["uuid"] not in gone or each["claims"]]
     over = [gpu for gpu in mine if gpu.usable and gpu.free < 0]
     words = "; ".join(f"GPU {gpu.index} by {human_bytes(-gpu.free)}" for gpu in over)
     condition = carried(
@@ -73,8 +74,15 @@ def _has(raw: Json, mine: Json) -> bool:
     )
 
 
-def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[Waits]], *, now: float) -> Json:
-    """All of a GPUPool's status."""
+def pool_status(
+    pool: PoolView,
+    stock: Inventory,
+    waits: Mapping[str, Sequence[Waits]],
+    *,
+    works: tuple[bool, str, str],
+    now: float,
+) -> Json:
+    """All of a GPUPool's status. ``works``: of `vrampack.planning.mechanisms.readiness`."""
     nodes = sorted(name for name, of in stock.pool_of.items() if of == pool.name)
     gpus = [gpu for gpu in stock.gpus.values() if gpu.node in set(nodes)]
     needs = [each.need.bytes for group in waits.values() for each in group if each.need is not None]
@@ -92,6 +100,18 @@ def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[W
             now=now,
         )
     ]
+    holds, reason, message = works
+    conditions.append(
+        carried(
+            before,
+            type_="MechanismReady",
+            holds=holds,
+            reason=reason,
+            message=message,
+            generation=pool.generation,
+            now=now,
+        )
+    )
     if pool.spec.limits:
         conditions.append(
             carried(

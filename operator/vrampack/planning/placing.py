@@ -13,11 +13,11 @@ from vrampack.planning.actions import PlacePod
 from vrampack.planning.cases import Case
 from vrampack.planning.eligibility import refusal
 from vrampack.planning.inventory import GPU, Inventory, released
+from vrampack.planning.mechanisms import lacks, mechanism_of
 from vrampack.planning.need import Need, company
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.sharing.base import Claimed, Share
-from vrampack.sharing.registry import mechanism
 from vrampack.sharing.visible_devices import resolve_style, runs_with
 
 
@@ -51,6 +51,7 @@ class Eligibility:
         self._nodes = {node.name: node for node in snapshot.nodes}
         self._gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
         self._refusals = snapshot.memory.refusals
+        self._devices = snapshot.devices
         self._known: dict[tuple[str, str, str], Mapping[str, str]] = {}
 
     def refused(self, pod: PodView, *, model: str, pool: PoolView, hosts: Iterable[Host]) -> Mapping[str, str]:
@@ -71,13 +72,15 @@ class Eligibility:
         style = resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style)
         if not runs_with(style, runtime_class=pod.runtime_class or None):
             return Obstacle.INJECTION_STYLE
+        if lacks(pool, node, view, self._devices):
+            return Obstacle.MECHANISM
         if self._refusals.get((model, host), 0) > self._now:
             return Obstacle.REFUSED
         return None
 
 
-def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], rank: int) -> Item:
-    """A replica as the packer sees it."""
+def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], rank: int, alone: bool = False) -> Item:
+    """A replica as the packer sees it. ``alone``: no device has more than one."""
     spec = case.model.spec
     placement = spec.placement if spec is not None else None
     beside = company(need, placement)
@@ -88,7 +91,7 @@ def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], ra
         memory=need.bytes,
         cpu=pod.cpu,
         host_memory=pod.memory,
-        exclusive=beside.exclusive,
+        exclusive=alone or beside.exclusive,
         products=frozenset(placement.gpu_products) if placement is not None and placement.gpu_products else None,
         avoid=frozenset(f"{pod.namespace}/{name}" for name in beside.avoid),
         spread=Spread(placement.spread.value) if placement is not None else Spread.PREFER,
@@ -129,7 +132,9 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
                 need = _need(pod, case, waits)
                 if need is not None:
                     refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)
-                    each = item(pod, need, case, refused=refused, rank=0 if case.rolling else 1)
+                    each = item(
+                        pod, need, case, refused=refused, rank=0 if case.rolling else 1, alone=mechanism_of(pool).sliced
+                    )
                     pods[each.key] = (pod, need, case)
                     own.append(each)
             nominated = _successors(case, own, hosts, stock, objective_of(pool))
@@ -259,7 +264,7 @@ def _action(
     pod: PodView, need: Need, placement: Placement, stock: Inventory, pool: PoolView, view: GPUNodeView
 ) -> PlacePod:
     gpus: list[GPU] = sorted((stock.gpus[each] for each in placement.devices), key=lambda gpu: gpu.index)
-    annotations = mechanism(pool.spec.mechanism.value).annotations(
+    annotations = mechanism_of(pool).annotations(
         Claimed(
             gpus=[gpu.uuid for gpu in gpus],
             bytes=need.bytes,

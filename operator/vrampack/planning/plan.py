@@ -9,6 +9,7 @@ from vrampack.planning.cases import Case, cases
 from vrampack.planning.contract import watch_of, watches
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
+from vrampack.planning.mechanisms import read_back, readiness
 from vrampack.planning.placing import Eligibility, Placed, place
 from vrampack.planning.rollout import Rolled, roll
 from vrampack.planning.snapshot import Json, Snapshot
@@ -22,6 +23,7 @@ _CHANGED = ("ModelUnchanged", "False")
 
 def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     """What is to be done now, and when to look again without being told."""
+    snapshot = read_back(snapshot)
     stock = inventory(snapshot)
     given = cases(snapshot, settings, stock=stock)
     eligible = Eligibility(snapshot)
@@ -139,9 +141,12 @@ def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed) -> list[WriteSt
             statuses.append(
                 WriteStatus(kind="GPUNode", namespace="", name=view.name, resource_version="", status=status)
             )
+    nodes = {node.name: node for node in snapshot.nodes}
     for pool in snapshot.pools:
         if pool.generation:
-            status = pool_status(pool, stock, placed.waits, now=snapshot.now)
+            theirs = {view.name: view for view in snapshot.gpu_nodes if stock.pool_of[view.name] == pool.name}
+            works = readiness(pool, nodes, theirs, snapshot.devices)
+            status = pool_status(pool, stock, placed.waits, works=works, now=snapshot.now)
             if status != pool.status:
                 statuses.append(
                     WriteStatus(kind="GPUPool", namespace="", name=pool.name, resource_version="", status=status)

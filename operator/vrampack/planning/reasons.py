@@ -20,11 +20,13 @@ class Obstacle(StrEnum):
     GPU_UNHEALTHY = "GPUUnhealthy"
     GPU_CORDONED = "GPUCordoned"
     GPU_IN_MIG_MODE = "GPUInMIGMode"
+    GPU_NOT_IN_MIG_MODE = "GPUNotInMIGMode"
     GPU_REPORTED_TWICE = "GPUReportedTwice"
     NODE_SELECTOR = "NodeSelectorMismatch"
     NODE_AFFINITY = "NodeAffinityMismatch"
     TAINT = "UntoleratedTaint"
     INJECTION_STYLE = "InjectionStyleMismatch"
+    MECHANISM = "MechanismNotReady"
     REFUSED = "RefusedByScheduler"
 
 
@@ -37,11 +39,13 @@ WORDS: Final[Mapping[str, str]] = {
     Obstacle.GPU_UNHEALTHY: "out of order",
     Obstacle.GPU_CORDONED: "cordoned in the GPUNode",
     Obstacle.GPU_IN_MIG_MODE: "in MIG mode",
+    Obstacle.GPU_NOT_IN_MIG_MODE: "not in MIG mode, in a pool that shares MIG devices",
     Obstacle.GPU_REPORTED_TWICE: "reported by another node too",
     Obstacle.NODE_SELECTOR: "on a node that the node selector leaves out",
     Obstacle.NODE_AFFINITY: "on a node that the node affinity leaves out",
     Obstacle.TAINT: "on a node with a taint that is not tolerated",
     Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, and not to a pod with a RuntimeClass",
+    Obstacle.MECHANISM: "on a node where the pool's mechanism does not work",
     Obstacle.REFUSED: "on a node where the scheduler has just refused this model",
     Reason.PRODUCT_MISMATCH: "of a product that was not asked for",
     Reason.AVOIDED_NEIGHBOUR: "with a neighbour to be avoided",
