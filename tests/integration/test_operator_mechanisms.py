@@ -1,4 +1,4 @@
-"""Sharing mechanisms on the real control plane: what each node must have, and DRA where kube-scheduler itself decides."""
+"""Sharing mechanisms on the real control plane: what a node must have, and DRA, where kube-scheduler itself decides."""
 
 import json
 from typing import Any
@@ -177,23 +177,25 @@ async def test_pods_of_a_namespace_share_the_gpu_of_one_claim(world: World) -> N
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "advice"),
+    ("mechanism", "advice", "reason"),
     [
-        ("MIG", "no GPU has a MIG device"),
-        ("MPS", "vrampack.dev/mps=true"),
-        ("HAMi", "install HAMi"),
-        ("HAMiCore", "vrampack.dev/hami-core=true"),
-        ("KAI", "run the device plugin"),
-        ("MemoryLimits", "615 or newer"),
+        ("MIG", "no GPU has a MIG device", "GPUNotInMIGMode"),
+        ("MPS", "vrampack.dev/mps=true", "MechanismNotReady"),
+        ("HAMi", "install HAMi", "MechanismNotReady"),
+        ("HAMiCore", "vrampack.dev/hami-core=true", "MechanismNotReady"),
+        ("KAI", "run the device plugin", "MechanismNotReady"),
+        ("MemoryLimits", "615 or newer", "MechanismNotReady"),
     ],
 )
-async def test_a_cluster_without_it_says_what_is_missing(world: World, mechanism: str, advice: str) -> None:
+async def test_a_cluster_without_it_says_what_is_missing(
+    world: World, mechanism: str, advice: str, reason: str
+) -> None:
     await world.fleet(group("a", labels={"world": world.namespace}))
     await world.apply(pool(world, mechanism=mechanism), in_pool(world, "m", "10Gi"))
     lacking = await world.condition("GPUPool", f"{world.namespace}-pool", "MechanismReady", "False", "NodesLackIt")
     said = next(each for each in lacking["status"]["conditions"] if each["type"] == "MechanismReady")
     assert advice in said["message"]
-    await world.waiting("m", "MechanismNotReady")
+    await world.waiting("m", reason)
 
 
 async def test_hami_is_told_the_gpu_and_the_bytes(world: World) -> None:
@@ -203,9 +205,10 @@ async def test_hami_is_told_the_gpu_and_the_bytes(world: World) -> None:
     await world.apply(pool(world, mechanism="HAMi"), in_pool(world, "m", "10Gi"))
 
     async def claimed() -> Manifest:
-        (pod,) = await world.pods("m")
-        assert gpus_of(pod), json.dumps(pod["metadata"])
-        return pod
+        pods = await world.pods("m")
+        assert pods, "the Deployment has no pod yet"
+        assert gpus_of(pods[0]), json.dumps(pods[0]["metadata"])
+        return pods[0]
 
     pod = await world.eventually(claimed)
     assert pod["spec"]["schedulerName"] == "hami-scheduler"
