@@ -25,11 +25,13 @@ class Obstacle(StrEnum):
     GPU_COMPUTE_MODE = "GPUComputeMode"
     GPU_ALLOCATED = "GPUAllocated"
     GPU_NOT_FENCED = "GPUNotFenced"
+    GPU_NOT_IN_MIG_MODE = "GPUNotInMIGMode"
     GPU_REPORTED_TWICE = "GPUReportedTwice"
     NODE_SELECTOR = "NodeSelectorMismatch"
     NODE_AFFINITY = "NodeAffinityMismatch"
     TAINT = "UntoleratedTaint"
     INJECTION_STYLE = "InjectionStyleMismatch"
+    MECHANISM = "MechanismNotReady"
     REFUSED = "RefusedByScheduler"
 
 
@@ -47,11 +49,13 @@ WORDS: Final[Mapping[str, str]] = {
     Obstacle.GPU_COMPUTE_MODE: "in exclusive compute mode",
     Obstacle.GPU_ALLOCATED: "given away by the kubelet",
     Obstacle.GPU_NOT_FENCED: "offered by a device plugin",
+    Obstacle.GPU_NOT_IN_MIG_MODE: "not in MIG mode, in a pool that shares MIG devices",
     Obstacle.GPU_REPORTED_TWICE: "reported by another node too",
     Obstacle.NODE_SELECTOR: "on a node that the selector leaves out",
     Obstacle.NODE_AFFINITY: "on a node that the affinity leaves out",
     Obstacle.TAINT: "on a node with a taint that is not tolerated",
-    Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, not by a RuntimeClass",
+    Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, and not to a pod with a RuntimeClass",
+    Obstacle.MECHANISM: "on a node where the pool's mechanism does not work",
     Obstacle.REFUSED: "on a node where the scheduler has just refused this model",
     Reason.PRODUCT_MISMATCH: "of a product that was not asked for",
     Reason.SLICE: "sliced, where whole ones are asked for",
