@@ -3,7 +3,7 @@
 It says nothing about how good a packing is, nor about the order in which items were taken.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -39,13 +39,16 @@ def violations(
             sound.append(placement)
         else:
             found.append(f"{placement.item.key}: {problem}")
+    on_host: dict[str, list[Placement]] = defaultdict(list)
+    for placement in sound:
+        on_host[placement.host].append(placement)
     for host in hosts:
-        here = [placement for placement in sound if placement.host == host.name]
+        here = on_host[host.name]
         found += _host_violations(host, [placement.item for placement in here])
         for device in host.devices:
             guests = [placement.item for placement in here if device.id in placement.devices]
             found += (f"{host.name}/{device.id}: {problem}" for problem in _device_violations(device, guests))
-    after = [_after(host, sound) for host in hosts]
+    after = [_after(host, on_host[host.name]) for host in hosts]
     alone = {(placement.host, placement.item.group) for placement in sound if placement.item.spread is Spread.REQUIRE}
     if not (packing.reserved or reserve):
         found += _link_violations(sound, known, after, alone)
@@ -217,9 +220,8 @@ def _device_violations(device: Device, guests: Sequence[Item]) -> Iterator[str]:
             yield f"{one.key} and {other.key} avoid each other"
 
 
-def _after(host: Host, placements: Sequence[Placement]) -> Host:
+def _after(host: Host, here: Sequence[Placement]) -> Host:
     """``host`` with the placements on it booked."""
-    here = [placement for placement in placements if placement.host == host.name]
     guests = [placement.item for placement in here]
     return replace(
         host,
