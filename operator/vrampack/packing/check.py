@@ -160,7 +160,7 @@ def _reservation_violations(packing: Packing, known: Mapping[str, Host], given: 
 
 
 def _rank(item: Item, given: AbstractSet[str]) -> tuple[int, bool, int, int]:
-    return -item.priority, item.key not in given, item.rank, -item.waited
+    return -item.priority, item.key not in given, item.rank, 0 if item.key in given else -item.waited
 
 
 def _unsound(placement: Placement, host: Host | None) -> str | None:
