@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from vrampack.packing.board import Board
-from vrampack.packing.inventory import Inventory
+from vrampack.packing.inventory import Inventory, hosts_cut
 from vrampack.packing.lots import Settled
 from vrampack.packing.portfolio import best_run
-from vrampack.packing.problem import Criterion, Device, Host, Item, Objective, Packing, Placement, Spread, Why
+from vrampack.packing.problem import Criterion, Cut, Device, Host, Item, Objective, Packing, Placement, Spread, Why
 from vrampack.packing.run import answer
 from vrampack.packing.stock import Pattern
 from vrampack.packing.turn import in_turn
@@ -59,13 +59,14 @@ def assign(
     *,
     inventory: Inventory,
     hosts: Sequence[Host],
+    cuts: Sequence[Cut],
     others: Sequence[Item],
     settled: Settled,
     patterns: Mapping[Pattern, int],
 ) -> Packing:
-    """The packing that lots and patterns make on ``hosts``, whose kinds they are of. What they don't cover, and
-    ``others``, the items without devices, is placed by first fit behind them."""
-    work = _Assignment(inventory, hosts)
+    """The packing that lots and patterns make on ``hosts`` with ``cuts``, whose kinds they are of. What they don't
+    cover, and ``others``, is placed by first fit behind them; what is cut for nothing is not cut."""
+    work = _Assignment(inventory, hosts_cut(hosts, cuts))
     first = len(inventory.stock.kinds)
     for place, lot in sorted(enumerate(settled.lots), key=lambda pair: -pair[1].bins):
         for _ in range(lot.times):
@@ -73,13 +74,12 @@ def assign(
     for pattern, times in sorted(patterns.items(), key=lambda pair: (settled.stock.free(pair[0]), pair[0])):
         for _ in range(times):
             work.place(pattern, 1)
-    return work.packing(others)
+    return work.packing(hosts, cuts, others)
 
 
 class _Assignment:
     def __init__(self, inventory: Inventory, hosts: Sequence[Host]) -> None:
         self._inventory = inventory
-        self._hosts = {host.name: host for host in hosts}
         self._left = [deque(members.items) for members in inventory.classes]
         self._placed: list[Placement] = []
         self._sites = {host.name: _Site(host, host.cpu, host.memory, host.slots, set(host.tenants)) for host in hosts}
@@ -140,12 +140,14 @@ class _Assignment:
         placed = tuple(sorted(device.id for device in devices))
         self._placed.append(Placement(item=item, host=site.host.name, devices=placed, why=why))
 
-    def packing(self, others: Sequence[Item]) -> Packing:
+    def packing(self, hosts: Sequence[Host], cuts: Sequence[Cut], others: Sequence[Item]) -> Packing:
         """What was placed, and what first fit makes of the rest."""
+        used = {(placed.host, name.rpartition("/")[0]) for placed in self._placed for name in placed.devices}
+        cuts = tuple(cut for cut in cuts if (cut.host, cut.device) in used)
         rest = [item for left in self._left for item in left] + list(others)
         if not rest:
-            return Packing(placed=tuple(self._placed), unplaced=())
-        board = Board(list(self._hosts.values()))
+            return Packing(placed=tuple(self._placed), unplaced=(), cuts=cuts)
+        board = Board(hosts_cut(hosts, cuts))
         rows = {
             (board.names[host], device.id): row
             for row, (host, device) in enumerate(zip(board.host.tolist(), board.devices, strict=True))
@@ -160,7 +162,8 @@ class _Assignment:
                 amounts=np.ones(1, dtype=np.int64),
             )
         behind = answer(best_run(board, in_turn(rest), Objective.FEWEST_GPUS))
-        return replace(behind, placed=(*self._placed, *behind.placed))
+        every = sorted((*cuts, *behind.cuts), key=lambda cut: (cut.host, cut.device))
+        return replace(behind, placed=(*self._placed, *behind.placed), cuts=tuple(every))
 
 
 def _misfits(site: _Site, wanted: Sequence[tuple[Item, int]]) -> tuple[int, int]:

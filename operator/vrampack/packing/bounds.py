@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import accumulate
 from math import ceil, gcd
 
-from vrampack.packing.stock import Stock
+from vrampack.packing.stock import Choice, Stock
 
 
 def second_bound(sizes: Sequence[int], counts: Sequence[int], capacity: int) -> int:
@@ -33,7 +33,11 @@ def second_bound(sizes: Sequence[int], counts: Sequence[int], capacity: int) -> 
 
 
 def dual_bound(
-    *, counts: Sequence[int], prices: Sequence[int], bins: Sequence[tuple[int | None, int, int, int]]
+    *,
+    counts: Sequence[int],
+    prices: Sequence[int],
+    bins: Sequence[tuple[int | None, int, int, int]],
+    choices: Sequence[Choice] = (),
 ) -> Fraction:
     """The cost that these prices of pieces prove, in the unit of the prices; never more than the optimum.
 
@@ -48,9 +52,15 @@ def dual_bound(
     worth = sum(count * price for count, price in zip(counts, prices, strict=True))
     proven = Fraction(0)
     for factor in {Fraction(needed), Fraction(min(needed, hinted))}:
-        excess = sum(
+        excess = Fraction(0) + sum(
             supply * max(Fraction(0), factor * best - cost) for supply, best, cost, _ in bins if supply is not None
         )
+        for choice in choices:
+            gains = [
+                sum(many * max(Fraction(0), factor * bins[kind][1] - bins[kind][2]) for kind, many in way)
+                for way in choice.ways
+            ]
+            excess += choice.supply * max(gains, default=Fraction(0))
         proven = max(proven, factor * worth - excess)
     return proven
 
@@ -62,9 +72,12 @@ def cheap_bound(stock: Stock) -> int:
     taken off the pieces, and each unit of the rest costs as much as in the bin where a unit is cheapest.
     """
     dear = [kind for kind in stock.kinds if kind.cost and kind.capacity]
-    if not dear:
+    if not dear or any(not kind.cost and kind.supply is None for kind in stock.kinds):
         return 0
-    beside = sum(kind.capacity * (kind.supply or 0) for kind in stock.kinds if not kind.cost)
+    free = [0 if kind.cost else kind.capacity for kind in stock.kinds]
+    beside = sum(room * (kind.supply or 0) for room, kind in zip(free, stock.kinds, strict=True))
+    for choice in stock.choices:
+        beside += choice.supply * max((sum(free[kind] * many for kind, many in way) for way in choice.ways), default=0)
     rest = max(0, stock.total - beside)
     rate = min(Fraction(kind.cost, kind.capacity) for kind in dear)
     least = ceil(rest * rate)

@@ -134,7 +134,7 @@ class Generator:
         hints = [int(value * SCALE) for value in relaxed.bins]
         supplies = [kind.supply for kind in stock.kinds]
         bins = list(zip(supplies, worth, self._costs(master), hints, strict=True))
-        proven = dual_bound(counts=stock.counts, prices=prices, bins=bins)
+        proven = dual_bound(counts=stock.counts, prices=prices, bins=bins, choices=stock.choices)
         self.bound = max(self.bound, rounded(stock, proven * master.unit / SCALE))
 
     def _prices(self, master: Master, relaxed: Relaxed) -> list[int]:

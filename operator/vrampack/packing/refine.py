@@ -14,10 +14,10 @@ from vrampack.packing.assign import assign
 from vrampack.packing.bounds import cheap_bound
 from vrampack.packing.columns import Master, Relaxed
 from vrampack.packing.dive import Node, dive
-from vrampack.packing.inventory import hosts_cut, inventory
+from vrampack.packing.inventory import Inventory, chosen_cuts, hosts_cut, inventory
 from vrampack.packing.lots import Settled, settle
 from vrampack.packing.objective import Cost, cost
-from vrampack.packing.problem import Bound, Host, Item, Objective, Packing, Spread, Work
+from vrampack.packing.problem import Bound, Cut, Host, Item, Objective, Packing, Spread, Work
 from vrampack.packing.proof import Proof
 from vrampack.packing.stock import Pattern, solution_of
 from vrampack.packing.tally import Tally
@@ -81,27 +81,42 @@ def refinements(
                 return
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Variant:
+    """The fleet with some of the devices that may be cut cut."""
+
+    inventory: Inventory
+    cuts: tuple[Cut, ...]
+
+    def worth(self, packing: Packing, opened: int) -> int:
+        """A packing as a cost of the stock; ``opened``: the cost of what it opens."""
+        left = {each.item.key for each in packing.unplaced}
+        stock = self.inventory.stock
+        return opened + sum(
+            penalty * sum(item.gpus for item in members.items if item.key in left)
+            for members, penalty in zip(self.inventory.classes, stock.penalties or (), strict=True)
+        )
+
+
 class _Search:
     def __init__(
         self, hosts: Sequence[Host], items: Sequence[Item], objective: Objective, start: Packing, seed: int, work: Work
     ) -> None:
         self._hosts = hosts
         self._objective = objective
-        self._cut_hosts = hosts_cut(hosts, start.cuts)
         self._start = start
-        self._inventory = inventory(hosts=self._cut_hosts, items=items)
-        # For bounds alone: what may still be cut is not taken as the start cut it.
-        self._relaxed = self._inventory
-        if any(device.layouts for host in hosts for device in host.devices):
-            self._relaxed = inventory(hosts=hosts, items=items, relaxed=True)
-        apart = {item.key for item in self._inventory.hopeless}
-        self._others = sorted((item for item in items if not item.gpus or item.key in apart), key=lambda item: item.key)
+        self._fleet = _Variant(inventory=inventory(hosts=hosts_cut(hosts, start.cuts), items=items), cuts=start.cuts)
+        self._relaxed = self._fleet.inventory
+        """What bounds are of: with the choice between layouts, where there are any."""
+        self._has_layouts = any(device.layouts for host in hosts for device in host.devices)
+        if self._has_layouts:
+            self._relaxed = inventory(hosts=hosts, items=items, layouts=True)
+        self._items = items
         self._draw = np.random.default_rng(seed)
         self._tally = Tally(work)
         self._best = start
         self._cost = self._judge(start)
         self._crowding = _crowding(hosts, start)
-        self._value = self._worth()
         self._opened = cheap_bound(self._relaxed.stock)
         self._unplaced = sum(item.gpus * item.memory for item in self._relaxed.hopeless)
 
@@ -122,37 +137,41 @@ class _Search:
         return Refined(packing=self._best, bound=bound, done=self._tally.done)
 
     def steps(self) -> Iterator[None]:
-        stock = self._inventory.stock
-        if not stock.sizes:
+        if not self._relaxed.stock.sizes:
             return
         if self._objective is Objective.BALANCED:  # its second term is not known here
             if self._start.unplaced:
                 yield from self._prove_unplaced(())
             return
-        proof = Proof(stock, self._draw, self._tally)
-        for _ in proof.steps(self._inventory.patterns(self._start)):
-            if self._relaxed is self._inventory:
-                self._opened = max(self._opened, proof.bound)
-            yield
-        if self._relaxed is not self._inventory:
-            yield from self._prove_opened()
-        elif not self._start.unplaced:
-            self._opened = max(self._opened, proof.bound)
-        if len(self._start.unplaced) > len(self._relaxed.hopeless):
-            yield from self._prove_unplaced(proof.master.patterns if self._relaxed is self._inventory else ())
-        yield
-        while self._tally.dives_on and proof.relaxed is not None:
-            self._tally.dives += 1
-            yield from self._descend(proof.master, proof.relaxed)
-            yield
-
-    def _prove_opened(self) -> Iterator[None]:
-        """The bound where layouts matter."""
+        known = () if self._has_layouts else self._relaxed.patterns(self._start)
         proof = Proof(self._relaxed.stock, self._draw, self._tally)
-        for _ in proof.steps(()):
+        for _ in proof.steps(known):
             self._opened = max(self._opened, proof.bound)
             yield
         self._opened = max(self._opened, proof.bound)
+        yield
+        if len(self._start.unplaced) > len(self._relaxed.hopeless):
+            yield from self._prove_unplaced(proof.master.patterns)
+        variants = [(self._fleet, proof)]
+        if self._has_layouts:
+            variants = [(each, Proof(each.inventory.stock, self._draw, self._tally)) for each in self._variants(proof)]
+            for each, own in variants:
+                yield from own.relax(each.inventory.patterns(self._start) if each is self._fleet else ())
+        while self._tally.dives_on:
+            variant, own = variants[self._tally.dives % len(variants)]
+            self._tally.dives += 1
+            if own.relaxed is not None:
+                yield from self._descend(variant, own.master, own.relaxed)
+            yield
+
+    def _variants(self, proof: Proof) -> list[_Variant]:
+        """The fleet cut as the start cuts it, and as the linear programme does."""
+        ways = [] if proof.relaxed is None else proof.relaxed.ways.tolist()
+        cuts = chosen_cuts(self._relaxed, self._hosts, ways) if ways else ()
+        if set(cuts) == set(self._start.cuts):
+            return [self._fleet]
+        cut = inventory(hosts=hosts_cut(self._hosts, cuts), items=self._items)
+        return [self._fleet, _Variant(inventory=cut, cuts=cuts)]
 
     def _prove_unplaced(self, patterns: Sequence[Pattern]) -> Iterator[None]:
         """The bytes that must stay without a place: bins cost nothing, pieces that are left out their bytes."""
@@ -165,15 +184,15 @@ class _Search:
             yield
         self._unplaced = max(self._unplaced, hopeless + proof.bound)
 
-    def _descend(self, master: Master, relaxed: Relaxed) -> Iterator[None]:
+    def _descend(self, fleet: _Variant, master: Master, relaxed: Relaxed) -> Iterator[None]:
         """Lots are settled, the largest first, each with a linear programme of its own; then single pieces."""
-        settled = Settled(stock=master.stock, groups=self._inventory.groups())
-        proof = Proof(settled.stock, self._draw, self._tally)
+        settled = Settled(stock=master.stock, groups=fleet.inventory.groups())
+        value = fleet.worth(self._best, self._cost.opened)
         patterns = master.patterns
         while True:
             proof = Proof(settled.stock, self._draw, self._tally)
             yield from proof.relax(patterns)
-            if proof.relaxed is None or settled.cost + proof.relaxed.value * proof.master.unit >= self._value:
+            if proof.relaxed is None or settled.cost + proof.relaxed.value * proof.master.unit >= value:
                 return
             if settled.largest == 1:
                 break
@@ -182,7 +201,7 @@ class _Search:
         best: Node | None = None
         for node in dive(
             proof.master,
-            target=(self._value - 1 - settled.cost) / proof.master.unit,
+            target=(value - 1 - settled.cost) / proof.master.unit,
             draw=self._draw,
             discrepancies=_DISCREPANCIES,
             pricer=proof.generator,
@@ -195,29 +214,22 @@ class _Search:
             if self._tally.nodes >= self._tally.most.nodes:
                 break
         if best is not None:
-            self._offer(settled, best.fixed)
+            self._offer(fleet, settled, best.fixed)
 
-    def _offer(self, settled: Settled, patterns: Counter[Pattern]) -> None:
+    def _offer(self, fleet: _Variant, settled: Settled, patterns: Counter[Pattern]) -> None:
+        never = {item.key for item in fleet.inventory.hopeless}
+        others = (item for item in self._items if not item.gpus or item.key in never)
         found = assign(
-            inventory=self._inventory,
-            hosts=self._cut_hosts,
-            others=self._others,
+            inventory=fleet.inventory,
+            hosts=self._hosts,
+            cuts=fleet.cuts,
+            others=sorted(others, key=lambda item: item.key),
             settled=settled,
             patterns=solution_of(settled.stock, patterns).patterns,
         )
-        found = replace(found, cuts=(*self._start.cuts, *found.cuts))
         judged = self._judge(found)
         if judged < self._cost and _crowding(self._hosts, found) <= self._crowding:
             self._best, self._cost = found, judged
-            self._value = self._worth()
-
-    def _worth(self) -> int:
-        """The best packing as a cost of the stock."""
-        left = {each.item.key for each in self._best.unplaced}
-        total = self._cost.opened
-        for members, penalty in zip(self._inventory.classes, self._inventory.stock.penalties or (), strict=True):
-            total += penalty * sum(item.gpus for item in members.items if item.key in left)
-        return total
 
 
 def _crowding(hosts: Sequence[Host], packing: Packing) -> int:

@@ -97,7 +97,7 @@ def _in_reserved(board: Board, lot: Lot) -> Batch | None:
         return None
     most = limits(board, item, elsewhere=item.spread is Spread.REQUIRE)
     fits = fitting(board, item, most)
-    if not fits[kept.rows].all():
+    if most[kept.host] < 1 or board.host_closed[kept.host] or not fits[kept.rows].all():
         return None
     one = np.ones(1, np.int64)
     return booked(
