@@ -3,11 +3,11 @@
     python -m benchmarks.pack_portfolio --checkpoints safetensors_sizes.csv
     python -m benchmarks.pack_portfolio --checkpoints safetensors_sizes.csv -o json
 
-``--checkpoints``: a CSV file with a column ``safetensors_gib``, one model a line. Each model asks for its weights, 1, 2,
-4 or 8 GiB of KV cache (drawn) and 1.5 GiB; one of more than 100 GiB goes over 2, 4 or 8 GPUs, and one that does not fit
-even so is left out. Replicas are drawn with the same chance for each model until the load is reached, a share of the
-fleet's memory; 130 nodes with 4 GPUs of 24, 40, 48, 80 and 141 GiB (4:2:3:3:1). *any*: all models may go anywhere;
-*products*: a third of the models may have one or two of the products only. Sums over seeds; each plan is checked.
+``--checkpoints``: a CSV file with a column ``safetensors_gib``, one model a line. Each asks for its weights, 1, 2, 4 or
+8 GiB of KV cache (drawn) and 1.5 GiB; one of more than 100 GiB goes over 2, 4 or 8 GPUs, and one that does not fit even
+so is left out. Replicas are drawn with the same chance for each model until the load is reached, a share of the fleet's
+memory; 130 nodes with 4 GPUs of 24, 40, 48, 80 and 141 GiB (4:2:3:3:1). *any*: all models may go anywhere; *products*:
+a third of the models may have one or two of the products only. Sums over seeds; each plan is checked.
 """
 
 import argparse
