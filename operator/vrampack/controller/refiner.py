@@ -126,6 +126,10 @@ def _one_process() -> Executor:
 def _begin() -> None:
     """In the process: it gives way to everything else, and ends with the operator, however that ends."""
     os.nice(_NICENESS)
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)

@@ -71,11 +71,17 @@ class Case:
         """Pods that hold a claim and stay."""
         return tuple(pod for pod in self.pods if pod.claim is not None and not pod.deleting)
 
-    @cached_property
+    @property
     def gated(self) -> tuple[PodView, ...]:
-        """Pods that wait for a GPU, by name. One more than is wanted waits for nothing: it goes again."""
-        gated = sorted((pod for pod in self.pods if pod.gated and not pod.deleting), key=lambda pod: pod.name)
-        return tuple(gated if self.rolling else gated[: max(0, self.wanted - len(self.placed))])
+        """Pods that wait for a GPU."""
+        return tuple(pod for pod in self.pods if pod.gated and not pod.deleting)
+
+    @property
+    def surplus(self) -> tuple[PodView, ...]:
+        """Of these, those that are more than is wanted, the last by name: their Deployment takes them back. While it
+        replaces pods there are more than usual."""
+        gated = sorted(self.gated, key=lambda pod: pod.name)
+        return () if self.rolling else tuple(gated[max(0, self.wanted - len(self.placed)) :])
 
     @property
     def ready(self) -> int:

@@ -55,7 +55,12 @@ def queue(
     returning: list[Placement] = []
     for case in members:
         own: list[Item] = []
+        surplus = {pod.uid for pod in case.surplus}
         for pod in sorted(case.gated, key=lambda each: each.name):
+            if pod.uid in surplus:
+                message = "is one more than is wanted, and goes again"
+                waits[case.model.key].append(Waits(pod=pod, need=None, reason="NotWanted", message=message))
+                continue
             need = _need(pod, case, waits)
             if need is not None:
                 refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)

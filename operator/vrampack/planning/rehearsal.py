@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from vrampack.api import names
+from vrampack.api.gpupool import MovesMode
 from vrampack.planning.actions import ApplyChild, CreateChild, EvictPods, PatchChild, PlacePod, Plan, WriteStatus
+from vrampack.planning.findings import find
 from vrampack.planning.plan import plan
 from vrampack.planning.podtemplate import requested, template_hash
 from vrampack.planning.snapshot import ChildView, Claim, Json, PodView, ReplicaSetView, Snapshot
@@ -51,6 +53,8 @@ def rehearse(snapshot: Snapshot, settings: Settings, *, priorities: Mapping[str,
     for _ in range(MOST_PASSES):
         before = stage.snapshot
         decided = plan(before, settings)
+        if stage.looks_for(decided):
+            continue
         stage.carry_out(decided)
         stage.play_kubernetes()
         if stage.snapshot == before:
@@ -92,6 +96,19 @@ class _Stage:
             replaced=tuple(self._replaced),
             settled=settled,
         )
+
+    def looks_for(self, decided: Plan) -> bool:
+        """Finds what the plan asks for, where moves are made; True where that is news."""
+        evicts = {pool.name for pool in self.snapshot.pools if pool.spec.moves.mode is MovesMode.EVICT}
+        known = self.snapshot.memory.findings
+        new = {
+            name: find(question)
+            for name, (question, _) in decided.questions.items()
+            if name in evicts and (name not in known or known[name].question != question)
+        }
+        memory = replace(self.snapshot.memory, findings={**known, **new})
+        self.snapshot = replace(self.snapshot, memory=memory)
+        return bool(new)
 
     def carry_out(self, decided: Plan) -> None:
         """The writes of a plan."""
