@@ -73,12 +73,18 @@ WORDS: Final[Mapping[str, str]] = {
 }
 """What comes after ``1 GPU`` and after ``6 GPUs``."""
 
+_MOST_NAMED: Final = 12
+
 
 def ruled_out(rejected: Mapping[str, int]) -> str:
-    """How many GPUs each reason rules out, for a sentence; with the reason's own word, which people search for."""
-    return ", ".join(
-        f"{counted(count, 'GPU')} {WORDS[reason]} ({reason})" for reason, count in sorted(rejected.items())
-    )
+    """How many GPUs each reason rules out, for a sentence; with the reason's own word, which people search for.
+
+    Of very many reasons those that rule out the most; all of them stand in the status.
+    """
+    most = sorted(rejected.items(), key=lambda each: (-each[1], each[0]))[:_MOST_NAMED]
+    named = [f"{counted(count, 'GPU')} {WORDS[reason]} ({reason})" for reason, count in sorted(most)]
+    others = sum(rejected.values()) - sum(count for _, count in most)
+    return ", ".join([*named, *([f"{counted(others, 'GPU')} for other reasons"] if others else [])])
 
 
 _CHOSEN: Final[Mapping[str, str]] = {
