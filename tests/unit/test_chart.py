@@ -197,7 +197,10 @@ def test_the_policies_speak_of_the_names_that_the_operator_writes(render: Render
     documents = render()
     claims = one(documents, "ValidatingAdmissionPolicy", "vrampack-claims")
     no_claim_on_creation = claims["spec"]["validations"][0]["expression"]
-    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == set(names.CLAIM_ANNOTATIONS)
+    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == {
+        *names.CLAIM_ANNOTATIONS,
+        *names.MECHANISM_ANNOTATIONS,
+    }
     known = {*names.CLAIM_ANNOTATIONS, names.GATE, names.NEED, names.MODEL_DEPLOYMENT, f"{names.GROUP}/"}
     assert set(re.findall(r"vrampack\.dev/[a-z-]*", json.dumps(claims["spec"]))) <= known
     for name in ("vrampack-claims", "vrampack-epoch"):

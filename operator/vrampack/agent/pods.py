@@ -62,6 +62,11 @@ class Pod(wire.Pod, frozen=True):
         return [uuid for uuid in self._annotation(names.GPUS).split(",") if uuid]
 
     @property
+    def on_node(self) -> bool:
+        """Whether another scheduler chose its GPUs, so that they may be others of the node."""
+        return self._annotation(names.SCOPE) == names.NODE_SCOPE
+
+    @property
     def claim(self) -> int:
         """Bytes that it was given on each of its GPUs; 0 where there is no claim that can be read."""
         try:

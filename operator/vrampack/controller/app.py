@@ -16,6 +16,7 @@ from vrampack.controller.metrics import Metrics
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
 from vrampack.controller.pulse import Pulse
+from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.kube.act import Actor
@@ -84,6 +85,8 @@ async def run(settings: Settings) -> None:
             token_namespaces=settings.hub_token_namespaces,
         )
         stack.push_async_callback(watch.close)
+        refiner = Refiner(poke=trigger.poke)
+        stack.push_async_callback(refiner.close)
         loop = Loop(
             observer=Observer(kube, namespace=settings.namespace, lease_clock=time.monotonic),
             actor=Actor(
@@ -94,6 +97,7 @@ async def run(settings: Settings) -> None:
             ),
             resolver=resolver,
             watch=watch,
+            refiner=refiner,
             leadership=leadership,
             trigger=trigger,
             metrics=metrics,
