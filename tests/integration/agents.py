@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,9 @@ class AgentMachinery(Machinery):
         process = self._start(f"agent-{node}", "agent", *flags, environment=self.drivers.environment(node))
         self.agents[node] = process
         return process
+
+    def agent_logs(self) -> Mapping[str, str]:
+        return {node: process.log.read_text(errors="replace")[-2000:] for node, process in self.agents.items()}
 
     async def end_agents(self) -> None:
         """Of the nodes of a world that is over."""

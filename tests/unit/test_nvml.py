@@ -303,9 +303,10 @@ def test_critical_errors_are_told_by_gpu(standin: StandinDriver) -> None:
     assert isinstance(inventory, Inventory)
     watch = nvml.watch_xids(inventory.handles)
     assert isinstance(watch, XidWatch)
-    shown.events.append(Event(gpu=1, xid=48))
+    shown.events.append(Event(gpu=1, xid=79))
+    shown.gpus[1].error = pynvml.NVML_ERROR_GPU_IS_LOST  # so that it can't be asked who it is
     standin.show(shown)
-    assert watch.wait(milliseconds=2000) == Xid(uuid="GPU-1", number=48)
+    assert watch.wait(milliseconds=2000) == Xid(uuid="GPU-1", number=79)
     assert watch.wait(milliseconds=0) is None
     watch.close()
     nvml.close()

@@ -4,7 +4,7 @@ NVML only, by nvidia-ml-py: CUDA is never loaded, so the agent holds no context 
 asked for by the call before it; what a product lacks is a failure that says Unsupported.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -22,6 +22,7 @@ from vrampack.agent.devices import (
 )
 from vrampack.agent.nvmlcalls import (
     Handle,
+    address,
     listings,
     memory,
     memory_v1,
@@ -233,15 +234,15 @@ class NVML:
             found.append(replace(info, placements=value(places) or ()))
         return tuple(found)
 
-    def watch_xids(self, handles: Iterable[Handle]) -> "XidWatch | Failure":
-        """Critical errors from now on. A GPU that has no events is left out."""
+    def watch_xids(self, handles: Mapping[str, Handle]) -> "XidWatch | Failure":
+        """Critical errors from now on, of GPUs by their UUIDs. One that has no events is left out."""
         events = _ask("nvmlEventSetCreate", pynvml.nvmlEventSetCreate)
         if isinstance(events, Failure):
             return events
-        for handle in handles:
+        for handle in handles.values():
             register = partial(pynvml.nvmlDeviceRegisterEvents, handle, pynvml.nvmlEventTypeXidCriticalError, events)
             _ask("nvmlDeviceRegisterEvents", register)
-        return XidWatch(events)
+        return XidWatch(events, names={address(handle): uuid for uuid, handle in handles.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,18 +254,19 @@ class Xid:
 
 
 class XidWatch:
-    """A queue of critical errors in the driver."""
+    """A queue of critical errors in the driver. ``names``: UUIDs by the address of their handles; a GPU that has fallen
+    off the bus can't be asked for its own."""
 
-    def __init__(self, events: Any) -> None:
+    def __init__(self, events: Any, *, names: Mapping[int | None, str]) -> None:
         self._events = events
+        self._names = names
 
     def wait(self, *, milliseconds: int) -> Xid | Failure | None:
         """The next error; None: none came in this time. Blocks without holding Python's lock."""
         data = _ask("nvmlEventSetWait", lambda: pynvml.nvmlEventSetWait_v2(self._events, milliseconds))
         if isinstance(data, Failure):
             return None if data.code == pynvml.NVML_ERROR_TIMEOUT else data
-        uuid = _ask("nvmlDeviceGetUUID", lambda: pynvml.nvmlDeviceGetUUID(data.device))
-        return Xid(uuid="" if isinstance(uuid, Failure) else uuid, number=int(data.eventData))
+        return Xid(uuid=self._names.get(address(data.device), ""), number=int(data.eventData))
 
     def close(self) -> None:
         _ask("nvmlEventSetFree", lambda: pynvml.nvmlEventSetFree(self._events))

@@ -15,6 +15,11 @@ _NO_INSTANCE: Final = 0xFFFFFFFF
 _MOST_PLACEMENTS: Final = 64
 
 
+def address(handle: Handle) -> int | None:
+    """What tells two handles apart, without asking the driver."""
+    return ctypes.cast(handle, ctypes.c_void_p).value
+
+
 def text(value: Any) -> str:
     """Of bytes or text."""
     return value.decode() if isinstance(value, bytes) else str(value)
