@@ -77,6 +77,8 @@ class GPUAllocation(ApiModel):
     """Its container."""
     resource: str = Field(default="", max_length=253)
     """What it asked for, such as nvidia.com/gpu."""
+    device: str = Field(default="", max_length=96)
+    """UUID of the GPU, or of the MIG device of it, that it got."""
     reservation: bool = False
     """True: the pod holds the GPU for vrampack."""
 
