@@ -65,6 +65,7 @@ async def test_what_the_drivers_say_is_reported_and_packed(world: World) -> None
     async def seen() -> None:
         name = pod["spec"]["nodeName"]
         (found,) = (each for each in (await world.get("GPUNode", name))["status"]["gpus"] if each["uuid"] == uuid)
+        assert len(found["processes"]) == 1
         (process,) = found["processes"]
         assert process["podUID"] == pod["metadata"]["uid"]
         assert 0.9 * 20 * GIB < parse_bytes(process["bytes"]) < 20 * GIB

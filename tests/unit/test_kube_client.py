@@ -159,7 +159,7 @@ async def test_a_watch_tells_of_its_beginning_and_of_changes_and_ends(serve: Ser
     assert 300 <= int(query.pop("timeoutSeconds")) <= 600
     assert (request.method, request.path) == ("GET", "/api/v1/pods")
     assert query == {"watch": "true", "allowWatchBookmarks": "true", "labelSelector": "app=a,b"}
-    assert request.headers["Accept"] == "application/vnd.kubernetes.protobuf"
+    assert request.headers["Accept"] == "application/vnd.kubernetes.protobuf, application/json"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, ClusterError), (410, ClusterError), (503, UnavailableError)])
