@@ -11,6 +11,7 @@ from vrampack.cli.calibrate import calibrate
 from vrampack.cli.crds import crds
 from vrampack.cli.demo import demo
 from vrampack.cli.estimate import estimate
+from vrampack.cli.explain import explain
 from vrampack.cli.localcluster import app as cluster
 from vrampack.cli.map import fleet_map
 from vrampack.cli.plan import plan
@@ -33,6 +34,7 @@ app.command("demo")(demo)
 app.command("map")(fleet_map)
 app.command("estimate")(estimate)
 app.command("plan")(plan)
+app.command("explain")(explain)
 app.command("profile")(profile)
 app.command("calibrate")(calibrate)
 app.command("crds")(crds)
