@@ -9,6 +9,7 @@ from vrampack import __version__
 from vrampack.cli.agent import agent
 from vrampack.cli.calibrate import calibrate
 from vrampack.cli.crds import crds
+from vrampack.cli.defrag import defrag
 from vrampack.cli.demo import demo
 from vrampack.cli.estimate import estimate
 from vrampack.cli.explain import explain
@@ -35,6 +36,7 @@ app.command("map")(fleet_map)
 app.command("estimate")(estimate)
 app.command("plan")(plan)
 app.command("explain")(explain)
+app.command("defrag")(defrag)
 app.command("profile")(profile)
 app.command("calibrate")(calibrate)
 app.command("crds")(crds)
