@@ -3,20 +3,20 @@
     python -m benchmarks.fleet --checkpoints ../shared/data/safetensors_sizes.csv
     python -m benchmarks.fleet --checkpoints FILE --replicas 1000 --loads 0.6 0.8 --draws 3 --seconds 5 -o json
 
-Protocol. A model is a checkpoint of FILE at 4, 16 or 64 sequences of 4,096 tokens: the bytes of its weights and of its KV
-cache (from the columns of FILE, two bytes a value) over its GPUs, and 1.5 GiB on each. It takes the fewest of 1, 2, 4
-and 8 GPUs on which that is at most 80 GiB each, or else 8 if that is at most 141 GiB; what is still larger is left out.
-A replica is one of these models at random, with a chance that falls with its size, so that each model takes about the
-same memory of the fleet. The fleet has empty nodes of 8 equal GPUs of 24, 40, 48, 80 and 141 GiB
-in the ratio 4:2:3:3:1, as many as make the demand the given share of all memory, each size rounded to whole nodes.
-There is no other constraint, and no wish for spread. Replicas and fleets depend on the draw's number alone.
+Protocol. A model is a checkpoint of FILE at 4, 16 or 64 sequences of 4,096 tokens: the bytes of its weights and of its
+KV cache (from the columns of FILE, two bytes a value) over its GPUs, and 1.5 GiB on each. It takes the fewest of 1, 2,
+4 and 8 GPUs on which that is at most 80 GiB each, or else 8 if that is at most 141 GiB; what is larger is left out. A
+replica is one of these models at random, with a chance that falls with its size, so that each model takes about the
+same memory of the fleet. The fleet has empty nodes of 8 equal GPUs of 24, 40, 48, 80 and 141 GiB in the ratio
+4:2:3:3:1, as many as make the demand the given share of all memory, each size rounded to whole nodes. There is no other
+constraint, and no wish for spread. Replicas and fleets depend on the draw's number alone.
 
 ``first``: the first plan, with the seconds of the call; ``ffd`` and ``best-fit``: decreasing order onto the first and
 onto the tightest GPU that fits; ``vrampack``: the plan after ``--seconds`` of refinement, or as soon as it is proven
 optimal, the clock being asked between steps of work. ``gap``: opened memory above the proven lower bound, in percent of
-the bound, where all replicas are placed. ``unplaced``: bytes over all GPUs of the replicas without a place, beside the
-bytes that no packing can place. The refined
-plan is checked by an independent program.
+the bound, where all replicas are placed. ``unplaced``: bytes over all GPUs of the replicas without a place, and how
+many they are, each beside what no packing can place. The objective is the packer's: few replicas first, then bytes. The
+refined plan is checked by an independent program.
 """
 
 import argparse
@@ -28,17 +28,23 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vrampack.packing.board import Board
 from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
+from vrampack.packing.inventory import inventory
 from vrampack.packing.objective import cost
-from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Spread, Work
+from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Spread
+from vrampack.packing.proof import Proof
 from vrampack.packing.refine import Refined, refinements
 from vrampack.packing.rules import FirstFit, Rule, Tightest
 from vrampack.packing.run import answer, run
+from vrampack.packing.tally import UNLIMITED, Tally
 from vrampack.packing.turn import in_turn
 from vrampack.units import GIB
 
@@ -48,7 +54,6 @@ _GPUS_A_NODE = 8
 _CONCURRENCIES = (4, 16, 64)
 _TOKENS = 4096
 _OVERHEAD = 3 * GIB // 2
-_NO_LIMIT = Work(rounds=1 << 30, dives=1 << 30, nodes=1 << 30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,11 +127,27 @@ def plan(hosts: Sequence[Host], items: Sequence[Item], rule: Rule) -> Packing:
 def refined(hosts: Sequence[Host], items: Sequence[Item], start: Packing, *, seconds: float) -> tuple[Refined, float]:
     """The best within ``seconds``, and how long it took."""
     begin = time.perf_counter()
-    steps = refinements(hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=_NO_LIMIT)
+    steps = refinements(hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=UNLIMITED)
     best = next(steps)
     while time.perf_counter() - begin < seconds and (further := next(steps, None)) is not None:
         best = further
     return best, time.perf_counter() - begin
+
+
+def fewest_unplaced(hosts: Sequence[Host], items: Sequence[Item]) -> int:
+    """The number of replicas that no packing can place: the linear programme with one for each of them as its cost."""
+    stock = inventory(hosts=hosts, items=items).stock
+    lots = stock.lots or ()
+    whole = lcm(*lots)
+    counted = replace(
+        stock,
+        kinds=tuple(replace(kind, cost=0) for kind in stock.kinds),
+        penalties=tuple(whole // lot for lot in lots),
+    )
+    proof = Proof(counted, np.random.default_rng(0), Tally(UNLIMITED))
+    for _ in proof.steps(()):
+        pass
+    return -(-proof.bound // whole)
 
 
 def measure(known: Sequence[Checkpoint], *, count: int, load: float, draw: int, seconds: float) -> dict[str, Any]:
@@ -155,6 +176,7 @@ def measure(known: Sequence[Checkpoint], *, count: int, load: float, draw: int, 
         "optimal": best.bound.optimal,
         "bound_opened": best.bound.opened,
         "bound_unplaced": best.bound.unplaced,
+        "bound_unplaced_replicas": fewest_unplaced(hosts, items) if best.packing.unplaced else 0,
     }
     if wrong := violations(hosts=hosts, items=items, packing=best.packing):
         raise ValueError(f"load {load}, draw {draw}: {wrong[0]}")
@@ -162,8 +184,8 @@ def measure(known: Sequence[Checkpoint], *, count: int, load: float, draw: int, 
         unplaced = sum(each.item.gpus * each.item.memory for each in packing.unplaced)
         opened = cost(hosts=hosts, packing=packing).opened
         row |= {f"{name}_unplaced": unplaced, f"{name}_unplaced_replicas": len(packing.unplaced)}
-        if unplaced < best.bound.unplaced:
-            raise ValueError(f"load {load}, draw {draw}, {name}: fewer bytes unplaced than the bound says")
+        if unplaced < best.bound.unplaced or len(packing.unplaced) < row["bound_unplaced_replicas"]:
+            raise ValueError(f"load {load}, draw {draw}, {name}: less is unplaced than the bound says")
         if not packing.unplaced:
             if opened < best.bound.opened:
                 raise ValueError(f"load {load}, draw {draw}, {name}: less memory opened than the bound says")
@@ -190,7 +212,8 @@ def _means(draws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found[f"{name}_worst_gap_percent"] = round(max(gaps), 3) if gaps else None
         for figure in ("unplaced", "unplaced_replicas"):
             found[f"{name}_{figure}"] = sum(row[f"{name}_{figure}"] for row in draws)
-    found["bound_unplaced"] = sum(row["bound_unplaced"] for row in draws)
+    for figure in ("bound_unplaced", "bound_unplaced_replicas"):
+        found[figure] = sum(row[figure] for row in draws)
     return found
 
 
@@ -204,12 +227,13 @@ def _print_table(rows: Mapping[str, Mapping[str, Any]]) -> None:
         first = 1000 * row["first_seconds"]
         print(f"{load:>5}{ratio:>8}{row['optimal']:>9}{first:>10.1f}{row['seconds']:>7.2f}{gaps}")
     print("\nunplaced GiB (replicas), sum over the draws")
-    print(f"{'load':>5}{'bound':>10}" + "".join(f"{name:>19}" for name in names))
+    print(f"{'load':>5}{'bound':>19}" + "".join(f"{name:>19}" for name in names))
     for load, row in rows.items():
         cells = "".join(
-            f"{row[f'{name}_unplaced'] / GIB:>12.0f} ({row[f'{name}_unplaced_replicas']:>4})" for name in names
+            f"{row[f'{name}_unplaced'] / GIB:>12.0f} ({row[f'{name}_unplaced_replicas']:>4})"
+            for name in ("bound", *names)
         )
-        print(f"{load:>5}{row['bound_unplaced'] / GIB:>10.0f}{cells}")
+        print(f"{load:>5}{cells}")
 
 
 def _gap(mean: float | None, worst: float | None) -> str:

@@ -32,7 +32,13 @@ class AgentMachinery(Machinery):
     async def start_node_agent(self, node: str) -> Process:
         assert self.drivers is not None
         kubeconfig = await self.cluster.token_for("vrampack-agent", RELEASE, node=node)
-        flags = (f"--kubeconfig={kubeconfig}", f"--namespace={RELEASE}", "--poll=0.5", "--metrics-port=0")
+        flags = (
+            f"--kubeconfig={kubeconfig}",
+            f"--namespace={RELEASE}",
+            "--poll=0.5",
+            "--metrics-port=0",
+            "--lease-seconds=6",
+        )
         process = self._start(f"agent-{node}", "agent", *flags, environment=self.drivers.environment(node))
         self.agents[node] = process
         return process

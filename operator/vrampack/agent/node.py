@@ -12,6 +12,7 @@ from vrampack.agent.complaint import Complaint
 from vrampack.agent.driver import Driver, Sight
 from vrampack.agent.health import Errors, standing_errors
 from vrampack.agent.kubelet import Kubelet
+from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.nodewatch import NodeWatch, Reader
 from vrampack.agent.pods import free_for_vrampack
 from vrampack.agent.processes import UNKNOWN, ProcessTable
@@ -19,33 +20,25 @@ from vrampack.agent.reading import NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
 from vrampack.agent.tenants import Tenants
 from vrampack.agent.writer import worth_writing
-from vrampack.errors import ClusterError
+from vrampack.errors import ClusterError, StaleLibraryError
 
 _log = logging.getLogger(__name__)
 
-_HANG_SECONDS: Final = 10.0
-_HANGS: Final = Silence(
-    reason="DriverHangs", message=f"the NVIDIA driver has not answered for {_HANG_SECONDS:.0f} s; it is waited for"
-)
+_HANGS: Final = Silence(reason="DriverHangs", message="the NVIDIA driver does not answer in time; it is waited for")
 
 
 class Cluster(Applier, Reader, Protocol):
     """The part of the API server's client that the agent uses."""
 
 
-class Listener(Protocol):
-    """Who wants to know what is read, as metrics do."""
-
-    def __call__(self, reading: NodeReading, errors: Errors) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """``poll``: seconds between two looks at the driver."""
+    """``poll``: seconds between two looks at the driver. ``patience``: seconds until one that does not end hangs."""
 
     node: str
     namespace: str
     poll: float = 1.0
+    patience: float = 10.0
     lease: LeaseTerms = field(default_factory=LeaseTerms)
 
 
@@ -60,14 +53,14 @@ class NodeAgent:
         driver: Driver,
         processes: ProcessTable,
         kubelet: Kubelet | None = None,
-        listener: Listener | None = None,
+        metrics: AgentMetrics | None = None,
     ) -> None:
         self._kube = kube
         self._settings = settings
         self._driver = driver
         self._processes = processes
         self._kubelet = kubelet
-        self._listener = listener
+        self._metrics = metrics
         self._watch = NodeWatch(kube, node=settings.node)
         self._errors = Errors()
         self._tenants = Tenants()
@@ -84,12 +77,27 @@ class NodeAgent:
             watching = asyncio.create_task(self._watch.run())
             try:
                 while not stop.is_set():
-                    await self._pass(thread)
+                    await self._pass_safely(thread)
+                    if watching.done():
+                        watching.result()  # it ends only by a mistake of ours
+                    if self._metrics is not None:
+                        self._metrics.passed()
                     await _pause(stop, self._settings.poll)
             finally:
                 watching.cancel()
                 await asyncio.wait({watching})
+                if self._kubelet is not None:
+                    self._kubelet.close()
                 thread.submit(self._driver.close)
+
+    async def _pass_safely(self, thread: ThreadPoolExecutor) -> None:
+        """One object that nobody expected must not end the reports of all others."""
+        try:
+            await self._pass(thread)
+        except StaleLibraryError:
+            raise
+        except Exception:
+            _log.exception("a pass failed; the next one starts afresh")
 
     async def _pass(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
@@ -99,8 +107,8 @@ class NodeAgent:
         try:
             reporter = await self._introduced()
             reading = await self._read(sight, now=loop.time())
-            if self._listener is not None:
-                self._listener(reading, self._errors)
+            if self._metrics is not None:
+                self._metrics.show(reading, self._errors, self._claims())
             await self._report(reporter, reading, now=loop.time())
         except ClusterError as error:
             self._complaint.say(f"the API server can't be told: {error}")
@@ -113,7 +121,7 @@ class NodeAgent:
         if self._looking is None:
             look: Callable[[], Sight] = lambda: self._driver.see(now=loop.time(), release=self._watch.release)  # noqa: E731
             self._looking = loop.run_in_executor(thread, look)
-        await asyncio.wait({self._looking}, timeout=_HANG_SECONDS)
+        await asyncio.wait({self._looking}, timeout=self._settings.patience)
         if not self._looking.done():
             return Sight(devices=self._sight.devices, versions=self._sight.versions, silence=_HANGS)
         self._sight = self._looking.result()
@@ -134,15 +142,19 @@ class NodeAgent:
         held = None
         if self._kubelet is not None:
             held = await self._kubelet.held(devices=sight.devices, pods=people.pods, node=node)
-        gpus = tuple(
-            gpu_reading(
-                device,
-                people=people,
-                verdict=self._errors.verdict(device),
-                offered=None if held is None else device.identity.uuid in held.offered,
-                allocations=None if held is None or held.trouble else held.allocations.get(device.identity.uuid, ()),
-            )
-            for device in sight.devices
+        gpus = self._tenants.with_peaks(
+            [
+                gpu_reading(
+                    device,
+                    people=people,
+                    verdict=self._errors.verdict(device),
+                    offered=None if held is None else device.identity.uuid in held.offered,
+                    allocations=None
+                    if held is None or held.trouble
+                    else held.allocations.get(device.identity.uuid, ()),
+                )
+                for device in sight.devices
+            ]
         )
         sighted = sight.silence is None and not any(owner is UNKNOWN for owner in owners.values())
         cpu, memory, slots = free_for_vrampack(node, pods)
@@ -160,6 +172,11 @@ class NodeAgent:
             stuck=self._tenants.stuck(gpus, now=now),
             mismatches=self._tenants.mismatches(pods, gpus, sighted=sighted, now=now),
         )
+
+    def _claims(self) -> dict[str, tuple[str, int]]:
+        """Who claims how much on each of its GPUs; of pods that are gone only the names are known."""
+        claims = {pod.metadata.uid: pod.claim for pod in self._watch.pods}
+        return {uid: (name, claims.get(uid, 0)) for uid, name in self._tenants.names.items()}
 
     async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
         if now >= self._renew_at:
@@ -185,7 +202,15 @@ class NodeAgent:
         booted = self._processes.booted_at()
         self._errors.adopt(standing_errors(former, booted=booted))
         claims = [claim for gpu in former.gpus or () for claim in gpu.claims or ()]
-        self._tenants.adopt({claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims})
+        self._tenants.adopt(
+            {claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims},
+            {
+                (each.pod_uid, gpu.uuid): each.peak.bytes
+                for gpu in former.gpus or ()
+                for each in gpu.processes or ()
+                if each.peak is not None
+            },
+        )
         self._reporter, self._renew_at = reporter, 0.0
         return reporter
 

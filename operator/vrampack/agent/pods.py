@@ -20,6 +20,7 @@ class ContainerState(wire.ContainerState, frozen=True):
 
 class ContainerStatus(wire.ContainerStatus, frozen=True):
     state: ContainerState = ContainerState()
+    container_id: str = msgspec.field(name="containerID", default="")
 
 
 class PodStatus(wire.PodStatus, frozen=True):
@@ -59,6 +60,11 @@ class Pod(wire.Pod, frozen=True):
     def gpus(self) -> list[str]:
         """The UUIDs that it was given."""
         return [uuid for uuid in self._annotation(names.GPUS).split(",") if uuid]
+
+    @property
+    def on_node(self) -> bool:
+        """Whether another scheduler chose its GPUs, so that they may be others of the node."""
+        return self._annotation(names.SCOPE) == names.NODE_SCOPE
 
     @property
     def claim(self) -> int:

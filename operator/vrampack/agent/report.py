@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from pydantic import ValidationError
+
 from vrampack.agent.reading import NodeReading
 from vrampack.agent.status import conditions_of, status_of
 from vrampack.api import names
@@ -79,7 +81,7 @@ class Reporter:
         conditions = conditions_of(reading, before=self._conditions, now=now)
         status = status_of(reading, conditions=conditions.values(), now=now)
         try:
-            await self._apply(f"{self._path}/status", self._object(status=status.wire()))
+            await self._apply(f"{self._path}/status", self._object({}, status=status.wire()))
         except NotFoundError:
             self._uid = ""  # deleted meanwhile: made again next time
             raise
@@ -114,21 +116,27 @@ class Reporter:
 
         An admin may have written it before the node came up, or it belonged to an earlier Node of this name.
         """
-        found = await self._apply(self._path, self._object(spec={}))
+        found = await self._apply(self._path, self._object({"ownerReferences": self._owners}))
         if found["metadata"]["uid"] != self._uid:
             self._uid = found["metadata"]["uid"]
             self._last = None
-            self._former = GPUNodeStatus.model_validate(found.get("status", {}))
+            self._former = _readable(found.get("status", {}))
             self._conditions = {condition.type: condition for condition in self._former.conditions or ()}
 
-    def _object(self, **content: Any) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"name": self.node}
-        if "spec" in content:
-            metadata["ownerReferences"] = self._owners
+    def _object(self, metadata: dict[str, Any], **content: Any) -> dict[str, Any]:
+        metadata = {"name": self.node, **metadata}
         return {"apiVersion": names.API_VERSION, "kind": "GPUNode", "metadata": metadata, **content}
 
     async def _apply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._kube.apply(path, body, field_manager=names.AGENT_MANAGER)
+
+
+def _readable(status: Any) -> GPUNodeStatus:
+    """What another version may have written; one that can't be read says nothing."""
+    try:
+        return GPUNodeStatus.model_validate(status)
+    except ValidationError:
+        return GPUNodeStatus()
 
 
 def _now() -> str:

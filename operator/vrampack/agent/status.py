@@ -127,7 +127,12 @@ def _gpu_status(gpu: GPUReading) -> GPUStatus:
         reserved_by_driver=Quantity.of(gpu.reserved),
         used=Quantity.of(gpu.used),
         processes=tuple(
-            GPUProcess(pod_uid=each.uid, bytes=Quantity.of(each.bytes), pids=each.pids[:_MOST_PIDS] or None)
+            GPUProcess(
+                pod_uid=each.uid,
+                bytes=Quantity.of(each.bytes),
+                peak=Quantity.of(each.peak) if each.peak else None,
+                pids=each.pids[:_MOST_PIDS] or None,
+            )
             for each in gpu.processes[:_MOST_PROCESSES]
         ),
         foreign=_foreign(gpu),

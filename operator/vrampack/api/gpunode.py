@@ -47,6 +47,8 @@ class GPUProcess(ApiModel):
     """UID of the pod."""
     bytes: Quantity
     """Memory that its processes use."""
+    peak: Quantity | None = None
+    """The most that they were seen to use: what a start really took."""
     pids: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, max_length=64)
     """The processes, by their ids on the host."""
 

@@ -18,7 +18,12 @@ UTILIZATION: Final = f"{GROUP}/utilization"
 KV_CACHE_BYTES: Final = f"{GROUP}/kv-cache-bytes"
 MEMORY_LIMIT_MIB: Final = f"{GROUP}/memory-limit-mib"
 BECAUSE: Final = f"{GROUP}/because"  # why these GPUs, in words; written with the claim, and no part of it
+SCOPE: Final = f"{GROUP}/scope"  # where another scheduler chooses the GPU: the claim is one on the node until then
+NODE_SCOPE: Final = "node"
+MPS_LIMIT: Final = f"{GROUP}/mps-limit"
 CLAIM_ANNOTATIONS: Final = (GPUS, CLAIM, EPOCH, VISIBLE_DEVICES, UTILIZATION, KV_CACHE_BYTES, MEMORY_LIMIT_MIB)
+MECHANISM_ANNOTATIONS: Final = (SCOPE, MPS_LIMIT)
+"""Of a claim too, with some mechanisms."""
 
 # On children.
 SPEC_HASH: Final = f"{GROUP}/spec-hash"  # of the user's spec that the template was made from

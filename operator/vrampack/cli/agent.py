@@ -35,6 +35,9 @@ Proc = Annotated[
 PodResourcesSocket = Annotated[
     Path, typer.Option(envvar="VRAMPACK_POD_RESOURCES", help="The kubelet's socket for what it has handed out.")
 ]
+LeaseSeconds = Annotated[
+    int, typer.Option(help="An agent that has not renewed its Lease for so long counts as gone.", min=3, max=600)
+]
 MetricsPort = Annotated[int, typer.Option(help="/metrics of a real agent; 0: none.", min=0, max=65535)]
 
 
@@ -46,7 +49,8 @@ def agent(
     node: Node = "",
     proc: Proc = Path("/proc"),
     pod_resources: PodResourcesSocket = Path("/var/lib/kubelet/pod-resources/kubelet.sock"),
-    metrics_port: MetricsPort = 8080,
+    metrics_port: MetricsPort = 9469,
+    lease_seconds: LeaseSeconds = 60,
 ) -> None:
     """Report the GPUs of this node, and what uses them, to the operator."""
     if simulate is None and not node:
@@ -61,6 +65,8 @@ def agent(
                 poll=poll,
                 proc=proc,
                 pod_resources=pod_resources,
+                metrics_port=metrics_port,
+                lease_seconds=lease_seconds,
             )
         )
         return
@@ -74,19 +80,32 @@ def agent(
 
 
 async def _agent(
-    node: str, *, kubeconfig: Path | None, namespace: str, poll: float, proc: Path, pod_resources: Path
+    node: str,
+    *,
+    kubeconfig: Path | None,
+    namespace: str,
+    poll: float,
+    proc: Path,
+    pod_resources: Path,
+    metrics_port: int,
+    lease_seconds: int,
 ) -> None:
     from vrampack.agent.driver import Driver
     from vrampack.agent.kubelet import Kubelet
+    from vrampack.agent.metrics import AgentMetrics, serve
     from vrampack.agent.node import AgentSettings, NodeAgent
     from vrampack.agent.nvml import NVML
     from vrampack.agent.podresources import PodResources
     from vrampack.agent.processes import ProcessTable
+    from vrampack.agent.report import LeaseTerms
 
+    metrics = AgentMetrics(node=node)
+    lease = LeaseTerms(renew=lease_seconds / 3, duration=lease_seconds)
+    stop_serving = serve(metrics, port=metrics_port) if metrics_port else None
     async with _connected(kubeconfig) as kube:
         agent = NodeAgent(
             kube=kube,
-            settings=AgentSettings(node=node, namespace=namespace, poll=poll),
+            settings=AgentSettings(node=node, namespace=namespace, poll=poll, lease=lease),
             driver=Driver(NVML()),
             processes=ProcessTable(proc=proc),
             kubelet=Kubelet(
@@ -96,8 +115,13 @@ async def _agent(
                 namespace=namespace,
                 clock=time.monotonic,
             ),
+            metrics=metrics,
         )
-        await agent.run(_stopped_by_signals())
+        try:
+            await agent.run(_stopped_by_signals())
+        finally:
+            if stop_serving is not None:
+                stop_serving()
 
 
 async def _simulate(fleet: Path, *, kubeconfig: Path | None, namespace: str, poll: float) -> None:

@@ -220,8 +220,10 @@ def cache_of(given: EngineInput) -> tuple[Architecture, Workload, Budget]:
 
 
 def share_environment(*, limits: bool = True) -> tuple[Fragment, ...]:
-    """Which GPUs the container sees, and its share of them. ``limits``: whether the runtime may limit its memory; not of
-    an engine that is told a fraction of the whole GPU, since a limit is then what it sees as the GPU.
+    """Which GPUs the container sees, and its share of them.
+
+    ``limits``: whether the runtime may limit its memory; not where the engine is told a fraction of the whole GPU,
+    since a limit is then what it sees as the GPU.
 
     An annotation that is missing reads as empty, and an empty ``NVIDIA_VISIBLE_DEVICES`` is no GPU: without a claim
     nothing is visible. The memory limits are in MiB; the NVIDIA container toolkit enforces them where driver and

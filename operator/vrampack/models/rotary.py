@@ -109,7 +109,7 @@ def _stretched(text: Fields, kinds: list[tuple[str, Fields | None]], *, written:
 
 
 def _factor(scaling: Fields | None) -> float:
-    return scaling.number("factor", least=1, most=1024, default=1) if scaling else 1.0
+    return scaling.number("factor", least=1, most=65_536, default=1) if scaling else 1.0
 
 
 def _tables(

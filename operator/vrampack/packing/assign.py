@@ -6,24 +6,19 @@ first fit finds another place for it, or none.
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vrampack.packing.firstfit import pack
-from vrampack.packing.inventory import Inventory
+import numpy as np
+
+from vrampack.packing.board import Board
+from vrampack.packing.inventory import Inventory, hosts_cut
 from vrampack.packing.lots import Settled
-from vrampack.packing.problem import (
-    Criterion,
-    Device,
-    Host,
-    Item,
-    Packing,
-    Placement,
-    Reason,
-    Spread,
-    Why,
-)
+from vrampack.packing.portfolio import best_run
+from vrampack.packing.problem import Criterion, Cut, Device, Host, Item, Objective, Packing, Placement, Spread, Why
+from vrampack.packing.run import answer
 from vrampack.packing.stock import Pattern
+from vrampack.packing.turn import in_turn
 
 _LOOK = 256
 """Hosts that are compared for one pattern at most."""
@@ -64,13 +59,14 @@ def assign(
     *,
     inventory: Inventory,
     hosts: Sequence[Host],
+    cuts: Sequence[Cut],
     others: Sequence[Item],
     settled: Settled,
     patterns: Mapping[Pattern, int],
 ) -> Packing:
-    """The packing that lots and patterns make on ``hosts``, whose kinds they are of. What they don't cover, and
-    ``others``, the items without devices, is placed by first fit behind them."""
-    work = _Assignment(inventory, hosts)
+    """The packing that lots and patterns make on ``hosts`` with ``cuts``, whose kinds they are of. What they don't
+    cover, and ``others``, is placed by first fit behind them; what is cut for nothing is not cut."""
+    work = _Assignment(inventory, hosts_cut(hosts, cuts))
     first = len(inventory.stock.kinds)
     for place, lot in sorted(enumerate(settled.lots), key=lambda pair: -pair[1].bins):
         for _ in range(lot.times):
@@ -78,13 +74,12 @@ def assign(
     for pattern, times in sorted(patterns.items(), key=lambda pair: (settled.stock.free(pair[0]), pair[0])):
         for _ in range(times):
             work.place(pattern, 1)
-    return work.packing(others)
+    return work.packing(hosts, cuts, others)
 
 
 class _Assignment:
     def __init__(self, inventory: Inventory, hosts: Sequence[Host]) -> None:
         self._inventory = inventory
-        self._hosts = {host.name: host for host in hosts}
         self._left = [deque(members.items) for members in inventory.classes]
         self._placed: list[Placement] = []
         self._sites = {host.name: _Site(host, host.cpu, host.memory, host.slots, set(host.tenants)) for host in hosts}
@@ -145,22 +140,30 @@ class _Assignment:
         placed = tuple(sorted(device.id for device in devices))
         self._placed.append(Placement(item=item, host=site.host.name, devices=placed, why=why))
 
-    def packing(self, others: Sequence[Item]) -> Packing:
+    def packing(self, hosts: Sequence[Host], cuts: Sequence[Cut], others: Sequence[Item]) -> Packing:
         """What was placed, and what first fit makes of the rest."""
+        used = {(placed.host, name.rpartition("/")[0]) for placed in self._placed for name in placed.devices}
+        cuts = tuple(cut for cut in cuts if (cut.host, cut.device) in used)
         rest = [item for left in self._left for item in left] + list(others)
         if not rest:
-            return Packing(placed=tuple(self._placed), unplaced=())
-        after = _booked(self._hosts.values(), self._placed)
-        alone: dict[str, set[str]] = defaultdict(set)
-        for site in self._sites.values():
-            for group in site.alone:
-                alone[group].add(site.host.name)
-        barred = [_barred(item, alone.get(item.group, set())) for item in rest]
-        packed = pack(hosts=after, items=barred)
-        known = {item.key: item for item in rest}
-        behind = [replace(each, item=known[each.item.key]) for each in packed.placed]
-        unplaced = tuple(replace(each, item=known[each.item.key]) for each in packed.unplaced)
-        return Packing(placed=(*self._placed, *behind), unplaced=unplaced, cuts=packed.cuts)
+            return Packing(placed=tuple(self._placed), unplaced=(), cuts=cuts)
+        board = Board(hosts_cut(hosts, cuts))
+        rows = {
+            (board.names[host], device.id): row
+            for row, (host, device) in enumerate(zip(board.host.tolist(), board.devices, strict=True))
+            if not board.asleep[row]
+        }
+        for placement in self._placed:
+            spots = [rows[placement.host, device] for device in placement.devices]
+            board.book(
+                placement.item,
+                rows=np.array([spots]),
+                hosts=np.array([board.place_of[placement.host]]),
+                amounts=np.ones(1, dtype=np.int64),
+            )
+        behind = answer(best_run(board, in_turn(rest), Objective.FEWEST_GPUS))
+        every = sorted((*cuts, *behind.cuts), key=lambda cut: (cut.host, cut.device))
+        return replace(behind, placed=(*self._placed, *behind.placed), cuts=tuple(every))
 
 
 def _misfits(site: _Site, wanted: Sequence[tuple[Item, int]]) -> tuple[int, int]:
@@ -201,47 +204,3 @@ def _together(devices: list[Device], lot: int) -> list[Device]:
     taken = devices[:lot]
     del devices[:lot]
     return taken
-
-
-def _booked(hosts: Iterable[Host], placements: Sequence[Placement]) -> list[Host]:
-    """``hosts`` with these placements on them."""
-    by_host: dict[str, list[Placement]] = defaultdict(list)
-    for placement in placements:
-        by_host[placement.host].append(placement)
-    return [_with(host, by_host[host.name]) if host.name in by_host else host for host in hosts]
-
-
-def _with(host: Host, placements: Sequence[Placement]) -> Host:
-    guests: dict[str, list[Item]] = defaultdict(list)
-    for placement in placements:
-        for device in placement.devices:
-            guests[device].append(placement.item)
-    items = [placement.item for placement in placements]
-    return replace(
-        host,
-        devices=tuple(_device_with(device, guests.get(device.id, ())) for device in host.devices),
-        cpu=None if host.cpu is None else host.cpu - sum(item.cpu for item in items),
-        memory=None if host.memory is None else host.memory - sum(item.host_memory for item in items),
-        slots=None if host.slots is None else host.slots - len(items),
-        tenants=host.tenants.union(item.group for item in items),
-    )
-
-
-def _device_with(device: Device, guests: Sequence[Item]) -> Device:
-    if not guests:
-        return device
-    return replace(
-        device,
-        free=device.free - sum(item.memory for item in guests),
-        tenants=device.tenants.union(item.group for item in guests),
-        avoided_by=device.avoided_by.union(*(item.avoid for item in guests)),
-        exclusive=device.exclusive or any(item.exclusive for item in guests),
-        slots=None if device.slots is None else device.slots - len(guests),
-    )
-
-
-def _barred(item: Item, hosts: set[str]) -> Item:
-    """``item``, refused by ``hosts`` on which another of its group requires to be alone."""
-    if not hosts:
-        return item
-    return replace(item, refused={**dict.fromkeys(hosts, str(Reason.SPREAD)), **item.refused})

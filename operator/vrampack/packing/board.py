@@ -39,10 +39,17 @@ class Board:
         free = np.array([host_limits(host) for host in ordered], np.int64).reshape(-1, 3)
         self.cpu, self.ram, self.room = (each.copy() for each in free.T)
         self.host_closed = column(self.code(host.closed, f"hosts[{host.name}]") for host in ordered)
-        rows = [row for place, host in enumerate(ordered) for row in rows_of(place, host)]
-        self.devices = [device for _, device, _ in rows]
-        self.host = column(place for place, _, _ in rows)
-        self.asleep = np.fromiter((asleep for _, _, asleep in rows), np.bool_, len(rows))
+        self.devices: list[Device] = []
+        counts: list[int] = []
+        sleeping: list[int] = []
+        for host in ordered:
+            devices, asleep = rows_of(host)
+            sleeping += (len(self.devices) + number for number in asleep)
+            self.devices += devices
+            counts.append(len(devices))
+        self.host = np.arange(len(ordered)).repeat(counts)
+        self.asleep = np.zeros(len(self.devices), np.bool_)
+        self.asleep[sleeping] = True
         self._columns()
         self._groups(ordered)
         self._turn: IntArray | None = None
@@ -53,7 +60,9 @@ class Board:
         self.products: dict[str, int] = {}
         self.prices: IntArray | None = None
         if any(each.price is not None for each in devices):
-            self.prices = column(self._price(each, place) for each, place in zip(devices, self.host, strict=True))
+            self.prices = column(
+                self._price(each, place) for each, place in zip(devices, self.host.tolist(), strict=True)
+            )
         self.product = column(self.products.setdefault(each.product, len(self.products)) for each in devices)
         self.capacity = column(map(attrgetter("capacity"), devices))
         self.free = column(map(attrgetter("free"), devices))
@@ -67,7 +76,8 @@ class Board:
                 path = f"hosts[{self.names[int(self.host[row])]}].devices[{device.id}]"
                 self.closed[row] = self.code(device.closed, path)
         self.divisible = np.fromiter((bool(each.layouts) for each in devices), np.bool_, size)
-        self.kept = np.zeros(size, np.bool_)
+        self.kept = np.zeros(size, np.int64)
+        """For how many items a device is kept."""
         self.open = (self.closed == 0) & (self.host_closed[self.host] == 0) & ~self.asleep
         self.takes = self.open & ~self.divisible & ~self.exclusive & (self.slots > 0)
         self.size_of_host = np.bincount(self.host[~self.asleep], minlength=len(self.names))

@@ -7,7 +7,7 @@ import numpy as np
 from vrampack.packing.arrays import IntArray
 from vrampack.packing.problem import Item
 
-_COLUMNS = ("row", "host", "memory", "cpu", "number", "kind")
+_COLUMNS = ("row", "host", "memory", "cpu", "ram", "number", "kind")
 
 
 class Claims:
@@ -33,7 +33,7 @@ class Claims:
             self._gaps = list(range(2 * size - 1, size - 1, -1)) + self._gaps
         lines = [self._gaps.pop() for _ in places]
         for line, row in zip(lines, places, strict=True):
-            self._table[:, line] = row, host, item.memory, item.cpu, lines[0], kind
+            self._table[:, line] = row, host, item.memory, item.cpu, item.host_memory, lines[0], kind
         self._lines[item.key] = lines
         self._keys[lines[0]] = item.key
 
@@ -43,13 +43,14 @@ class Claims:
         if lines:
             del self._keys[lines[0]]
             self._table[:, lines] = -1
-            self._gaps += lines
+            # Whoever comes next gets the same lines, so that a move to and fro changes nothing.
+            self._gaps += reversed(lines)
 
     def live(self) -> dict[str, IntArray]:
-        """The columns ``row``, ``host``, ``memory``, ``cpu``, ``kind``, and ``number``, which is the same for all lines
+        """The columns ``row``, ``host``, ``memory``, ``cpu``, ``ram``, ``kind``, and ``number``, which is the same for all lines
         of one replica; by number."""
         table = self._table[:, self._table[1] >= 0]
-        table = table[:, np.argsort(table[4], kind="stable")]
+        table = table[:, np.argsort(table[_COLUMNS.index("number")], kind="stable")]
         return dict(zip(_COLUMNS, table, strict=True))
 
     def key(self, number: int) -> str:

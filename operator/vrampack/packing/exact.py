@@ -16,8 +16,12 @@ _CELLS = 1 << 23
 """Of a table, at most: 64 MiB."""
 
 
+_DEPTH = 256
+"""Pieces in one bin; with more of them the table's value has to do."""
+
+
 class Exact:
-    """The knapsack of one set of classes for several capacities. ``prices`` are integers, 0 for what may not be taken."""
+    """The knapsack of one set of classes for several capacities. ``prices`` are integers, 0 for what may not go in."""
 
     def __init__(self, *, sizes: Sequence[int], prices: Sequence[int], limits: Sequence[int], widest: int) -> None:
         self._classes = [each for each in sorted(range(len(sizes)), key=lambda each: sizes[each]) if prices[each] > 0]
@@ -30,9 +34,8 @@ class Exact:
         best = np.zeros(widest // self._unit + 1, dtype=np.int64)
         self._best = np.zeros((len(self._classes) + 1, len(best)), dtype=np.int64)
         """Row i: with the first i classes."""
-        for row, size in enumerate(self._sizes.tolist()):
-            size //= self._unit
-            many, left = 1, min(self._limits[row], widest // self._sizes[row] if self._sizes[row] else 1 << 62)
+        for row, size in enumerate((self._sizes // self._unit).tolist()):
+            many, left = 1, self._limits[row]
             while left > 0:
                 many = min(many, left)
                 if many * size < len(best):
@@ -60,6 +63,8 @@ class Exact:
         self._nodes -= 1
         if value > above:
             above, self._found = value, list(taken)
+        if len(taken) > _DEPTH:
+            self._nodes = -1
         if self._nodes < 0:
             return above
         fits = int(np.searchsorted(self._sizes[:last], room, side="right"))

@@ -18,7 +18,7 @@ def verdicts(board: Board, item: Item) -> IntArray:
 
     First means the order of Reason, so what is tested first is written last. Rows that sleep are to be left out.
     """
-    codes = np.where(board.free < item.memory, _LACK, np.where(board.kept, CODES[Reason.RESERVED], 0))
+    codes = np.where(board.free < item.memory, _LACK, np.where(board.kept > 0, CODES[Reason.RESERVED], 0))
     shortage, spread, early = _of_hosts(board, item)
     _overrule(codes, shortage, board.host)
     codes[board.slots <= 0] = CODES[Reason.GPU_FULL]

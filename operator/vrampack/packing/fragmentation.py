@@ -153,19 +153,19 @@ def scarcity(mix: Sequence[Typical], free: Mapping[str, int]) -> dict[str, float
         if each.gpus:
             able = tuple(each.products is None or name in each.products for name in names)
             demands[able] = demands.get(able, 0.0) + each.weight * each.gpus * each.memory
-    pools = [(np.flatnonzero(able), demand) for able, demand in sorted(demands.items()) if any(able) and demand > 0]
+    pools = [(np.flatnonzero(each), demand) for each, demand in sorted(demands.items()) if any(each) and demand > 0]
     total = sum(demand for _, demand in pools)
     if not total:
         return dict.fromkeys(free, 0.0)
     room /= room.sum()
-    poured = [np.zeros(len(able)) for able, _ in pools]
+    poured = [np.zeros(len(vessels)) for vessels, _ in pools]
     load = np.zeros(len(names))
     for _ in range(_SWEEPS):
         before = load.copy()
-        for number, (able, demand) in enumerate(pools):
-            load[able] -= poured[number]
-            poured[number] = _pour(load[able], room[able], demand / total)
-            load[able] += poured[number]
+        for number, (vessels, demand) in enumerate(pools):
+            load[vessels] -= poured[number]
+            poured[number] = _pour(load[vessels], room[vessels], demand / total)
+            load[vessels] += poured[number]
         if np.abs(load - before).max() < 1e-9:
             break
     lasts = room / np.maximum(load, 1e-12)
@@ -185,7 +185,8 @@ def _pour(load: FloatArray, room: FloatArray, demand: float) -> FloatArray:
     # The level when the first n vessels share it; the right n is the last whose vessels are all below it.
     rises = (demand + held) / wide
     count = int(np.flatnonzero(rises >= levels[order] - 1e-12)[-1])
-    return np.maximum(0.0, rises[count] * room - load)
+    poured: FloatArray = np.maximum(0.0, rises[count] * room - load)
+    return poured
 
 
 class LeastFragmentation:

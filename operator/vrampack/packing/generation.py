@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from math import ceil, gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vrampack.packing.bounds import dual_bound
+from vrampack.packing.bounds import dual_bound, rounded
 from vrampack.packing.columns import Master, Relaxed
 from vrampack.packing.exact import Exact
 from vrampack.packing.pricing import SCALE, Parts, Table, price
 from vrampack.packing.stock import Pattern, Stock
+from vrampack.packing.tally import Tally
 
 _INTS = NDArray[np.int64]
 _NEARLY = 1e-9
@@ -28,15 +27,15 @@ COARSE, FINE = 1 << 11, 1 << 16
 class Generator:
     """Prices the kinds of ``stock``: those that admit the same pieces share one table.
 
-    ``rounds`` counts the pricings so far, ``bound`` is the most that one of them proved, as a cost of the whole stock.
+    ``tally`` counts the rounds; ``bound`` is the most that one of them proved, as a cost of the whole stock.
     ``columns``: the most patterns that a kind gets in one round. ``unit``: sizes are priced in multiples of it, pieces
     rounded up and bins rounded down, so that every pattern fits; it gets finer when nothing more is found.
     """
 
     stock: Stock
     draw: np.random.Generator
+    tally: Tally
     columns: int = 12
-    rounds: int = 0
     bound: int = 0
     unit: int = field(init=False)
     _finest: int = field(init=False)
@@ -52,15 +51,16 @@ class Generator:
         self.unit = max(self._finest, widest // COARSE if widest > 8 * COARSE else 1)
 
     def improve(self, master: Master, relaxed: Relaxed, demand: _INTS) -> int:
-        """Adds patterns within ``demand`` to ``master``; how many there were."""
-        while True:
+        """Adds patterns within ``demand`` to ``master``; how many there were. None where no more work may be done."""
+        while self.tally.prices:
             added = self._round(master, relaxed, demand)
             if added or self.unit == self._finest:
                 return added
             self.unit = max(self._finest, self.unit // 8)
+        return 0
 
     def _round(self, master: Master, relaxed: Relaxed, demand: _INTS) -> int:
-        self.rounds += 1
+        self.tally.rounds += 1
         prices = self._prices(master, relaxed)
         costs = self._costs(master)
         found: list[Pattern] = []
@@ -104,8 +104,10 @@ class Generator:
 
     def prove(self, master: Master, relaxed: Relaxed) -> int:
         """Prices exactly: the bound that this proves, and patterns that rounding had hidden, added to ``master``; how
-        many there were. One round."""
-        self.rounds += 1
+        many there were. One round; nothing where no more work may be done."""
+        if not self.tally.prices:
+            return 0
+        self.tally.rounds += 1
         stock = self.stock
         prices, costs = self._prices(master, relaxed), self._costs(master)
         worth = [0] * len(stock.kinds)
@@ -132,7 +134,7 @@ class Generator:
         hints = [int(value * SCALE) for value in relaxed.bins]
         supplies = [kind.supply for kind in stock.kinds]
         bins = list(zip(supplies, worth, self._costs(master), hints, strict=True))
-        proven = dual_bound(counts=stock.counts, prices=prices, bins=bins)
+        proven = dual_bound(counts=stock.counts, prices=prices, bins=bins, choices=stock.choices)
         self.bound = max(self.bound, rounded(stock, proven * master.unit / SCALE))
 
     def _prices(self, master: Master, relaxed: Relaxed) -> list[int]:
@@ -160,9 +162,3 @@ class Generator:
             order=self.draw.permutation(len(prices)).tolist(),
             capacity=stock.kinds[widest].capacity // unit,
         )
-
-
-def rounded(stock: Stock, cost: Fraction) -> int:
-    """The least cost that bins of ``stock`` can have together and that is not below ``cost``."""
-    step = gcd(*(kind.cost for kind in stock.kinds), *(stock.penalties or ()))
-    return ceil(cost / step) * step if step else 0

@@ -7,6 +7,7 @@ GPUs a replica may be at all. ``relaxes`` names what is left out, so that a boun
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from vrampack.packing.classes import ItemClass, classes_of
 from vrampack.packing.layouts import parts
 from vrampack.packing.problem import Cut, Device, Host, Item, Packing, Spread
-from vrampack.packing.stock import Kind, Pattern, Stock
+from vrampack.packing.stock import Choice, Kind, Pattern, Stock
 
 _BOOLS = NDArray[np.bool_]
 Spot = tuple[str, str]
@@ -23,11 +24,15 @@ Spot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """``classes`` and ``spots`` go with the classes and the kinds of ``stock``; spots are by host and device."""
+    """``classes`` and ``spots`` go with the classes and the kinds of ``stock``; spots are by host and device.
+    ``hopeless``: items that fit on no GPU as they are, even before all others; they are in no class.
+    ``wholes``: for each choice of the stock the devices that may be cut, and the layouts in the order of its ways."""
 
     stock: Stock
     classes: tuple[ItemClass, ...]
     spots: tuple[tuple[Spot, ...], ...]
+    hopeless: tuple[Item, ...]
+    wholes: tuple[tuple[tuple[Spot, ...], tuple[tuple[int, ...], ...]], ...]
     relaxes: tuple[str, ...]
 
     def groups(self) -> tuple[Counter[int], ...]:
@@ -65,14 +70,23 @@ def _cut(host: Host, layouts: Mapping[Spot, tuple[int, ...]]) -> Iterator[Device
             yield from parts(device, layout)
 
 
-def inventory(*, hosts: Sequence[Host], items: Sequence[Item]) -> Inventory:
-    """The stock that items with devices make on these hosts. Devices that may still be cut are no part of it; hosts on
-    which they matter are to come from ``hosts_cut``."""
+def inventory(*, hosts: Sequence[Host], items: Sequence[Item], layouts: bool = False) -> Inventory:
+    """The stock that items with devices make on these hosts. A device that may still be cut is part of it only with
+    ``layouts``: then each layout is one of the ways of a choice."""
+    ordered = sorted(hosts, key=lambda host: host.name)
     classes = sorted(
         classes_of(item for item in items if item.gpus),
         key=lambda members: (-members.item.memory, min(item.key for item in members.items)),
     )
-    spots, kinds = _kinds(sorted(hosts, key=lambda host: host.name), [members.item for members in classes])
+    spots, kinds, choices, wholes = _kinds(ordered, [members.item for members in classes], layouts=layouts)
+    fits = [
+        any((kind.admits is None or kind.admits[each]) and members.item.memory <= kind.capacity for kind in kinds)
+        for each, members in enumerate(classes)
+    ]
+    hopeless = [item for fit, members in zip(fits, classes, strict=True) if not fit for item in members.items]
+    if hopeless:
+        classes = [members for fit, members in zip(fits, classes, strict=True) if fit]
+        spots, kinds, choices, wholes = _kinds(ordered, [members.item for members in classes], layouts=layouts)
     return Inventory(
         stock=Stock(
             sizes=tuple(members.item.memory for members in classes),
@@ -82,9 +96,12 @@ def inventory(*, hosts: Sequence[Host], items: Sequence[Item]) -> Inventory:
             lots=tuple(members.item.gpus for members in classes),
             alone=frozenset(each for each, members in enumerate(classes) if members.item.exclusive),
             conflicts=_conflicts(classes),
+            choices=choices,
         ),
         classes=tuple(classes),
         spots=spots,
+        hopeless=tuple(hopeless),
+        wholes=wholes,
         relaxes=_relaxes(hosts, [members.item for members in classes]),
     )
 
@@ -98,7 +115,7 @@ def _penalties(classes: Sequence[ItemClass], kinds: Sequence[Kind]) -> tuple[int
     dearest = max((kind.cost for kind in kinds), default=1) or 1
     most = max((members.item.gpus for members in classes), default=1)
     whole = sum(members.count * members.item.gpus * members.item.memory for members in classes) or 1
-    levels = {level: min(rank, 3) for rank, level in enumerate(sorted({members.item.priority for members in classes}))}
+    levels = {level: min(rank, 2) for rank, level in enumerate(sorted({members.item.priority for members in classes}))}
     return tuple(
         2 * most * dearest * 64 ** levels[members.item.priority] // members.item.gpus
         + dearest * members.item.memory // whole
@@ -116,9 +133,21 @@ def _conflicts(classes: Sequence[ItemClass]) -> frozenset[tuple[int, int]]:
     )
 
 
-def _kinds(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[tuple[tuple[Spot, ...], ...], tuple[Kind, ...]]:
+_Signature = tuple[str, bytes, int, int, int | None]
+"""Product, classes that may go there, free bytes, cost, slots: devices with the same are alike."""
+
+
+def _kinds(
+    hosts: Sequence[Host], items: Sequence[Item], *, layouts: bool
+) -> tuple[
+    tuple[tuple[Spot, ...], ...],
+    tuple[Kind, ...],
+    tuple[Choice, ...],
+    tuple[tuple[tuple[Spot, ...], tuple[tuple[int, ...], ...]], ...],
+]:
     mask = _Masks(items)
-    alike: dict[tuple[bytes, int, int, int | None], list[Spot]] = defaultdict(list)
+    alike: dict[_Signature, list[Spot]] = defaultdict(list)
+    cuttable: dict[tuple[tuple[tuple[int, ...], tuple[_Signature | None, ...]], ...], list[Spot]] = defaultdict(list)
     for host in hosts:
         if host.closed is not None:
             continue
@@ -126,20 +155,33 @@ def _kinds(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[tuple[tuple[Sp
         if not able.any():
             continue
         for device in sorted(host.devices, key=lambda device: (device.product, device.id)):
-            if device.closed is not None or device.exclusive or device.layouts or device.free < 0:
-                continue
-            if device.slots is not None and device.slots < 1:
-                continue
-            fits = able & mask.of_device(host, device)
-            if (fits & mask.within(device)).any():
-                cost = device.capacity if device.price is None else device.price
-                signature = (fits.tobytes(), device.free, 0 if device.in_use else cost, device.slots)
-                alike[signature].append((host.name, device.id))
-    kinds = []
-    for (admits, free, cost, slots), spots in sorted(alike.items(), key=lambda pair: pair[1][0]):
-        most = np.where(np.frombuffer(admits, dtype=np.bool_), mask.most, 0)
-        kinds.append(Kind(capacity=free, supply=len(spots), cost=cost, admits=tuple(most.tolist()), slots=slots))
-    return tuple(tuple(spots) for _, spots in sorted(alike.items(), key=lambda pair: pair[1][0])), tuple(kinds)
+            spot = (host.name, device.id)
+            if not device.layouts:
+                if (signature := mask.signature(host, device, able)) is not None:
+                    alike[signature].append(spot)
+            elif layouts:
+                ways = tuple(
+                    (layout, tuple(mask.signature(host, part, able) for part in parts(device, layout)))
+                    for layout in device.layouts
+                    if layout
+                )
+                if any(any(signatures) for _, signatures in ways):
+                    cuttable[ways].append(spot)
+    ordered = sorted(alike.items(), key=lambda pair: pair[1][0])
+    kinds = [mask.kind(signature, supply=len(spots)) for signature, spots in ordered]
+    spots_of = [tuple(spots) for _, spots in ordered]
+    choices, wholes = [], []
+    for ways, spots in sorted(cuttable.items(), key=lambda pair: pair[1][0]):
+        found = []
+        for _, signatures in ways:
+            counted = Counter(signature for signature in signatures if signature is not None)
+            first = len(kinds)
+            kinds += (mask.kind(signature, supply=0) for signature in counted)
+            spots_of += [()] * len(counted)
+            found.append(tuple(zip(range(first, len(kinds)), counted.values(), strict=True)))
+        choices.append(Choice(supply=len(spots), ways=tuple(found)))
+        wholes.append((tuple(spots), tuple(layout for layout, _ in ways)))
+    return tuple(spots_of), tuple(kinds), tuple(choices), tuple(wholes)
 
 
 class _Masks:
@@ -169,6 +211,23 @@ class _Masks:
                 [item.spread is Spread.REQUIRE and item.group in host.tenants for item in self._items], dtype=np.bool_
             )
         return able
+
+    def signature(self, host: Host, device: Device, able: _BOOLS) -> _Signature | None:
+        """None where nothing fits. ``able``: what its host takes."""
+        shut = device.closed is not None or device.exclusive or device.free < 0
+        if shut or (device.slots is not None and device.slots < 1):
+            return None
+        fits = able & self.of_device(host, device)
+        if not (fits & self.within(device)).any():
+            return None
+        cost = device.capacity if device.price is None else device.price
+        return device.product, fits.tobytes(), device.free, 0 if device.in_use else cost, device.slots
+
+    def kind(self, signature: _Signature, *, supply: int) -> Kind:
+        """The bins that have it."""
+        _, fits, free, cost, slots = signature
+        most = np.where(np.frombuffer(fits, dtype=np.bool_), self.most, 0)
+        return Kind(capacity=free, supply=supply, cost=cost, admits=tuple(most.tolist()), slots=slots)
 
     def within(self, device: Device) -> _BOOLS:
         """By bytes alone. Devices that differ in nothing else are priced together."""
@@ -218,3 +277,27 @@ def _relaxes(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[str, ...]:
     if any(device.slots is not None for host in hosts for device in host.devices):
         found.append("replicas a GPU")
     return tuple(found)
+
+
+def chosen_cuts(found: Inventory, hosts: Sequence[Host], ways: Sequence[float]) -> tuple[Cut, ...]:
+    """The layouts of the devices that may be cut, from how often the linear programme uses each way: whole ones as they
+    are, then the largest fractions. What it does not use stays uncut."""
+    in_place = {
+        (host.name, device.id): device.layouts[0] for host in hosts for device in host.devices if device.layouts
+    }
+    cuts: list[Cut] = []
+    first = 0
+    for spots, layouts in found.wholes:
+        shares = ways[first : first + len(layouts)]
+        first += len(layouts)
+        counts = [int(share + 1e-6) for share in shares]
+        wanted = min(len(spots), ceil(sum(shares) - 1e-6))
+        for place in sorted(range(len(layouts)), key=lambda place: counts[place] - shares[place]):
+            if sum(counts) < wanted:
+                counts[place] += 1
+        layout_of = [layout for layout, count in zip(layouts, counts, strict=True) for _ in range(count)]
+        cuts += (
+            Cut(host=spot[0], device=spot[1], layout=layout, changed=layout != in_place[spot])
+            for spot, layout in zip(spots, layout_of, strict=False)
+        )
+    return tuple(cuts)

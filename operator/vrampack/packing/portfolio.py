@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from vrampack.packing.board import Board
+from vrampack.packing.objective import Cost
 from vrampack.packing.problem import Objective
 from vrampack.packing.rules import FirstFit, Rule, Tightest
 from vrampack.packing.run import Run, cost_of, run
@@ -40,14 +41,17 @@ def best_run(
     """The plan of the portfolio. ``board`` itself stays as it is. ``rule``: the order in which devices are filled in
     the first plan; None: first fit. ``members``: one at least, the first of which is the first plan."""
     _ = board.turn  # worked out once for all of them
-    best = _run(members[0], board, lots, None if objective is Objective.BALANCED else rule or FirstFit())
-    if best.complete or len(lots) < 2:
-        return best
-    least = cost_of(best, board, objective)
-    for member in members[1:]:
-        other = _run(member, board, lots, Tightest())
-        if (cost := cost_of(other, board, objective)) < least:
-            best, least = other, cost
+    first = None if objective is Objective.BALANCED else rule or FirstFit()
+    best: Run | None = None
+    least: Cost | None = None
+    for member in members:
+        found = _run(member, board, lots, first if member is Member.FIRST_FIT_DECREASING else Tightest())
+        if best is None and (found.complete or len(lots) < 2):
+            return found
+        cost = cost_of(found, board, objective)
+        if least is None or cost < least:
+            best, least = found, cost
+    assert best is not None
     return best
 
 

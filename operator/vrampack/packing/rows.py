@@ -32,21 +32,29 @@ def structure(device: Device) -> tuple[object, ...]:
     return device.id, device.product, device.link, device.slice_of, device.price, bool(device.layouts)
 
 
-def rows_of(place: int, host: Host) -> list[tuple[int, Device, bool]]:
-    """For each device the place of its host, itself, and whether it is a slice that there may be."""
-    found: list[tuple[int, Device, bool]] = []
-    ids: set[str] = set()
-    for device in sorted(host.devices, key=attrgetter("product", "id")):
-        if device.id in ids:
-            _refuse(host, "id", device.id, "each device is listed once")
-        ids.add(device.id)
+def rows_of(host: Host) -> tuple[list[Device], list[int]]:
+    """The devices of a host by product and id, each with layouts followed by the slices that it may be cut into; and
+    where these are among them."""
+    ordered = sorted(host.devices, key=attrgetter("product", "id"))
+    if len({device.id for device in ordered}) < len(ordered):
+        seen: set[str] = set()
+        for device in ordered:
+            if device.id in seen:
+                _refuse(host, "id", device.id, "each device is listed once")
+            seen.add(device.id)
+    if not any(device.layouts for device in ordered):
+        return ordered, []
+    found: list[Device] = []
+    asleep: list[int] = []
+    for device in ordered:
         if not device.layouts:
-            found.append((place, device, False))
+            found.append(device)
             continue
         largest, most = _extent(host, device)
-        found.append((place, replace(device, free=largest), False))
-        found += ((place, part, True) for part in parts(device, (0,) * most))
-    return found
+        found.append(replace(device, free=largest))
+        asleep += range(len(found), len(found) + most)
+        found += parts(device, (0,) * most)
+    return found, asleep
 
 
 def _extent(host: Host, device: Device) -> tuple[int, int]:

@@ -34,6 +34,17 @@ class Kind:
     slots: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """``supply`` wholes, each of which may be divided in one of several ``ways``: pairs of kind and how many such bins.
+
+    The kinds of a choice have no supply of their own.
+    """
+
+    supply: int
+    ways: tuple[tuple[tuple[int, int], ...], ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stock:
     """``sizes[j]`` and ``counts[j]`` describe class ``j``; ``penalties[j]`` is the cost of each piece of it left out
@@ -47,6 +58,7 @@ class Stock:
     lots: tuple[int, ...] | None = None
     alone: frozenset[int] = frozenset()
     conflicts: frozenset[tuple[int, int]] = frozenset()
+    choices: tuple[Choice, ...] = ()
 
     @cached_property
     def total(self) -> int:

@@ -6,6 +6,7 @@ from vrampack.api.gpupool import PoolObjective
 from vrampack.packing.problem import Host, Item, Objective, Reason, Spread
 from vrampack.planning.cases import Case
 from vrampack.planning.eligibility import refusal
+from vrampack.planning.mechanisms import lacks
 from vrampack.planning.need import Need, company
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import PodView, PoolView, Snapshot
@@ -20,6 +21,7 @@ class Eligibility:
         self._nodes = {node.name: node for node in snapshot.nodes}
         self._gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
         self._refusals = snapshot.memory.refusals
+        self._devices = snapshot.devices
         self._known: dict[tuple[str, str, str], Mapping[str, str]] = {}
 
     def refused(self, pod: PodView, *, model: str, pool: PoolView, hosts: Iterable[Host]) -> Mapping[str, str]:
@@ -40,6 +42,8 @@ class Eligibility:
         style = resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style)
         if not runs_with(style, runtime_class=pod.runtime_class or None):
             return Obstacle.INJECTION_STYLE
+        if lacks(pool, node, view, self._devices):
+            return Obstacle.MECHANISM
         if self._refusals.get((model, host), 0) > self._now:
             return Obstacle.REFUSED
         return None

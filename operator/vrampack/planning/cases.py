@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from vrampack.api import names
 from vrampack.errors import InvalidInputError
@@ -15,6 +16,8 @@ from vrampack.planning.need import Need
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import ChildView, Json, ModelView, PodView, PoolView, Snapshot
 from vrampack.planning.verdict import Blocked, Settings, Sized
+
+_DEVICES: Final = "ResourceClaimTemplate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class Case:
     pods: tuple[PodView, ...]
     moving: tuple[Moving, ...] = ()
     """Moves of its replicas that are under way."""
+    device_requests: frozenset[str] = frozenset()
+    """Names of its ResourceClaimTemplates."""
 
     @property
     def deployment(self) -> ChildView | None:
@@ -122,6 +127,10 @@ def cases(
     children: dict[tuple[str, str], list[ChildView]] = defaultdict(list)
     for child in snapshot.children:
         children[child.namespace, child.name].append(child)
+    requests: dict[str, list[str]] = defaultdict(list)
+    for child in snapshot.children:
+        if child.kind == _DEVICES and not child.deleting:
+            requests[child.owner_uid].append(child.name)
     deployment_of = {each.uid: each.owner_uid for each in snapshot.replica_sets}
     pods: dict[str, list[PodView]] = defaultdict(list)
     for pod in snapshot.pods:
@@ -131,7 +140,7 @@ def cases(
     for model in snapshot.models:
         if model.deleting:
             continue
-        named = children.get((model.namespace, model.name), [])
+        named = [each for each in children.get((model.namespace, model.name), []) if each.kind != _DEVICES]
         own = {child.kind: child for child in named if child.owner_uid == model.uid}
         foreign = {child.kind for child in named if child.owner_uid != model.uid}
         foreign |= {kind for key, kind in snapshot.memory.conflicts if key == model.key}
@@ -159,6 +168,7 @@ def cases(
                 taken=tuple(sorted(foreign - own.keys())),
                 pods=tuple(pods.get(owned.uid, ())) if owned is not None else (),
                 moving=tuple(moves[model.key]),
+                device_requests=frozenset(requests.get(model.uid, ())),
             )
         )
     return tuple(found)

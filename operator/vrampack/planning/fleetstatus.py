@@ -19,11 +19,11 @@ from vrampack.units import counted, human_bytes
 
 def gpu_node_status(view: GPUNodeView, stock: Inventory, *, pool: GPUPoolSpec, now: float) -> tuple[Json, bool]:
     """The operator's fields of a GPUNode, and whether they differ from what is there."""
-    mine = [stock.gpus[gpu.uuid] for gpu in view.status.gpus or ()]
+    mine = [gpu for gpu in stock.gpus.values() if gpu.node == view.name]
     entries = [_entry(gpu, stock) for gpu in mine]
     # A GPU that vanished from the agent's report keeps its entry only while a replica still claims it.
-    seen = {gpu.uuid for gpu in view.status.gpus or () if gpu.memory is not None}
-    entries = [each for each in entries if each["uuid"] in seen or each["claims"]]
+    gone = {gpu.uuid for gpu in mine if gpu.closed is Obstacle.GPU_VANISHED}
+    entries = [each for each in entries if each["uuid"] not in gone or each["claims"]]
     over = [gpu for gpu in mine if gpu.usable and gpu.free < 0]
     words = "; ".join(f"GPU {gpu.index} by {human_bytes(-gpu.free)}" for gpu in over)
     condition = carried(
@@ -104,10 +104,12 @@ def pool_status(
     waits: Mapping[str, Sequence[Waits]],
     moves: Sequence[MoveStatus] = (),
     findings: Findings | None = None,
+    works: tuple[bool, str, str],
     now: float,
 ) -> Json:
     """All of a GPUPool's status. ``moves``: under way, and of the last hour. ``findings``: of this very state of
-    things; None: not found yet, so what was said before stands."""
+    things; None: not found yet, so what was said before stands.
+    ``works``: what `vrampack.planning.mechanisms.readiness` says."""
     nodes = sorted(name for name, of in stock.pool_of.items() if of == pool.name)
     gpus = [gpu for gpu in stock.gpus.values() if gpu.node in set(nodes)]
     before = former_conditions(pool.status)
@@ -135,6 +137,18 @@ def pool_status(
                 now=now,
             )
         )
+    holds, reason, message = works
+    conditions.append(
+        carried(
+            before,
+            type_="MechanismReady",
+            holds=holds,
+            reason=reason,
+            message=message,
+            generation=pool.generation,
+            now=now,
+        )
+    )
     if pool.spec.limits:
         conditions.append(
             carried(

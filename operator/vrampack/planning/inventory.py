@@ -3,15 +3,20 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from vrampack.api.gpunode import GPUClaim, GPUStatus
+from vrampack.api.gpunode import GPUClaim, GPUStatus, MIGDevice
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
 from vrampack.planning.closing import gpu_obstacle, node_obstacle
 from vrampack.planning.need import Company, Need, company
 from vrampack.planning.reasons import Obstacle
-from vrampack.planning.snapshot import GPUNodeView, NodeView, PodView, PoolView, Snapshot
+from vrampack.planning.snapshot import GPUNodeView, Grant, NodeView, PodView, PoolView, Snapshot
+from vrampack.sharing.registry import mechanism
 from vrampack.units import parse_millicores
+
+_LABEL: Final = 63
+"""Most characters of a product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class GPU:
     """Whether a device plugin offers it; None: nobody knows."""
     outlived: Mapping[str, GPUClaim] = field(default_factory=dict)
     """Claims of pods that are gone and whose processes are not, by UID: they live until NVML says so."""
+    alone: bool = False
+    """Whether it is for one replica: a MIG device."""
 
     @property
     def free(self) -> int:
@@ -87,15 +94,19 @@ def inventory(snapshot: Snapshot) -> Inventory:
     tenants = holders(snapshot.pods)
     on_node: dict[str, list[PodView]] = defaultdict(list)
     # The first by name has a GPU that two nodes report.
-    gpu_node = {gpu.uuid: view.name for view in reversed(snapshot.gpu_nodes) for gpu in view.status.gpus or ()}
+    devices = {view.name: devices_of(view, by_name[pools[view.name]]) for view in snapshot.gpu_nodes}
+    gpu_node = {gpu.uuid: view.name for view in reversed(snapshot.gpu_nodes) for gpu in devices[view.name]}
     for pod in snapshot.pods:
         if not pod.ended and (place := pod.node or (gpu_node.get(pod.claim.gpus[0], "") if pod.claim else "")):
             on_node[place].append(pod)
+    granted = _granted_to_others(snapshot)
     gpus: dict[str, GPU] = {}
     hosts: dict[str, list[Host]] = {pool.name: [] for pool in snapshot.pools}
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
-        account = [_gpu(view, gpu, pool, tenants.get(gpu.uuid, ())) for gpu in view.status.gpus or ()]
+        account = [
+            _gpu(view, gpu, pool, tenants.get(gpu.uuid, ()), granted.get(gpu.uuid, ())) for gpu in devices[view.name]
+        ]
         # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
@@ -114,6 +125,26 @@ def inventory(snapshot: Snapshot) -> Inventory:
             for gpu in view.status.gpus or ()
             for process in gpu.processes or ()
         },
+    )
+
+
+def devices_of(view: GPUNodeView, pool: PoolView) -> tuple[GPUStatus, ...]:
+    """What of a node is shared out: its GPUs, or, where the pool shares by MIG, the MIG devices that exist.
+
+    Of the others an entry stays where a replica claims one that is gone.
+    """
+    gpus = view.status.gpus or ()
+    if not mechanism(pool.spec.mechanism.value).sliced:
+        return gpus
+    slices = {each.uuid: _slice(gpu, each) for gpu in gpus if gpu.mig for each in gpu.mig_devices or ()}
+    return (*slices.values(), *(gpu for gpu in gpus if gpu.uuid not in slices))
+
+
+def _slice(gpu: GPUStatus, device: MIGDevice) -> GPUStatus:
+    """A MIG device as an entry of its own. Its processes are not told apart from the GPU's."""
+    product = f"{gpu.product}-MIG-{device.profile}"[:_LABEL] if gpu.product and device.profile else gpu.product
+    return GPUStatus(
+        uuid=device.uuid, index=gpu.index, product=product, memory=device.memory, health=gpu.health, xid=gpu.xid
     )
 
 
@@ -182,8 +213,22 @@ def _pools(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, ...
     return pool_of, {name: tuple(sorted(found)) for name, found in overlaps.items()}
 
 
-def _gpu(view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...]) -> GPU:
+def _granted_to_others(snapshot: Snapshot) -> dict[str, tuple[Grant, ...]]:
+    """What kube-scheduler gave of each GPU to pods that are not ours."""
+    ours = {pod.uid for pod in snapshot.pods}
+    found: dict[str, tuple[Grant, ...]] = {}
+    for grant in snapshot.devices.grants if snapshot.devices is not None else ():
+        if grant.pod_uid not in ours:
+            found[grant.uuid] = (*found.get(grant.uuid, ()), grant)
+    return found
+
+
+def _gpu(
+    view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...], granted: tuple[Grant, ...]
+) -> GPU:
     spec = next((each for each in view.spec.gpus if each.uuid == gpu.uuid), None)
+    sliced = mechanism(pool.spec.mechanism.value).sliced
+    usable = gpu.memory.bytes if gpu.memory is not None else 0
     observed: dict[str, int] = {}
     for process in gpu.processes or ():
         observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
@@ -196,15 +241,20 @@ def _gpu(view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodVi
         node=view.name,
         index=gpu.index if gpu.index is not None else 0,
         product=gpu.product or "",
-        usable=gpu.memory.bytes if gpu.memory is not None else 0,
+        usable=usable,
         reserve=pool.spec.reserve_per_gpu.bytes + (spec.reserve.bytes if spec is not None else 0),
-        foreign=sum(each.bytes.bytes for each in gpu.foreign or ()),
+        # What was given out may not be in use yet, and what is in use was mostly given out: the larger counts.
+        foreign=max(
+            sum(each.bytes.bytes for each in gpu.foreign or ()),
+            sum(usable if each.bytes is None else each.bytes for each in granted),
+        ),
         held=held,
         claimed=sum(sizes.values()),
         closed=gpu_obstacle(gpu, wishes=view.spec.gpus, pool=pool.spec),
         tolerance=pool.spec.overuse.tolerance.percent,
         offered=gpu.offered,
         outlived=outlived,
+        alone=sliced,
     )
 
 
@@ -243,6 +293,8 @@ def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Comp
         exclusive=any(companies[pod.uid].exclusive for pod in tenants),
         avoided_by=frozenset(f"{pod.namespace}/{name}" for pod in tenants for name in companies[pod.uid].avoid),
         closed=gpu.closed,
+        slots=None if not gpu.alone else 0 if tenants else 1,
+        slice_of=f"{gpu.node}/{gpu.index}" if gpu.alone else None,
     )
 
 

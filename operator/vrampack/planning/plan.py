@@ -13,6 +13,7 @@ from vrampack.planning.deletions import deletions
 from vrampack.planning.findings import Question
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
+from vrampack.planning.mechanisms import read_back, readiness
 from vrampack.planning.moves import Moving, eviction, kept, under_way
 from vrampack.planning.placing import Placed, place
 from vrampack.planning.rollout import Rolled, roll
@@ -27,6 +28,7 @@ _CHANGED = ("ModelUnchanged", "False")
 
 def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     """What is to be done now, and when to look again without being told."""
+    snapshot = read_back(snapshot)
     stock = inventory(snapshot)
     moving = under_way(snapshot)
     given = cases(snapshot, settings, stock=stock, moving=moving)
@@ -133,8 +135,10 @@ def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed, moving: Sequenc
             statuses.append(
                 WriteStatus(kind="GPUNode", namespace="", name=view.name, resource_version="", status=status)
             )
+    nodes = {node.name: node for node in snapshot.nodes}
     for pool in snapshot.pools:
         if pool.generation:
+            theirs = {view.name: view for view in snapshot.gpu_nodes if stock.pool_of[view.name] == pool.name}
             found = snapshot.memory.findings.get(pool.name)
             begun = [placed.begun[pool.name]] if pool.name in placed.begun else []
             status = pool_status(
@@ -143,6 +147,7 @@ def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed, moving: Sequenc
                 waits=placed.waits,
                 moves=(*kept(pool, moving, now=snapshot.now), *begun),
                 findings=found if found is not None and found.question == placed.questions.get(pool.name) else None,
+                works=readiness(pool, nodes, theirs, snapshot.devices),
                 now=snapshot.now,
             )
             if status != pool.status:

@@ -17,6 +17,7 @@ from vrampack.planning.candidates import Eligibility, main_reason, objective_of
 from vrampack.planning.cases import Case
 from vrampack.planning.findings import MOST_BLOCKED, MOST_SUGGESTED, Findings, Question
 from vrampack.planning.inventory import GPU, Inventory
+from vrampack.planning.mechanisms import mechanism_of
 from vrampack.planning.need import Need
 from vrampack.planning.nominations import Nominee, eviction, freed, noted, preempting, standing
 from vrampack.planning.queueing import Queue, Waits
@@ -25,7 +26,6 @@ from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.planning.tenancy import Tenants, movers, running, tenants
 from vrampack.planning.whole import whole
 from vrampack.sharing.base import Claimed, Share
-from vrampack.sharing.registry import mechanism
 from vrampack.sharing.visible_devices import resolve_style
 
 
@@ -314,7 +314,7 @@ def _action(
     pod: PodView, need: Need, placement: Placement, stock: Inventory, pool: PoolView, view: GPUNodeView
 ) -> PlacePod:
     gpus: list[GPU] = sorted((stock.gpus[each] for each in placement.devices), key=lambda gpu: gpu.index)
-    annotations = mechanism(pool.spec.mechanism.value).annotations(
+    annotations = mechanism_of(pool).annotations(
         Claimed(
             gpus=[gpu.uuid for gpu in gpus],
             bytes=need.bytes,

@@ -25,11 +25,13 @@ class Obstacle(StrEnum):
     GPU_COMPUTE_MODE = "GPUComputeMode"
     GPU_ALLOCATED = "GPUAllocated"
     GPU_NOT_FENCED = "GPUNotFenced"
+    GPU_NOT_IN_MIG_MODE = "GPUNotInMIGMode"
     GPU_REPORTED_TWICE = "GPUReportedTwice"
     NODE_SELECTOR = "NodeSelectorMismatch"
     NODE_AFFINITY = "NodeAffinityMismatch"
     TAINT = "UntoleratedTaint"
     INJECTION_STYLE = "InjectionStyleMismatch"
+    MECHANISM = "MechanismNotReady"
     REFUSED = "RefusedByScheduler"
 
 
@@ -47,11 +49,13 @@ WORDS: Final[Mapping[str, str]] = {
     Obstacle.GPU_COMPUTE_MODE: "in exclusive compute mode",
     Obstacle.GPU_ALLOCATED: "given away by the kubelet",
     Obstacle.GPU_NOT_FENCED: "offered by a device plugin",
+    Obstacle.GPU_NOT_IN_MIG_MODE: "not in MIG mode, in a pool that shares MIG devices",
     Obstacle.GPU_REPORTED_TWICE: "reported by another node too",
     Obstacle.NODE_SELECTOR: "on a node that the selector leaves out",
     Obstacle.NODE_AFFINITY: "on a node that the affinity leaves out",
     Obstacle.TAINT: "on a node with a taint that is not tolerated",
-    Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, not by a RuntimeClass",
+    Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, and not to a pod with a RuntimeClass",
+    Obstacle.MECHANISM: "on a node where the pool's mechanism does not work",
     Obstacle.REFUSED: "on a node where the scheduler has just refused this model",
     Reason.PRODUCT_MISMATCH: "of a product that was not asked for",
     Reason.SLICE: "sliced, where whole ones are asked for",
@@ -69,12 +73,18 @@ WORDS: Final[Mapping[str, str]] = {
 }
 """What comes after ``1 GPU`` and after ``6 GPUs``."""
 
+_MOST_NAMED: Final = 12
+
 
 def ruled_out(rejected: Mapping[str, int]) -> str:
-    """How many GPUs each reason rules out, for a sentence; with the reason's own word, which people search for."""
-    return ", ".join(
-        f"{counted(count, 'GPU')} {WORDS[reason]} ({reason})" for reason, count in sorted(rejected.items())
-    )
+    """How many GPUs each reason rules out, for a sentence; with the reason's own word, which people search for.
+
+    Of very many reasons those that rule out the most; all of them stand in the status.
+    """
+    most = sorted(rejected.items(), key=lambda each: (-each[1], each[0]))[:_MOST_NAMED]
+    named = [f"{counted(count, 'GPU')} {WORDS[reason]} ({reason})" for reason, count in sorted(most)]
+    others = sum(rejected.values()) - sum(count for _, count in most)
+    return ", ".join([*named, *([f"{counted(others, 'GPU')} for other reasons"] if others else [])])
 
 
 _CHOSEN: Final[Mapping[str, str]] = {

@@ -10,7 +10,7 @@ from vrampack.packing.problem import Host, Item
 from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild
 from vrampack.planning.candidates import Eligibility, item
 from vrampack.planning.cases import Case
-from vrampack.planning.children import covers, deployment, disruption_budget, service, strategy
+from vrampack.planning.children import covers, deployment, device_request, disruption_budget, service, strategy
 from vrampack.planning.inventory import Inventory, released
 from vrampack.planning.podtemplate import requested, template_hash
 from vrampack.planning.snapshot import Json, PodView, PoolView
@@ -44,6 +44,7 @@ def roll(
     actions: list[CreateChild | ApplyChild | PatchChild] = []
     waits = ""
     if isinstance(case.sized, Sized) and pool is not None:
+        actions += _device_request(case, case.sized)
         change, waits, hosts = _deployment(case, case.sized, pool, hosts, stock, eligible, stuck)
         actions += change
     elif (scaled := _scale(case, {})) is not None:
@@ -83,6 +84,16 @@ def _deployment(
             return ([scaled] if scaled is not None else []), waits, hosts
     manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.wanted, surge=bool(surge))
     return [ApplyChild(model=case.model.key, manifest=manifest, resource_version=live.resource_version)], "", hosts
+
+
+def _device_request(case: Case, sized: Sized) -> list[CreateChild | ApplyChild | PatchChild]:
+    """What the template refers to comes before it. One of an older template stays: its pods may still be made."""
+    if sized.device_request is None:
+        return []
+    manifest = device_request(case.model, sized.device_request)
+    if manifest["metadata"]["name"] in case.device_requests:
+        return []
+    return [CreateChild(model=case.model.key, manifest=manifest)]
 
 
 def _settled(

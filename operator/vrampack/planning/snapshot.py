@@ -26,6 +26,8 @@ class Claim:
     gpus: tuple[str, ...]
     bytes: int
     epoch: int
+    on_node: bool = False
+    """Whether another scheduler chooses the GPUs: these are where its bytes are held until its choice is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,42 @@ class NodeView:
     cpu: int
     memory: int
     pods: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    resources: frozenset[str] = frozenset()
+    """Names of what is allocatable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedDevice:
+    """A GPU as a DRA driver publishes it."""
+
+    uuid: str
+    by_memory: bool
+    """Whether several claims may have it, each with bytes of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A GPU, or a part of its memory, that a claim was given."""
+
+    uuid: str
+    pod_uid: str
+    """Pod that it is reserved for; empty: none yet."""
+    bytes: int | None
+    """None: all of the GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceView:
+    """What the API server knows of devices (DRA); read only where a pool shares by them."""
+
+    problem: str = ""
+    """Why it can't be read; the rest is empty then."""
+    classes: frozenset[str] = frozenset()
+    published: Mapping[str, tuple[PublishedDevice, ...]] = field(default_factory=dict)
+    """By node."""
+    grants: tuple[Grant, ...] = ()
+    """What kube-scheduler gave out, ours and others'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,4 +268,6 @@ class Snapshot:
     children: tuple[ChildView, ...] = ()
     resolutions: Mapping[ResolveRequest, Resolution] = field(default_factory=dict)
     looks: Mapping[Watch, Look] = field(default_factory=dict)
+    devices: DeviceView | None = None
+    """None: no pool shares by DRA."""
     memory: Memory

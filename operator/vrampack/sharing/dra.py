@@ -8,6 +8,7 @@ refer to it, which any driver can do, and then vrampack's account is the only on
 
 from typing import Final
 
+from vrampack.api import names
 from vrampack.errors import InvalidInputError
 from vrampack.sharing.base import (
     Claimed,
@@ -53,7 +54,7 @@ def device_request(request: Request) -> Fragment:
 
 
 def _annotations(claimed: Claimed) -> dict[str, str]:
-    return claim_annotations(claimed, visible=NO_DEVICES)
+    return claim_annotations(claimed, visible=NO_DEVICES) | {names.SCOPE: names.NODE_SCOPE}
 
 
 def _lacks(node: NodeFacts) -> str:

@@ -6,6 +6,7 @@ are held on the GPU that vrampack would have taken, and on the one where the pro
 
 from typing import Final
 
+from vrampack.api import names
 from vrampack.sharing.base import (
     Claimed,
     Enforcement,
@@ -38,7 +39,7 @@ def _mutation(request: Request) -> Mutation:
 
 
 def _annotations(claimed: Claimed) -> dict[str, str]:
-    return claim_annotations(claimed, visible=NO_DEVICES)
+    return claim_annotations(claimed, visible=NO_DEVICES) | {names.SCOPE: names.NODE_SCOPE}
 
 
 def _lacks(node: NodeFacts) -> str:

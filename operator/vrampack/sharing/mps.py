@@ -29,7 +29,6 @@ FOLDER: Final = "/run/vrampack-mps"
 """In the container: the folder of its own GPU."""
 LABEL: Final = f"{names.GROUP}/mps"
 """Of a node where the agent runs the servers."""
-LIMIT: Final = f"{names.GROUP}/mps-limit"
 
 
 def _mutation(request: Request) -> Mutation:
@@ -40,7 +39,7 @@ def _mutation(request: Request) -> Mutation:
             allowed="each GPU has an MPS server of its own, and a process can use one: write 1 for every size, or "
             "another pool",
         )
-    limit: Fragment = {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{LIMIT}']"}}
+    limit: Fragment = {"fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{names.MPS_LIMIT}']"}}
     return Mutation(
         env=(
             literal("CUDA_MPS_PIPE_DIRECTORY", f"{FOLDER}/pipe"),
@@ -57,7 +56,7 @@ def _mutation(request: Request) -> Mutation:
 def _annotations(claimed: Claimed) -> dict[str, str]:
     # CUDA numbers what is visible from 0.
     entries = (f"{index}={mebibytes(claimed.bytes)}M" for index in range(len(claimed.gpus)))
-    return pinned(claimed) | {LIMIT: ",".join(entries)}
+    return pinned(claimed) | {names.MPS_LIMIT: ",".join(entries)}
 
 
 def _lacks(node: NodeFacts) -> str:
