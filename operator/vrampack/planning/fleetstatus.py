@@ -43,7 +43,7 @@ def gpu_node_status(view: GPUNodeView, stock: Inventory, *, pool: GPUPoolSpec, n
         "gpus": entries,
         "conditions": [condition],
     }
-    if view.status.mismatches is not None:  # an agent that sees processes
+    if view.status.mismatches is not None or view.status.injection_failures is not None:
         found = failures(view.status, pool=pool)
         broken, reason, message = condition_words(found)
         status["injectionFailures"] = found.wire()
