@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vrampack.api.modeldeploymentstatus import EstimateStatus, ModelFacts
+from vrampack.engines.startgate import StartGate
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.workload import Workload
 from vrampack.planning.need import Need
@@ -21,6 +22,8 @@ class Settings:
     unreachable_seconds: int = UNREACHABLE_SECONDS
     refusal_seconds: float = 30
     deletion_interval_seconds: float = 60
+    start_gate: StartGate | None = None
+    """Where the agents say whose turn it is to start; None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
