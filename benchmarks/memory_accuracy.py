@@ -12,7 +12,8 @@ terms that a row prints besides the cache. Negative growth, which the allocator 
 An error is estimated minus printed; percentages are of what was printed, shares are from 0 to 1, worst under is a
 positive number. Below 20 rows there is no 95th percentile. ``within_print_rounding``: the printed figure lies within
 what the rounding of the printed GiB, and one block of tokens, leave open. ``engines`` breaks a term down; ``--peers``
-adds, under ``peers``, what the formulas of other tools make of the same rows.
+adds, under ``peers``, what the formulas of other tools make of the same rows. ``calibrated``, of ``non_kv``: the error
+on a run once another run of the same kind was measured (`benchmarks.memory_pairs`).
 """
 
 import argparse
@@ -20,7 +21,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measurements import Row, UnusableError, read_rows
+from benchmarks.memory_pairs import pairs
 from benchmarks.memory_peers import peers_of
 from benchmarks.memory_runs import Compared
 from benchmarks.memory_terms import terms
 
 LEAST_FOR_PERCENTILE = 20
+CALIBRATED_TERM = "non_kv"
 
 
 def report(rows: Sequence[Row], *, peers: bool) -> dict[str, Any]:
@@ -51,6 +54,8 @@ def report(rows: Sequence[Row], *, peers: bool) -> dict[str, Any]:
                 name: _statistics(_compare([row for row in rows if row.number in usable], compare)[0], unit=term.unit)
                 for name, compare in peers_of(term.name).items()
             }
+        if term.name == CALIBRATED_TERM:
+            entry["calibrated"] = pairs(rows)
         found[term.name] = entry
     return found
 
@@ -124,12 +129,31 @@ def show(found: dict[str, Any], *, rows: int, console: Console) -> None:
             table.add_row("", f"[dim]{peer}[/dim]", *_cells(figures))
         table.add_section()
     console.print(table)
+    for line in _calibration(found):
+        console.print(line, highlight=False)
     for name, entry in found.items():
         reasons: dict[str, list[str]] = {}
         for one in entry["unusable"]:
             reasons.setdefault(one["reason"], []).append(str(one["row"]))
         for reason, numbers in sorted(reasons.items(), key=lambda item: -len(item[1])):
             console.print(f"{name}: {len(numbers)} unusable: {reason} (rows {', '.join(numbers)})", highlight=False)
+
+
+def _calibration(found: dict[str, Any]) -> Iterator[str]:
+    """In a line for each pair: how far a run is off once another one of its kind was measured."""
+    calibrated = found[CALIBRATED_TERM]["calibrated"]
+    if not calibrated["rows"]:
+        yield f"{CALIBRATED_TERM} after calibration: no two runs are of one kind"
+        return
+    yield (
+        f"{CALIBRATED_TERM} after calibration on one run of a pair: {calibrated['rows']} runs, "
+        f"most over {calibrated['worst_over_percent']:.2f} %, most under {calibrated['worst_under_percent']:.2f} %"
+    )
+    for one in calibrated["pairs"]:
+        yield (
+            f"  row {one['row']} after row {one['calibrated_on']} (drivers: {one['observed']}): "
+            f"{one['error_percent']:+.2f} %, measured: {', '.join(one['measured']) or 'nothing'}"
+        )
 
 
 def _cells(entry: dict[str, Any]) -> list[str]:

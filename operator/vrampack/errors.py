@@ -9,6 +9,7 @@
     ├── ClusterError              the API server answered no
     │   ├── ConflictError         the object changed meanwhile (409): read again
     │   ├── NotFoundError         404
+    │   ├── DisruptionError       a PodDisruptionBudget does not let a pod be evicted now
     │   └── UnavailableError      no answer, 429 or 5xx: wait it out
     ├── StaleLibraryError         this process has a library of the driver before
     └── LocalClusterError         the control plane on this machine can't be built or started
@@ -65,6 +66,10 @@ class ConflictError(ClusterError):
 
 class NotFoundError(ClusterError):
     """There is no such object."""
+
+
+class DisruptionError(ClusterError):
+    """A PodDisruptionBudget does not let the pod be evicted now."""
 
 
 class UnavailableError(ClusterError):

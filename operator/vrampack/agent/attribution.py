@@ -45,6 +45,7 @@ def gpu_reading(
         uuid=identity.uuid,
         index=identity.index,
         product=identity.product,
+        name=identity.name,
         memory=device.memory.usable,
         reserved=device.memory.reserved,
         in_use=device.memory.used,
@@ -87,11 +88,26 @@ def _uses(device: Device, people: People) -> tuple[tuple[PodUse, ...], tuple[For
     uses = []
     for uid, found in sorted(ours.items()):
         held = sum(process.bytes or 0 for process in found) + (rest if unmeasured == {uid} else 0)
-        uses.append(PodUse(uid=uid, bytes=held, pids=tuple(sorted(process.pid for process in found))))
+        uses.append(
+            PodUse(
+                uid=uid,
+                bytes=held,
+                pids=tuple(sorted(process.pid for process in found)),
+                container=_container(people.pods.get(uid), people.owners.get(found[0].pid, UNKNOWN)),
+            )
+        )
     foreign = [_foreign(process, owner, people) for process, owner in others]
     if rest > _BOOKKEEPING and not (len(unmeasured) == 1 and unmeasured <= ours.keys()):
         foreign.append(ForeignUse(name=UNATTRIBUTED, bytes=rest))
     return tuple(uses), tuple(sorted(foreign, key=lambda use: (use.name, use.pid or 0)))
+
+
+def _container(pod: Pod | None, owner: Owner) -> str:
+    """The container's name, where the pod's status has its id."""
+    if pod is None or not owner.container_id:
+        return ""
+    statuses = pod.status.container_statuses
+    return next((each.name for each in statuses if each.container_id.endswith(owner.container_id)), "")
 
 
 def _foreign(process: Process, owner: Owner, people: People) -> ForeignUse:

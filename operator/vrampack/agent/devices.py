@@ -51,6 +51,8 @@ class Identity:
     uuid: str
     index: int
     product: str
+    """As GPU feature discovery writes it into a node label: the name with dashes."""
+    name: str = ""
     bus: str = ""
     minor: int | None = None
     capability: tuple[int, int] | None = None

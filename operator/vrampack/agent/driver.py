@@ -21,7 +21,6 @@ _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 10.0
-_WAIT_MILLISECONDS: Final = 1000
 
 _UNKNOWN: Final = DriverVersions(driver="", cuda="")
 
@@ -47,10 +46,14 @@ class Sight:
 
 
 class Driver:
-    """Looks at the GPUs of this node. Times are seconds of one clock that never jumps."""
+    """Looks at the GPUs of this node. Times are seconds of one clock that never jumps.
 
-    def __init__(self, nvml: NVML) -> None:
+    ``patience``: milliseconds of one wait for critical errors, for which letting go of the driver may have to wait.
+    """
+
+    def __init__(self, nvml: NVML, *, patience: int = 1000) -> None:
         self._nvml = nvml
+        self._patience = patience
         self._inventory: Inventory | None = None
         self._xids: _XidThread | None = None
         self._last = Sight()
@@ -117,7 +120,7 @@ class Driver:
         if self._inventory is not None and self._inventory.handles:
             watch = self._nvml.watch_xids(self._inventory.handles)
             if isinstance(watch, XidWatch):
-                self._xids = _XidThread(watch)
+                self._xids = _XidThread(watch, patience=self._patience)
             else:
                 _log.warning("critical errors of the GPUs are not seen: %s", watch)
 
@@ -140,8 +143,9 @@ class Driver:
 class _XidThread:
     """Waits for critical errors until it is stopped or the driver fails."""
 
-    def __init__(self, watch: XidWatch) -> None:
+    def __init__(self, watch: XidWatch, *, patience: int) -> None:
         self._watch = watch
+        self._patience = patience
         self._stopped = threading.Event()
         self._found: deque[Xid] = deque()
         self._thread = threading.Thread(target=self._run, name="xids", daemon=True)
@@ -162,12 +166,12 @@ class _XidThread:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            found = self._watch.wait(milliseconds=_WAIT_MILLISECONDS)
+            found = self._watch.wait(milliseconds=self._patience)
             if isinstance(found, Failure):
                 if found.trouble not in (Trouble.LOST, Trouble.FAILED):
                     _log.warning("no more critical errors are seen until the driver is opened anew: %s", found)
                     return
-                self._stopped.wait(_WAIT_MILLISECONDS / 1000)  # a lost GPU may answer each wait at once
+                self._stopped.wait(self._patience / 1000)  # a lost GPU may answer each wait at once
             elif found is not None:
                 _log.warning("GPU %s: XID %d", found.uuid or "(unknown)", found.number)
                 self._found.append(found)

@@ -125,11 +125,12 @@ class Inventory:
 
 
 def _identity(nvml: NVML, handle: Handle, *, uuid: str, index: int) -> Identity:
+    name = value(nvml.name(handle)) or "unknown"
     return Identity(
         uuid=uuid,
         index=index,
-        # As GPU feature discovery writes it into the node label.
-        product=(value(nvml.name(handle)) or "unknown").replace(" ", "-"),
+        product=name.replace(" ", "-"),
+        name=name,
         bus=value(nvml.bus(handle)) or "",
         minor=value(nvml.minor(handle)),
         capability=value(nvml.capability(handle)),

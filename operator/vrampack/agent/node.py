@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -11,10 +11,12 @@ from vrampack.agent.attribution import People, gpu_reading
 from vrampack.agent.complaint import Complaint
 from vrampack.agent.driver import Driver, Sight
 from vrampack.agent.health import Errors, standing_errors
+from vrampack.agent.kubelet import Kubelet
+from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.nodewatch import NodeWatch, Reader
 from vrampack.agent.pods import free_for_vrampack
 from vrampack.agent.processes import UNKNOWN, ProcessTable
-from vrampack.agent.reading import Allocation, NodeReading, Silence
+from vrampack.agent.reading import NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
 from vrampack.agent.tenants import Tenants
 from vrampack.agent.writer import worth_writing
@@ -30,27 +32,6 @@ _HANGS: Final = Silence(
 
 class Cluster(Applier, Reader, Protocol):
     """The part of the API server's client that the agent uses."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What the kubelet says of the GPUs, by UUID. ``offered``: those that a device plugin offers."""
-
-    offered: frozenset[str]
-    allocations: Mapping[str, tuple[Allocation, ...]]
-
-
-class Kubelet(Protocol):
-    """Who knows what the kubelet has handed out."""
-
-    async def held(self) -> Held | None:
-        """None: it can't be asked."""
-
-
-class Listener(Protocol):
-    """Who wants to know what is read, as metrics do."""
-
-    def __call__(self, reading: NodeReading, errors: Errors) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +55,14 @@ class NodeAgent:
         driver: Driver,
         processes: ProcessTable,
         kubelet: Kubelet | None = None,
-        listener: Listener | None = None,
+        metrics: AgentMetrics | None = None,
     ) -> None:
         self._kube = kube
         self._settings = settings
         self._driver = driver
         self._processes = processes
         self._kubelet = kubelet
-        self._listener = listener
+        self._metrics = metrics
         self._watch = NodeWatch(kube, node=settings.node)
         self._errors = Errors()
         self._tenants = Tenants()
@@ -99,6 +80,8 @@ class NodeAgent:
             try:
                 while not stop.is_set():
                     await self._pass(thread)
+                    if self._metrics is not None:
+                        self._metrics.passed()
                     await _pause(stop, self._settings.poll)
             finally:
                 watching.cancel()
@@ -113,8 +96,8 @@ class NodeAgent:
         try:
             reporter = await self._introduced()
             reading = await self._read(sight, now=loop.time())
-            if self._listener is not None:
-                self._listener(reading, self._errors)
+            if self._metrics is not None:
+                self._metrics.show(reading, self._errors, self._claims())
             await self._report(reporter, reading, now=loop.time())
         except ClusterError as error:
             self._complaint.say(f"the API server can't be told: {error}")
@@ -145,16 +128,22 @@ class NodeAgent:
         owners = self._processes.owners(pids)
         self._tenants.update(pods, seen={owner.pod_uid for owner in owners.values()}, now=now)
         people = People(owners=owners, pods={pod.cgroup_uid: pod for pod in pods}, ours=self._tenants.names)
-        held = await self._kubelet.held() if self._kubelet is not None else None
-        gpus = tuple(
-            gpu_reading(
-                device,
-                people=people,
-                verdict=self._errors.verdict(device),
-                offered=None if held is None else device.identity.uuid in held.offered,
-                allocations=None if held is None else held.allocations.get(device.identity.uuid, ()),
-            )
-            for device in sight.devices
+        held = None
+        if self._kubelet is not None:
+            held = await self._kubelet.held(devices=sight.devices, pods=people.pods, node=node)
+        gpus = self._tenants.with_peaks(
+            [
+                gpu_reading(
+                    device,
+                    people=people,
+                    verdict=self._errors.verdict(device),
+                    offered=None if held is None else device.identity.uuid in held.offered,
+                    allocations=None
+                    if held is None or held.trouble
+                    else held.allocations.get(device.identity.uuid, ()),
+                )
+                for device in sight.devices
+            ]
         )
         sighted = sight.silence is None and not any(owner is UNKNOWN for owner in owners.values())
         cpu, memory, slots = free_for_vrampack(node, pods)
@@ -168,9 +157,15 @@ class NodeAgent:
             pods=slots,
             container_runtime=node.status.node_info.container_runtime_version or None,
             silence=sight.silence,
+            kubelet="" if held is None else held.trouble,
             stuck=self._tenants.stuck(gpus, now=now),
             mismatches=self._tenants.mismatches(pods, gpus, sighted=sighted, now=now),
         )
+
+    def _claims(self) -> dict[str, tuple[str, int]]:
+        """Who claims how much on each of its GPUs; of pods that are gone only the names are known."""
+        claims = {pod.metadata.uid: pod.claim for pod in self._watch.pods}
+        return {uid: (name, claims.get(uid, 0)) for uid, name in self._tenants.names.items()}
 
     async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
         if now >= self._renew_at:
@@ -196,7 +191,15 @@ class NodeAgent:
         booted = self._processes.booted_at()
         self._errors.adopt(standing_errors(former, booted=booted))
         claims = [claim for gpu in former.gpus or () for claim in gpu.claims or ()]
-        self._tenants.adopt({claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims})
+        self._tenants.adopt(
+            {claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims},
+            {
+                (each.pod_uid, gpu.uuid): each.peak.bytes
+                for gpu in former.gpus or ()
+                for each in gpu.processes or ()
+                if each.peak is not None
+            },
+        )
         self._reporter, self._renew_at = reporter, 0.0
         return reporter
 

@@ -20,6 +20,7 @@ class ContainerState(wire.ContainerState, frozen=True):
 
 class ContainerStatus(wire.ContainerStatus, frozen=True):
     state: ContainerState = ContainerState()
+    container_id: str = msgspec.field(name="containerID", default="")
 
 
 class PodStatus(wire.PodStatus, frozen=True):

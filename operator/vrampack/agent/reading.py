@@ -8,11 +8,14 @@ from vrampack.api.gpupool import InjectionStyle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodUse:
-    """What the processes of a pod of vrampack hold on one GPU. ``pids``: of the host, sorted."""
+    """What the processes of a pod of vrampack hold on one GPU. ``pids``: of the host, sorted. ``peak``: the most that
+    they were seen to hold together."""
 
     uid: str
     bytes: int
     pids: tuple[int, ...] = ()
+    peak: int = 0
+    container: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,8 @@ class GPUReading:
     uuid: str
     index: int
     product: str
+    name: str = ""
+    """As the driver writes it, with spaces."""
     memory: int
     reserved: int
     in_use: int | None = None
@@ -110,6 +115,7 @@ class NodeReading:
     """One node: its GPUs in view, and CPU (thousandths of a core), RAM (bytes) and slots left.
 
     ``injection_style`` None: this agent does not find it out. With ``silence`` the GPUs are the last that were seen.
+    ``kubelet``: why it can't be asked; empty where it can.
     """
 
     driver: str
@@ -121,5 +127,6 @@ class NodeReading:
     pods: int
     container_runtime: str | None = None
     silence: Silence | None = None
+    kubelet: str = ""
     stuck: tuple[Stuck, ...] = ()
     mismatches: tuple[WrongGPUs, ...] | None = None

@@ -79,7 +79,7 @@ class Reporter:
         conditions = conditions_of(reading, before=self._conditions, now=now)
         status = status_of(reading, conditions=conditions.values(), now=now)
         try:
-            await self._apply(f"{self._path}/status", self._object(status=status.wire()))
+            await self._apply(f"{self._path}/status", self._object({}, status=status.wire()))
         except NotFoundError:
             self._uid = ""  # deleted meanwhile: made again next time
             raise
@@ -114,17 +114,15 @@ class Reporter:
 
         An admin may have written it before the node came up, or it belonged to an earlier Node of this name.
         """
-        found = await self._apply(self._path, self._object(spec={}))
+        found = await self._apply(self._path, self._object({"ownerReferences": self._owners}))
         if found["metadata"]["uid"] != self._uid:
             self._uid = found["metadata"]["uid"]
             self._last = None
             self._former = GPUNodeStatus.model_validate(found.get("status", {}))
             self._conditions = {condition.type: condition for condition in self._former.conditions or ()}
 
-    def _object(self, **content: Any) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"name": self.node}
-        if "spec" in content:
-            metadata["ownerReferences"] = self._owners
+    def _object(self, metadata: dict[str, Any], **content: Any) -> dict[str, Any]:
+        metadata = {"name": self.node, **metadata}
         return {"apiVersion": names.API_VERSION, "kind": "GPUNode", "metadata": metadata, **content}
 
     async def _apply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

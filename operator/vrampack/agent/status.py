@@ -89,6 +89,15 @@ def _said(reading: NodeReading) -> Iterator[tuple[str, bool, str, str]]:
         yield "Healthy", True, "GPUsHealthy", f"{len(gpus)} of {len(gpus)} GPUs work"
     if reading.mismatches is None:
         return  # a simulation has no processes that could be stuck
+    if reading.kubelet:
+        yield (
+            "AllocationsKnown",
+            False,
+            "KubeletSilent",
+            f"what the kubelet has handed out is not known: {reading.kubelet}",
+        )
+    else:
+        yield "AllocationsKnown", True, "KubeletAnswers", "what the kubelet has handed out is known"
     stuck = [
         f"pod {each.pod} (UID {each.uid}) is gone, and {_processes(each.pids)} of it still holds "
         f"{human_bytes(each.bytes)} on GPU {each.gpu}"
@@ -118,7 +127,12 @@ def _gpu_status(gpu: GPUReading) -> GPUStatus:
         reserved_by_driver=Quantity.of(gpu.reserved),
         used=Quantity.of(gpu.used),
         processes=tuple(
-            GPUProcess(pod_uid=each.uid, bytes=Quantity.of(each.bytes), pids=each.pids[:_MOST_PIDS] or None)
+            GPUProcess(
+                pod_uid=each.uid,
+                bytes=Quantity.of(each.bytes),
+                peak=Quantity.of(each.peak) if each.peak else None,
+                pids=each.pids[:_MOST_PIDS] or None,
+            )
             for each in gpu.processes[:_MOST_PROCESSES]
         ),
         foreign=_foreign(gpu),

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from vrampack.agent.pods import Pod
@@ -20,6 +20,8 @@ class Tenants:
 
     names: dict[str, str] = field(default_factory=dict)
     """Namespace and name, by UID, of those that are here and of those whose processes still are."""
+    _peaks: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The most that a pod was seen to use, by its UID and the GPU's."""
     _gone_since: dict[str, float] = field(default_factory=dict)
     _missing_since: dict[str, float] = field(default_factory=dict)
 
@@ -30,9 +32,25 @@ class Tenants:
         self.names = {**here, **left}
         self._gone_since = {uid: self._gone_since.get(uid, now) for uid in left}
 
-    def adopt(self, claims: Mapping[str, str]) -> None:
-        """Pods that the agent before this one knew, by UID: their processes are not foreign."""
+    def adopt(self, claims: Mapping[str, str], peaks: Mapping[tuple[str, str], int]) -> None:
+        """What the agent before this one knew: pods by UID, whose processes are not foreign then, and their peaks."""
         self.names = {**claims, **self.names}
+        self._peaks = {**peaks, **self._peaks}
+
+    def with_peaks(self, gpus: Sequence[GPUReading]) -> tuple[GPUReading, ...]:
+        """The same readings, with the most that each pod was seen to use; pods without a process are forgotten."""
+        self._peaks = {
+            (use.uid, gpu.uuid): max(use.bytes, self._peaks.get((use.uid, gpu.uuid), 0))
+            for gpu in gpus
+            for use in gpu.processes
+        }
+        return tuple(
+            replace(
+                gpu,
+                processes=tuple(replace(use, peak=self._peaks[use.uid, gpu.uuid]) for use in gpu.processes),
+            )
+            for gpu in gpus
+        )
 
     def stuck(self, gpus: Sequence[GPUReading], *, now: float) -> tuple[Stuck, ...]:
         """Processes that have outlived their pod for too long."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from vrampack.agent.reading import ForeignUse, GPUReading, NodeReading, PodUse
+from vrampack.agent.reading import ForeignUse, GPUReading, NodeReading
 
 PLAIN_USE_SECONDS: Final = 5.0
 _STEP: Final = 0.01
@@ -34,7 +34,7 @@ def _without_figures(reading: NodeReading) -> NodeReading:
             replace(
                 gpu,
                 in_use=None,
-                processes=tuple(PodUse(uid=each.uid, bytes=0, pids=each.pids) for each in gpu.processes),
+                processes=tuple(replace(each, bytes=0, peak=0) for each in gpu.processes),
                 foreign=tuple(_same_size(each) for each in gpu.foreign),
             )
             for gpu in reading.gpus
@@ -55,4 +55,5 @@ def _figures(reading: NodeReading) -> Iterator[int]:
 
 def _of_gpu(gpu: GPUReading) -> Iterator[int]:
     yield from (each.bytes for each in gpu.processes)
+    yield from (each.peak for each in gpu.processes)
     yield from (each.bytes for each in gpu.foreign)

@@ -47,7 +47,9 @@ class GPUProcess(ApiModel):
     """UID of the pod."""
     bytes: Quantity
     """Memory that its processes use."""
-    pids: tuple[int, ...] | None = Field(default=None, max_length=64)
+    peak: Quantity | None = None
+    """The most that they were seen to use: what a start really took."""
+    pids: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, max_length=64)
     """The processes, by their ids on the host."""
 
 
@@ -265,5 +267,6 @@ class GPUNodeStatus(ApiModel):
     injection_failures: InjectionFailures | None = None
     """How often pods did not get their GPUs here. Written by the operator."""
     conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16, json_schema_extra=by_key("type"))
-    """Reporting (the agent reads the GPUs), Healthy, Released (no process has outlived its pod), Overcommitted (claims
-    and foreign use exceed a GPU), InjectionBroken (pods did not get the GPUs that they claim)."""
+    """Reporting (the agent reads the GPUs), Healthy, Released (no process has outlived its pod), AllocationsKnown (the
+    kubelet says what it has handed out), Overcommitted (claims and foreign use exceed a GPU), InjectionBroken (pods did
+    not get the GPUs that they claim)."""

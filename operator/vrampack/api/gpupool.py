@@ -42,6 +42,20 @@ class Startup(StrEnum):
     PARALLEL = "Parallel"
 
 
+class Fencing(StrEnum):
+    """What keeps the kubelet from handing out a GPU that vrampack uses."""
+
+    NODE = "Node"
+    RESERVATION = "Reservation"
+
+
+class OverusePolicy(StrEnum):
+    """What becomes of a replica that uses more memory than it claims."""
+
+    REPORT = "Report"
+    EVICT = "Evict"
+
+
 class PoolObjective(StrEnum):
     """Which of the GPUs that fit is taken."""
 
@@ -105,6 +119,18 @@ class PoolLimit(ApiModel):
     """GPU memory that their replicas may claim together, such as 160Gi."""
 
 
+class Overuse(ApiModel):
+    """What becomes of a replica that uses more memory of a GPU than it claims. Its neighbours are never touched."""
+
+    policy: OverusePolicy = OverusePolicy.REPORT
+    """Report (the ModelDeployment's condition WithinBudget, an event, a metric) or Evict (by the Eviction API as well,
+    so that disruption budgets hold)."""
+    tolerance: Percentage = Percentage("2%")
+    """Share of the claim that may be used on top of it, such as 2%."""
+    seconds: int = Field(default=60, ge=0, le=3600)
+    """With Evict: how long it must have used too much."""
+
+
 class Moves(ApiModel):
     """Whether and how fast running replicas may be moved."""
 
@@ -163,6 +189,11 @@ class GPUPoolSpec(ApiModel):
     injection_style: InjectionStyle = InjectionStyle.AUTO
     """How the container runtime is told which GPU a container gets: Auto (as the agent found out on each node), Bare
     (by UUID), CDIRuntime, CDIDevicePlugin, CDIHost (by the name in that CDI specification) or NRI (by annotation)."""
+    fencing: Fencing = Fencing.NODE
+    """What keeps the kubelet from handing out a GPU that vrampack uses. Node: no device plugin offers GPUs there (the
+    node label nvidia.com/gpu.deploy.device-plugin=false takes NVIDIA's away); a GPU that one offers is left alone.
+    Reservation: of GPUs that a device plugin offers, those are used that a reservation pod of the chart holds. One that
+    the kubelet gave to another pod is never used."""
     reserve_per_gpu: Quantity = Quantity("0")
     """Memory of each GPU that vrampack leaves alone, such as 512Mi."""
     headroom: Percentage = Percentage("3%")
@@ -174,6 +205,8 @@ class GPUPoolSpec(ApiModel):
     """FewestGPUs leaves whole GPUs free; Balanced leaves every GPU the same room."""
     refine_seconds: int = Field(default=0, ge=0, le=600)
     """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing."""
+    overuse: Overuse = Overuse()
+    """What becomes of a replica that uses more memory than it claims."""
     moves: Moves = Moves()
     """Whether running replicas may be moved to make room."""
 
@@ -226,4 +259,5 @@ class GPUPoolStatus(ApiModel):
     bound: PackingBound | None = None
     """How far the packing is from the best one possible."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
-    """Ready, MechanismReady (what the cluster lacks for it), and Overlap where another pool matches the same node."""
+    """Ready, Fenced (the kubelet hands out no GPU that vrampack may use), MechanismReady (what the cluster lacks for
+    it), and Overlap where another pool matches the same node."""

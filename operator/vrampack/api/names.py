@@ -37,6 +37,7 @@ REFRESH: Final = f"{GROUP}/refresh"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vrampack"
 MODEL_DEPLOYMENT: Final = f"{GROUP}/model-deployment"
+RESERVATION: Final = f"{GROUP}/reservation"  # on a pod of the operator's namespace: its GPUs are held for vrampack
 ENGINE_CONTAINER: Final = "engine"
 
 FIELD_MANAGER: Final = "vrampack"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +32,9 @@ Node = Annotated[str, typer.Option(envvar="NODE_NAME", help="The Node whose GPUs
 Proc = Annotated[
     Path, typer.Option(envvar="VRAMPACK_PROC", help="The host's /proc: NVML names processes by the host's ids.")
 ]
+PodResourcesSocket = Annotated[
+    Path, typer.Option(envvar="VRAMPACK_POD_RESOURCES", help="The kubelet's socket for what it has handed out.")
+]
 MetricsPort = Annotated[int, typer.Option(help="/metrics of a real agent; 0: none.", min=0, max=65535)]
 
 
@@ -41,6 +45,7 @@ def agent(
     poll: Poll = 1.0,
     node: Node = "",
     proc: Proc = Path("/proc"),
+    pod_resources: PodResourcesSocket = Path("/var/lib/kubelet/pod-resources/kubelet.sock"),
     metrics_port: MetricsPort = 8080,
 ) -> None:
     """Report the GPUs of this node, and what uses them, to the operator."""
@@ -48,7 +53,17 @@ def agent(
         raise typer.BadParameter("which Node is this? Give --node NAME, or set NODE_NAME", param_hint="--node")
     configure(level=LogLevel.INFO, form=LogFormat.TEXT)
     if simulate is None:
-        asyncio.run(_agent(node, kubeconfig=kubeconfig, namespace=namespace, poll=poll, proc=proc))
+        asyncio.run(
+            _agent(
+                node,
+                kubeconfig=kubeconfig,
+                namespace=namespace,
+                poll=poll,
+                proc=proc,
+                pod_resources=pod_resources,
+                metrics_port=metrics_port,
+            )
+        )
         return
     from vrampack.agent.fleet import FleetFile
 
@@ -59,20 +74,46 @@ def agent(
     asyncio.run(_simulate(simulate, kubeconfig=kubeconfig, namespace=namespace, poll=poll))
 
 
-async def _agent(node: str, *, kubeconfig: Path | None, namespace: str, poll: float, proc: Path) -> None:
+async def _agent(
+    node: str,
+    *,
+    kubeconfig: Path | None,
+    namespace: str,
+    poll: float,
+    proc: Path,
+    pod_resources: Path,
+    metrics_port: int,
+) -> None:
     from vrampack.agent.driver import Driver
+    from vrampack.agent.kubelet import Kubelet
+    from vrampack.agent.metrics import AgentMetrics, serve
     from vrampack.agent.node import AgentSettings, NodeAgent
     from vrampack.agent.nvml import NVML
+    from vrampack.agent.podresources import PodResources
     from vrampack.agent.processes import ProcessTable
 
+    metrics = AgentMetrics(node=node)
+    stop_serving = serve(metrics, port=metrics_port) if metrics_port else None
     async with _connected(kubeconfig) as kube:
         agent = NodeAgent(
             kube=kube,
             settings=AgentSettings(node=node, namespace=namespace, poll=poll),
             driver=Driver(NVML()),
             processes=ProcessTable(proc=proc),
+            kubelet=Kubelet(
+                resources=PodResources(pod_resources),
+                kube=kube,
+                node=node,
+                namespace=namespace,
+                clock=time.monotonic,
+            ),
+            metrics=metrics,
         )
-        await agent.run(_stopped_by_signals())
+        try:
+            await agent.run(_stopped_by_signals())
+        finally:
+            if stop_serving is not None:
+                stop_serving()
 
 
 async def _simulate(fleet: Path, *, kubeconfig: Path | None, namespace: str, poll: float) -> None:

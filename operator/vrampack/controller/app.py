@@ -44,6 +44,7 @@ class Settings:
     resync_seconds: float
     refusal_seconds: float
     deletion_interval_seconds: float
+    patience_seconds: int
     hub_endpoint: str | None
     model_check_seconds: float
 
@@ -103,6 +104,7 @@ async def run(settings: Settings) -> None:
                 unreachable_seconds=settings.toleration_seconds,
                 refusal_seconds=settings.refusal_seconds,
                 deletion_interval_seconds=settings.deletion_interval_seconds,
+                patience_seconds=settings.patience_seconds,
             ),
         )
         pulse = Pulse(kube, poke=trigger.poke)

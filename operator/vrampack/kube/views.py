@@ -48,6 +48,7 @@ def pod_view(pod: wire.Pod) -> PodView:
         claim=claim_of(annotations),
         annotated=meta.annotations is not None,
         priority=spec.priority,
+        preempts=spec.preemption_policy != "Never",
         cpu=spec.cpu,
         memory=spec.memory,
         node_selector=spec.node_selector,

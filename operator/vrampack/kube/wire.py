@@ -89,6 +89,7 @@ class PodSpec(_Object, frozen=True):
     resources: Resources = Resources()
     overhead: dict[str, str] = {}
     priority: int = 0
+    preemption_policy: str = ""
     node_selector: dict[str, str] = {}
     affinity: Json | None = None
     tolerations: tuple[Json, ...] = ()

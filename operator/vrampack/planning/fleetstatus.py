@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from vrampack.api.common import Quantity
+from vrampack.api.gpupool import Fencing, GPUPoolSpec
 from vrampack.planning.conditions import carried, former_conditions
+from vrampack.planning.injection import condition_words, failures
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.placing import Waits
 from vrampack.planning.reasons import Obstacle
@@ -11,7 +13,7 @@ from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
 from vrampack.units import counted, human_bytes
 
 
-def gpu_node_status(view: GPUNodeView, stock: Inventory, *, now: float) -> tuple[Json, bool]:
+def gpu_node_status(view: GPUNodeView, stock: Inventory, *, pool: GPUPoolSpec, now: float) -> tuple[Json, bool]:
     """The operator's fields of a GPUNode, and whether they differ from what is there."""
     mine = [gpu for gpu in stock.gpus.values() if gpu.node == view.name]
     entries = [_entry(gpu, stock) for gpu in mine]
@@ -37,6 +39,21 @@ def gpu_node_status(view: GPUNodeView, stock: Inventory, *, now: float) -> tuple
         "gpus": entries,
         "conditions": [condition],
     }
+    if view.status.mismatches is not None:  # an agent that sees processes
+        found = failures(view.status, pool=pool)
+        broken, reason, message = condition_words(found)
+        status["injectionFailures"] = found.wire()
+        status["conditions"].append(
+            carried(
+                former_conditions(view.raw_status),
+                type_="InjectionBroken",
+                holds=broken,
+                reason=reason,
+                message=message,
+                generation=view.generation,
+                now=now,
+            )
+        )
     return status, not _has(view.raw_status, status)
 
 
@@ -51,6 +68,7 @@ def _entry(gpu: GPU, stock: Inventory) -> Json:
         for pod in stock.tenants.get(gpu.uuid, ())
         if pod.claim is not None
     ]
+    claims += [each.wire() for each in gpu.outlived.values()]
     free = max(0, gpu.free) if gpu.closed is None else 0
     return {
         "uuid": gpu.uuid,
@@ -70,6 +88,7 @@ def _has(raw: Json, mine: Json) -> bool:
         and raw.get("observedGeneration") == mine["observedGeneration"]
         and (raw.get("summary") or {}).get("claimed") == mine["summary"]["claimed"]
         and all(found.get(each["uuid"], {}) | each == found.get(each["uuid"], {}) for each in mine["gpus"])
+        and raw.get("injectionFailures") == mine.get("injectionFailures", raw.get("injectionFailures"))
         and all(conditions.get(each["type"]) == each for each in mine["conditions"])
     )
 
@@ -112,6 +131,19 @@ def pool_status(
             now=now,
         )
     )
+    if any(gpu.offered is not None for gpu in gpus):
+        holds, reason, message = fence_words(gpus, pool.spec)
+        conditions.append(
+            carried(
+                before,
+                type_="Fenced",
+                holds=holds,
+                reason=reason,
+                message=message,
+                generation=pool.generation,
+                now=now,
+            )
+        )
     if pool.spec.limits:
         conditions.append(
             carried(
@@ -146,3 +178,31 @@ def pool_status(
         "suggestedMoves": [],
         "conditions": conditions,
     }
+
+
+def fence_words(gpus: Sequence[GPU], pool: GPUPoolSpec) -> tuple[bool, str, str]:
+    """Whether the kubelet leaves the pool's GPUs alone, the reason and the message."""
+    loose = [gpu for gpu in gpus if gpu.closed is Obstacle.GPU_NOT_FENCED]
+    given = [gpu for gpu in gpus if gpu.closed is Obstacle.GPU_ALLOCATED]
+    words = []
+    if given:
+        words.append(f"{counted(len(given), 'GPU')} on {_nodes(given)}: the kubelet gave them to other pods")
+    if loose and pool.fencing is Fencing.RESERVATION:
+        words.append(
+            f"{counted(len(loose), 'GPU')} on {_nodes(loose)}: a device plugin offers them, and no reservation pod "
+            "holds them; let the chart's reservations ask for more"
+        )
+    elif loose:
+        words.append(
+            f"{counted(len(loose), 'GPU')} on {_nodes(loose)}: a device plugin offers them; take it off these nodes "
+            "(label nvidia.com/gpu.deploy.device-plugin=false, where the GPU Operator runs it), or set spec.fencing: "
+            "Reservation and let the chart's reservations hold them"
+        )
+    if words:
+        return False, "GPUsNotFenced", f"not used: {'; '.join(words)}"
+    return True, f"By{pool.fencing}", "the kubelet hands out no GPU of this pool that vrampack may use"
+
+
+def _nodes(gpus: Sequence[GPU]) -> str:
+    names = sorted({gpu.node for gpu in gpus})
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

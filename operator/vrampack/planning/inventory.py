@@ -2,19 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from vrampack.api.gpunode import GPUHealth, GPUStatus, MIGDevice
+from vrampack.api.gpunode import GPUClaim, GPUStatus, MIGDevice
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
+from vrampack.planning.closing import gpu_obstacle, node_obstacle
 from vrampack.planning.need import Company, Need, company
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Grant, NodeView, PodView, PoolView, Snapshot
 from vrampack.sharing.registry import mechanism
 from vrampack.units import parse_millicores
 
-_SLICE: Final = "MIG-"
 _LABEL: Final = 63
 """Most characters of a product."""
 
@@ -35,6 +35,12 @@ class GPU:
     closed: Obstacle | None
     alone: bool = False
     """Whether it is for one replica: a MIG device."""
+    tolerance: float = 0.0
+    """Percent of a claim that may be used on top of it."""
+    offered: bool | None = None
+    """Whether a device plugin offers it; None: nobody knows."""
+    outlived: Mapping[str, GPUClaim] = field(default_factory=dict)
+    """Claims of pods that are gone and whose processes are not, by UID: they live until NVML says so."""
 
     @property
     def free(self) -> int:
@@ -55,6 +61,18 @@ class Inventory:
     """Pods with a live claim, by GPU."""
     observed: Mapping[tuple[str, str], int]
     """Bytes in use, by GPU and pod UID, as the agents saw them."""
+
+    @property
+    def lingering(self) -> Mapping[str, Mapping[str, int]]:
+        """By GPU and pod UID: bytes of processes whose pod holds no claim on it any more."""
+        return {
+            uuid: {
+                uid: size
+                for uid, size in gpu.held.items()
+                if not any(pod.uid == uid for pod in self.tenants.get(uuid, ()))
+            }
+            for uuid, gpu in self.gpus.items()
+        }
 
 
 def holders(pods: Iterable[PodView]) -> dict[str, tuple[PodView, ...]]:
@@ -93,7 +111,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
-            _host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, companies)
+            _host(view, nodes.get(view.name), pool, account, on_node.get(view.name, []), tenants, companies)
         )
     return Inventory(
         gpus=gpus,
@@ -209,25 +227,14 @@ def _gpu(
     view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...], granted: tuple[Grant, ...]
 ) -> GPU:
     spec = next((each for each in view.spec.gpus if each.uuid == gpu.uuid), None)
-    seen = gpu.memory is not None and gpu.index is not None
-    sliced = mechanism(pool.spec.mechanism.value).sliced
     usable = gpu.memory.bytes if gpu.memory is not None else 0
     observed: dict[str, int] = {}
     for process in gpu.processes or ():
         observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
     claims = {pod.uid: pod.claim.bytes for pod in tenants if pod.claim is not None}
-    held = {uid: max(claims.get(uid, 0), observed.get(uid, 0)) for uid in sorted(claims.keys() | observed.keys())}
-    closed: Obstacle | None = None
-    if not seen:
-        closed = Obstacle.GPU_VANISHED
-    elif gpu.health is GPUHealth.UNHEALTHY:
-        closed = Obstacle.GPU_UNHEALTHY
-    elif spec is not None and spec.cordoned:
-        closed = Obstacle.GPU_CORDONED
-    elif gpu.mig:
-        closed = Obstacle.GPU_IN_MIG_MODE
-    elif sliced and not gpu.uuid.startswith(_SLICE):
-        closed = Obstacle.GPU_NOT_IN_MIG_MODE
+    outlived = {each.uid: each for each in gpu.claims or () if each.uid not in claims and each.uid in observed}
+    sizes = claims | {uid: each.bytes.bytes for uid, each in outlived.items()}
+    held = {uid: max(sizes.get(uid, 0), observed.get(uid, 0)) for uid in sorted(sizes.keys() | observed.keys())}
     return GPU(
         uuid=gpu.uuid,
         node=view.name,
@@ -241,29 +248,24 @@ def _gpu(
             sum(usable if each.bytes is None else each.bytes for each in granted),
         ),
         held=held,
-        claimed=sum(claims.values()),
-        closed=closed,
-        alone=sliced,
+        claimed=sum(sizes.values()),
+        closed=gpu_obstacle(gpu, wishes=view.spec.gpus, pool=pool.spec),
+        alone=mechanism(pool.spec.mechanism.value).sliced,
+        tolerance=pool.spec.overuse.tolerance.percent,
+        offered=gpu.offered,
+        outlived=outlived,
     )
 
 
 def _host(
     view: GPUNodeView,
     node: NodeView | None,
+    pool: PoolView,
     account: list[GPU],
     pods: list[PodView],
     tenants: Mapping[str, tuple[PodView, ...]],
     companies: Mapping[str, Company],
 ) -> Host:
-    closed: Obstacle | None = None
-    if node is None:
-        closed = Obstacle.NODE_MISSING
-    elif not node.ready:
-        closed = Obstacle.NODE_NOT_READY
-    elif node.unschedulable:
-        closed = Obstacle.NODE_UNSCHEDULABLE
-    elif not view.agent_alive:
-        closed = Obstacle.AGENT_SILENT
     free = view.status.node
     # The agent's figures leave vrampack's pods out, so they do not lag behind what is placed now.
     cpu = parse_millicores(free.cpu) if free is not None and free.cpu is not None else (node.cpu if node else None)
@@ -276,7 +278,7 @@ def _host(
         memory=None if memory is None else memory - sum(pod.memory for pod in pods),
         slots=None if slots is None else slots - len(pods),
         tenants=frozenset(map(group_of, pods)),
-        closed=closed,
+        closed=node_obstacle(view, node, pool=pool.spec),
     )
 
 
@@ -305,12 +307,13 @@ def _companies(snapshot: Snapshot) -> Mapping[str, Company]:
         if key not in known:
             model = models.get(key[0])
             spec = model.spec if model is not None else None
-            known[key] = company(_said(pod), spec.placement if spec is not None else None)
+            known[key] = company(said(pod), spec.placement if spec is not None else None)
         found[pod.uid] = known[key]
     return found
 
 
-def _said(pod: PodView) -> Need | None:
+def said(pod: PodView) -> Need | None:
+    """The need that a pod names; None where it can't be read."""
     try:
         return Need.from_json(pod.need)
     except InvalidInputError:

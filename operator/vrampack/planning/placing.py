@@ -1,24 +1,29 @@
 """Which waiting replica goes onto which GPUs now, and why the others wait."""
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from vrampack.api import names
-from vrampack.api.gpupool import PoolObjective, Startup
+from vrampack.api.gpupool import Startup
+from vrampack.api.modeldeploymentstatus import NominationStatus
 from vrampack.errors import InvalidInputError
 from vrampack.packing.firstfit import pack
-from vrampack.packing.problem import Host, Item, Objective, Placement, Reason, Spread, Unplaced
-from vrampack.planning.actions import PlacePod
+from vrampack.packing.occupied import occupied
+from vrampack.packing.problem import Host, Item, Objective, Placement, Unplaced
+from vrampack.packing.residents import vacated
+from vrampack.planning.actions import EvictPods, PlacePod
+from vrampack.planning.candidates import Eligibility, item, main_reason, objective_of
 from vrampack.planning.cases import Case
-from vrampack.planning.eligibility import refusal
 from vrampack.planning.inventory import GPU, Inventory, released
-from vrampack.planning.mechanisms import lacks, mechanism_of
-from vrampack.planning.need import Need, company
-from vrampack.planning.reasons import Obstacle
+from vrampack.planning.mechanisms import mechanism_of
+from vrampack.planning.need import Need
+from vrampack.planning.nominations import Nominee, eviction, freed, noted, preempting, standing
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
+from vrampack.planning.tenancy import Tenants, tenants
 from vrampack.sharing.base import Claimed, Share
-from vrampack.sharing.visible_devices import resolve_style, runs_with
+from vrampack.sharing.visible_devices import resolve_style
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,8 @@ class Waits:
     message: str
     unplaced: Unplaced | None = None
     would_fit_if: tuple[str, ...] = ()
+    kept: Placement | None = None
+    """Where room is kept for it, since it has waited long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,75 +48,16 @@ class Placed:
     placements: tuple[PlacePod, ...]
     waits: Mapping[str, tuple[Waits, ...]]
     hosts: Mapping[str, tuple[Host, ...]]
+    evictions: tuple[EvictPods, ...] = ()
+    nominations: Mapping[str, tuple[NominationStatus, ...]] = field(default_factory=dict)
+    """By model: who waits for room that is being freed."""
 
 
-class Eligibility:
-    """Hosts that can't take a pod, with the reason; replicas of one template share the answer."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._now = snapshot.now
-        self._nodes = {node.name: node for node in snapshot.nodes}
-        self._gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
-        self._refusals = snapshot.memory.refusals
-        self._devices = snapshot.devices
-        self._known: dict[tuple[str, str, str], Mapping[str, str]] = {}
-
-    def refused(self, pod: PodView, *, model: str, pool: PoolView, hosts: Iterable[Host]) -> Mapping[str, str]:
-        """Reasons by host, for the hosts that are refused."""
-        key = (model, pod.owner_uid, pool.name)
-        if key not in self._known:
-            found = {}
-            for host in hosts:
-                if (reason := self._reason(pod, model, pool, host.name)) is not None:
-                    found[host.name] = reason
-            self._known[key] = found
-        return self._known[key]
-
-    def _reason(self, pod: PodView, model: str, pool: PoolView, host: str) -> Obstacle | None:
-        node, view = self._nodes.get(host), self._gpu_nodes[host]
-        if node is not None and (reason := refusal(pod, node)) is not None:
-            return reason
-        style = resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style)
-        if not runs_with(style, runtime_class=pod.runtime_class or None):
-            return Obstacle.INJECTION_STYLE
-        if lacks(pool, node, view, self._devices):
-            return Obstacle.MECHANISM
-        if self._refusals.get((model, host), 0) > self._now:
-            return Obstacle.REFUSED
-        return None
-
-
-def item(pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], rank: int, alone: bool = False) -> Item:
-    """A replica as the packer sees it. ``alone``: no device has more than one."""
-    spec = case.model.spec
-    placement = spec.placement if spec is not None else None
-    beside = company(need, placement)
-    return Item(
-        key=f"{pod.namespace}/{pod.name}",
-        group=case.model.key,
-        gpus=need.gpus,
-        memory=need.bytes,
-        cpu=pod.cpu,
-        host_memory=pod.memory,
-        exclusive=alone or beside.exclusive,
-        products=frozenset(placement.gpu_products) if placement is not None and placement.gpu_products else None,
-        avoid=frozenset(f"{pod.namespace}/{name}" for name in beside.avoid),
-        spread=Spread(placement.spread.value) if placement is not None else Spread.PREFER,
-        priority=pod.priority,
-        rank=rank,
-        refused=refused,
-    )
-
-
-def objective_of(pool: PoolView) -> Objective:
-    """The pool's objective in the packer's words."""
-    return Objective.BALANCED if pool.spec.objective is PoolObjective.BALANCED else Objective.FEWEST_GPUS
-
-
-def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible: Eligibility) -> Placed:
-    """Packs the gated pods of all models, pool by pool."""
+def place(
+    snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible: Eligibility, *, patience: int
+) -> Placed:
+    """Packs the gated pods of all models, pool by pool. ``patience``: seconds after which a replica goes by its age."""
     pools = {pool.name: pool for pool in snapshot.pools}
-    gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
     by_pool: dict[str, list[Case]] = defaultdict(list)
     waits: dict[str, list[Waits]] = defaultdict(list)
     for case in given:
@@ -119,54 +67,196 @@ def place(snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible:
         else:
             waits[case.model.key] += _without_pool(case, pool)
     placements: list[PlacePod] = []
+    evictions: list[EvictPods] = []
+    nominations: dict[str, list[NominationStatus]] = defaultdict(list)
     left = dict(stock.hosts)
     for name, members in sorted(by_pool.items()):
-        pool, hosts = pools[name], stock.hosts[name]
-        pods: dict[str, tuple[PodView, Need, Case]] = {}
-        items: list[Item] = []
-        returning: list[Placement] = []
-        successors: set[str] = set()
-        for case in members:
-            own: list[Item] = []
-            for pod in sorted(case.gated, key=lambda each: each.name):
-                need = _need(pod, case, waits)
-                if need is not None:
-                    refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)
-                    each = item(
-                        pod, need, case, refused=refused, rank=0 if case.rolling else 1, alone=mechanism_of(pool).sliced
-                    )
-                    pods[each.key] = (pod, need, case)
-                    own.append(each)
-            nominated = _successors(case, own, hosts, stock, objective_of(pool))
-            returning += nominated
-            successors |= {placement.item.key for placement in nominated}
-            items += [each for each in own if each.key not in successors]
-            hosts = occupied(hosts, nominated)
-        packing = pack(hosts=hosts, items=items, objective=objective_of(pool))
-        left[name] = occupied(hosts, packing.placed)
-        busy = _starting(stock) if pool.spec.startup is Startup.SERIALIZED else None
-        now = {host.name: host for host in stock.hosts[name]}
-        for placement in (*returning, *packing.placed):
-            pod, need, case = pods[placement.item.key]
-            if placement.item.key in successors and not _fits(now[placement.host], placement):
-                message = f"waits for the room on {placement.host} that a leaving replica gives back"
-                waits[case.model.key].append(Waits(pod=pod, need=need, reason="RoomBeingFreed", message=message))
-            elif busy is not None and (shared := busy & set(placement.devices)):
-                message = (
-                    f"has room on {placement.host} and waits until the engine that starts on GPU "
-                    f"{', '.join(str(stock.gpus[each].index) for each in sorted(shared))} is ready"
-                )
-                waits[case.model.key].append(Waits(pod=pod, need=need, reason="GPUBusyStarting", message=message))
-            else:
-                now[placement.host] = _with(now[placement.host], [placement])
-                placements.append(_action(pod, need, placement, stock, pool, gpu_nodes[placement.host]))
-                if busy is not None:
-                    busy |= set(placement.devices)
-        for unplaced in packing.unplaced:
-            pod, need, case = pods[unplaced.item.key]
+        queue = _queue(members, pools[name], stock, eligible, waits, snapshot.now)
+        found = _pool(snapshot, stock, given, pools[name], queue, waits, patience)
+        placements += found.placements
+        evictions += found.evictions
+        left[name] = found.hosts
+        for key, nomination in found.nominations:
+            nominations[key].append(nomination)
+    return Placed(
+        placements=tuple(placements),
+        waits={key: tuple(each) for key, each in waits.items()},
+        hosts=left,
+        evictions=tuple(evictions),
+        nominations={key: tuple(each) for key, each in nominations.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Queue:
+    """Who waits in a pool. ``returning``: those that follow the leaving replicas of a rollout, with their places;
+    ``hosts``: what is left of the pool beside these."""
+
+    asked: Mapping[str, tuple[PodView, Need, Case]]
+    items: Sequence[Item]
+    returning: Sequence[Placement]
+    hosts: tuple[Host, ...]
+
+
+def _queue(
+    members: Sequence[Case],
+    pool: PoolView,
+    stock: Inventory,
+    eligible: Eligibility,
+    waits: dict[str, list[Waits]],
+    now: float,
+) -> _Queue:
+    hosts = stock.hosts[pool.name]
+    alone = mechanism_of(pool).sliced
+    asked: dict[str, tuple[PodView, Need, Case]] = {}
+    items: list[Item] = []
+    returning: list[Placement] = []
+    for case in members:
+        own: list[Item] = []
+        for pod in sorted(case.gated, key=lambda each: each.name):
+            need = _need(pod, case, waits)
+            if need is not None:
+                refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)
+                each = item(pod, need, case, refused=refused, rank=0 if case.rolling else 1, now=now, alone=alone)
+                asked[each.key] = (pod, need, case)
+                own.append(each)
+        nominated = _successors(case, own, hosts, stock, objective_of(pool))
+        returning += nominated
+        successors = {placement.item.key for placement in nominated}
+        items += [each for each in own if each.key not in successors]
+        hosts = occupied(hosts, nominated)
+    return _Queue(asked=asked, items=items, returning=returning, hosts=hosts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InPool:
+    placements: tuple[PlacePod, ...]
+    evictions: tuple[EvictPods, ...]
+    nominations: tuple[tuple[str, NominationStatus], ...]
+    hosts: tuple[Host, ...]
+
+
+def _pool(
+    snapshot: Snapshot,
+    stock: Inventory,
+    given: Sequence[Case],
+    pool: PoolView,
+    queue: _Queue,
+    waits: dict[str, list[Waits]],
+    patience: int,
+) -> _InPool:
+    there = tenants(snapshot, stock, given, pool=pool.name, describe=_tenant)
+    nominated = _standing(queue, there, stock)
+    packing = pack(
+        hosts=queue.hosts,
+        items=queue.items,
+        objective=objective_of(pool),
+        patience=patience,
+        reserve=[each.reservation for each in nominated.values()],
+    )
+    kept = [nominated[each.item.key] for each in packing.unplaced if each.item.key in nominated]
+    hosts = occupied(queue.hosts, packing.placed, packing.cuts)
+    soon = tuple(
+        vacated(host, residents=there.residents, leaving=there.leaving)
+        for host in occupied(hosts, [nominee.placement for nominee in kept])
+    )
+    gone = {each.item.key for nominee in kept for each in nominee.evicts}
+    lowest = min((each.item.priority for each in there.residents), default=math.inf)
+    fresh = preempting(
+        [each for each in packing.unplaced if each.item.key not in nominated],
+        hosts=soon,
+        residents=[each for each in there.staying if each.item.key not in gone],
+        may={key: pod.preempts and pod.priority > lowest for key, (pod, _, _) in queue.asked.items()},
+        objective=objective_of(pool),
+    )
+    view = {view.name: view for view in snapshot.gpu_nodes}
+    busy = _starting(stock) if pool.spec.startup is Startup.SERIALIZED else None
+    now = {host.name: host for host in stock.hosts[pool.name]}
+    successors = {placement.item.key for placement in queue.returning}
+    placements: list[PlacePod] = []
+    held_up: dict[str, Nominee] = {}
+    for placement in (*queue.returning, *packing.placed):
+        pod, need, case = queue.asked[placement.item.key]
+        if placement.item.key in successors and not _fits(now[placement.host], placement):
+            message = f"waits for the room on {placement.host} that a leaving replica gives back"
+            waits[case.model.key].append(Waits(pod=pod, need=need, reason="RoomBeingFreed", message=message))
+        elif busy is not None and (shared := busy & set(placement.devices)):
+            message = (
+                f"has room on {placement.host} and waits until the engine that starts on GPU "
+                f"{', '.join(str(stock.gpus[each].index) for each in sorted(shared))} is ready"
+            )
+            waits[case.model.key].append(Waits(pod=pod, need=need, reason="GPUBusyStarting", message=message))
+            if pod.uid in noted(case.model.status):  # the room is there, and it keeps it
+                held_up[placement.item.key] = Nominee(placement=placement)
+        else:
+            now[placement.host] = occupied([now[placement.host]], [placement])[0]
+            placements.append(_action(pod, need, placement, stock, pool, view[placement.host]))
+            if busy is not None:
+                busy |= set(placement.devices)
+    held = {uid: each.message for uid, each in snapshot.memory.held.items() if each.until > snapshot.now}
+    nominees = {nominee.placement.item.key: nominee for nominee in (*kept, *fresh)}
+    told = {**nominees, **held_up}
+    aged = {
+        each.item.key: Placement(item=each.item, host=each.host, devices=each.devices)
+        for each in packing.reserved
+        if each.item.key not in nominees
+    }
+    for nominee in nominees.values():
+        pod, need, case = queue.asked[nominee.placement.item.key]
+        waits[case.model.key].append(
+            Waits(pod=pod, need=need, reason="RoomBeingFreed", message=freed(nominee, there.pods, held))
+        )
+    for unplaced in packing.unplaced:
+        if unplaced.item.key not in nominees:
+            pod, need, case = queue.asked[unplaced.item.key]
             reason = main_reason(unplaced.rejected)
-            waits[case.model.key].append(Waits(pod=pod, need=need, reason=reason, message="", unplaced=unplaced))
-    return Placed(placements=tuple(placements), waits={key: tuple(each) for key, each in waits.items()}, hosts=left)
+            waits[case.model.key].append(
+                Waits(
+                    pod=pod,
+                    need=need,
+                    reason=reason,
+                    message="",
+                    unplaced=unplaced,
+                    kept=aged.get(unplaced.item.key),
+                )
+            )
+    return _InPool(
+        placements=tuple(placements),
+        evictions=tuple(
+            eviction(nominee, winner=pod, model=case.model, pods=there.pods)
+            for nominee in kept
+            if nominee.evicts and not any(there.pods[each.item.key].uid in held for each in nominee.evicts)
+            for pod, _, case in [queue.asked[nominee.placement.item.key]]
+        ),
+        nominations=tuple(
+            (case.model.key, nominee.to_status(pod, there.pods))
+            for key, nominee in told.items()
+            for pod, _, case in [queue.asked[key]]
+        ),
+        hosts=occupied(hosts, [*(each.placement for each in nominees.values()), *aged.values()]),
+    )
+
+
+def _standing(queue: _Queue, there: Tenants, stock: Inventory) -> dict[str, Nominee]:
+    """The nominations that hold, by the keys of their replicas."""
+    uids = {key: pod.uid for key, pod in there.pods.items()}
+    nominations = {key: noted(case.model.status).get(pod.uid) for key, (pod, _, case) in queue.asked.items()}
+    if not any(nominations.values()):
+        return {}
+    soon = [vacated(host, residents=there.residents, leaving=there.leaving) for host in queue.hosts]
+    found: dict[str, Nominee] = {}
+    for each in queue.items:
+        if (nomination := nominations[each.key]) is not None:
+            nominee = standing(
+                each, nomination, hosts=soon, residents=there.staying, uids=uids, lingering=stock.lingering
+            )
+            if nominee is not None:
+                found[each.key] = nominee
+    return found
+
+
+def _tenant(pod: PodView, held: Need, case: Case) -> Item:
+    return item(pod, held, case, refused={}, rank=1)
 
 
 def _without_pool(case: Case, pool: PoolView | None) -> list[Waits]:
@@ -174,48 +264,6 @@ def _without_pool(case: Case, pool: PoolView | None) -> list[Waits]:
     if pool is not None:
         reason, message = "InvalidPool", f"waits for the GPUPool {pool.name!r} to be mended: {pool.problem}"
     return [Waits(pod=pod, need=None, reason=reason, message=message) for pod in case.gated]
-
-
-def occupied(hosts: Iterable[Host], placements: Iterable[Placement]) -> tuple[Host, ...]:
-    """The hosts with these replicas in place."""
-    by_host: dict[str, list[Placement]] = defaultdict(list)
-    for placement in placements:
-        by_host[placement.host].append(placement)
-    return tuple(_with(host, by_host[host.name]) if host.name in by_host else host for host in hosts)
-
-
-def main_reason(rejected: Mapping[str, int]) -> str:
-    """The one word: missing memory if that is all that some GPU lacks, else what rules out most of them."""
-    if not rejected:
-        return "NoMatchingGPU"
-    for reason in (Reason.INSUFFICIENT_GPU_MEMORY, Reason.TOO_FEW_GPUS):
-        if rejected.get(reason):
-            return reason
-    rules = {Reason.PRODUCT_MISMATCH, Obstacle.NODE_SELECTOR, Obstacle.NODE_AFFINITY, Obstacle.TAINT}
-    if set(rejected) <= rules:
-        return "NoMatchingGPU"
-    return max(sorted(set(rejected) - rules), key=lambda reason: rejected[reason])
-
-
-def _with(host: Host, placements: Iterable[Placement]) -> Host:
-    devices = {device.id: device for device in host.devices}
-    cpu, memory, slots, tenants = host.cpu, host.memory, host.slots, host.tenants
-    for placement in placements:
-        taken = placement.item
-        cpu = None if cpu is None else cpu - taken.cpu
-        memory = None if memory is None else memory - taken.host_memory
-        slots = None if slots is None else slots - 1
-        tenants |= {taken.group}
-        for each in placement.devices:
-            device = devices[each]
-            devices[each] = replace(
-                device,
-                free=device.free - taken.memory,
-                tenants=device.tenants | {taken.group},
-                avoided_by=device.avoided_by | taken.avoid,
-                exclusive=device.exclusive or taken.exclusive,
-            )
-    return replace(host, devices=tuple(devices.values()), cpu=cpu, memory=memory, slots=slots, tenants=tenants)
 
 
 def _successors(

@@ -4,13 +4,16 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from vrampack.errors import VrampackError
-from vrampack.planning.actions import DeletePod, Plan, Tell, WriteStatus
+from vrampack.planning.actions import Plan, Tell, WriteStatus
+from vrampack.planning.budget import offenders
+from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case, cases
 from vrampack.planning.contract import watch_of, watches
+from vrampack.planning.deletions import deletions
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
 from vrampack.planning.mechanisms import read_back, readiness
-from vrampack.planning.placing import Eligibility, Placed, place
+from vrampack.planning.placing import Placed, place
 from vrampack.planning.rollout import Rolled, roll
 from vrampack.planning.snapshot import Json, Snapshot
 from vrampack.planning.status import model_status
@@ -27,7 +30,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     stock = inventory(snapshot)
     given = cases(snapshot, settings, stock=stock)
     eligible = Eligibility(snapshot)
-    placed = place(snapshot, stock, given, eligible)
+    placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds)
     placed = suggested(placed, given=given, snapshot=snapshot, stock=stock, settings=settings, eligible=eligible)
     pools = {pool.name: pool for pool in snapshot.pools}
     hosts = dict(placed.hosts)
@@ -50,7 +53,8 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
         rolled[case.model.key] = change
         if case.pool in hosts and change.hosts:
             hosts[case.pool] = change.hosts
-    deletions, wake_at = _deletions(snapshot, stock, given, settings)
+    leaving = deletions(snapshot, stock, given, settings)
+    budget = offenders(given, stock, snapshot.pools, snapshot.memory, now=snapshot.now)
     statuses: list[WriteStatus] = []
     events: list[Tell] = []
     changed: Counter[str] = Counter()
@@ -60,6 +64,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             stock=stock,
             rolled=rolled[case.model.key],
             waits=placed.waits.get(case.model.key, ()),
+            nominations=placed.nominations.get(case.model.key, ()),
             error=snapshot.memory.child_errors.get(case.model.key, ""),
             now=snapshot.now,
             look=snapshot.looks.get(watch) if (watch := watch_of(case)) is not None else None,
@@ -83,60 +88,26 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     return Plan(
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),
-        deletions=deletions,
+        deletions=leaving.pods,
+        evictions=(*budget.evictions, *placed.evictions),
         statuses=tuple(statuses),
-        events=tuple(events),
+        events=(*events, *leaving.events),
         resolve=tuple(dict.fromkeys(case.sized.resolve for case in given if case.sized.resolve is not None)),
         watch=watches(given),
-        wake_at=wake_at,
+        wake_at=min((each for each in (leaving.wake_at, budget.wake_at) if each is not None), default=None),
         waiting=_waiting(given, placed),
         gpu_bytes=_gpu_bytes(stock, placed),
+        over_budget=budget.over,
         changed=dict(sorted(changed.items())),
     )
 
 
-def _deletions(
-    snapshot: Snapshot, stock: Inventory, given: tuple[Case, ...], settings: Settings
-) -> tuple[tuple[DeletePod, ...], float | None]:
-    """Pods that were placed and that the scheduler refuses: after a while, and never many at once.
-
-    A pod that runs is never deleted, whatever became of its GPU or node. The first ones wait a full interval after a
-    change of leader, since the deletions of the former one are not known.
-    """
-    nodes = {node.name for node in snapshot.nodes}
-    memory = snapshot.memory
-    interval = settings.deletion_interval_seconds
-    found: list[DeletePod] = []
-    used: set[str] = set()
-    wake: list[float] = []
-    for case in given:
-        for pod in case.placed:
-            if pod.node or pod.claim is None or pod.gated:
-                continue
-            gpu = stock.gpus.get(pod.claim.gpus[0])
-            node = gpu.node if gpu is not None else ""
-            if not pod.refused and node in nodes:
-                continue
-            due = memory.refused_since.get(pod.uid, snapshot.now) + settings.refusal_seconds
-            due = max(due, memory.deletions.get(node, memory.started) + interval)
-            if due > snapshot.now:
-                wake.append(due)
-            elif node in used:
-                wake.append(snapshot.now + interval)
-            else:
-                used.add(node)
-                message = pod.refused or f"its node {node or '(unknown)'} is gone"
-                found.append(
-                    DeletePod(pod=pod, model=case.model.key, node=node, reason="PlacementRefused", message=message)
-                )
-    wake += [until for until in memory.refusals.values() if until > snapshot.now]
-    return tuple(found), min(wake, default=None)
-
-
 def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed) -> list[WriteStatus]:
     statuses = []
+    pools = {pool.name: pool for pool in snapshot.pools}
     for view in snapshot.gpu_nodes:
-        status, changed = gpu_node_status(view, stock, now=snapshot.now)
+        pool = pools[stock.pool_of[view.name]]
+        status, changed = gpu_node_status(view, stock, pool=pool.spec, now=snapshot.now)
         if changed:
             statuses.append(
                 WriteStatus(kind="GPUNode", namespace="", name=view.name, resource_version="", status=status)

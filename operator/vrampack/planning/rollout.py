@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from vrampack.api import names
 from vrampack.api.modeldeployment import Rollout
 from vrampack.packing.firstfit import pack
+from vrampack.packing.occupied import occupied
 from vrampack.packing.problem import Host, Item
 from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild
+from vrampack.planning.candidates import Eligibility, item
 from vrampack.planning.cases import Case
 from vrampack.planning.children import covers, deployment, device_request, disruption_budget, service, strategy
 from vrampack.planning.inventory import Inventory, released
 from vrampack.planning.mechanisms import mechanism_of
-from vrampack.planning.placing import Eligibility, item, occupied
 from vrampack.planning.podtemplate import requested, template_hash
 from vrampack.planning.snapshot import Json, PodView, PoolView
 from vrampack.planning.verdict import Sized

@@ -61,6 +61,8 @@ class PodView:
     annotated: bool = False
     """Whether it has annotations at all: a JSON patch can't add to what is not there."""
     priority: int = 0
+    preempts: bool = True
+    """Whether it may take the place of replicas of lower priority."""
     cpu: int = 0
     memory: int = 0
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -211,6 +213,16 @@ class DeviceView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A pod that a PodDisruptionBudget did not let go, what was said, and until when it is not asked again. ``times``:
+    how often in a row."""
+
+    until: float
+    message: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What the loop remembers between passes, because no object says it. Lost in a restart, and only time is lost.
 
@@ -227,6 +239,10 @@ class Memory:
     """Models (``namespace/name``) and kinds whose child could not be created: its name is taken."""
     child_errors: Mapping[str, str] = field(default_factory=dict)
     """By model: what the API server said when it refused a child."""
+    over_since: Mapping[str, float] = field(default_factory=dict)
+    """By pod UID: since when it has used more than it claims."""
+    held: Mapping[str, Held] = field(default_factory=dict)
+    """By pod UID: pods whose eviction was refused a moment ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ class Settings:
     deletion_interval_seconds: float = 60
     start_gate: StartGate | None = None
     """Where the agents say whose turn it is to start; None: nowhere."""
+    patience_seconds: int = 600
+    """After so long a replica that waits goes by its age, and the oldest that fits nowhere has a place kept for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

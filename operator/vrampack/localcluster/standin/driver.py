@@ -25,7 +25,8 @@ def build(folder: Path) -> Path:
     if found is None:
         raise LocalClusterError("the stand-in driver is compiled when it is used, and there is no cc, gcc or clang")
     folder.mkdir(parents=True, exist_ok=True)
-    command = [found, "-O2", "-shared", "-fPIC", "-o", str(folder / LIBRARY), str(SOURCE), "-lpthread"]
+    flags = ("-O2", "-shared", "-fPIC", f"-Wl,-soname,{LIBRARY}")
+    command = [found, *flags, "-o", str(folder / LIBRARY), str(SOURCE), "-lpthread"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LocalClusterError(f"the stand-in driver does not compile:\n{done.stderr.strip()}")
