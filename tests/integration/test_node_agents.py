@@ -1,14 +1,17 @@
 """Real agents over stand-in drivers, and the operator: what the GPUs say is what is packed."""
 
+import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 
+import msgspec
 import pytest
 
 from tests.integration.agents import AgentMachinery, gpu_of
 from tests.integration.claims import RELEASE, install
 from tests.integration.conftest import machinery_of
 from tests.integration.harness import World
-from tests.integration.looks import gpus_of, lone
+from tests.integration.looks import condition, gpus_of, lone
 from tests.integration.manifests import Manifest, group, model
 from vrampack.agent.pods import decode_pods
 from vrampack.api import names
@@ -188,10 +191,14 @@ async def test_a_pod_on_the_wrong_gpu_is_deleted_and_two_close_the_node(
 async def test_an_agent_that_is_killed_closes_its_node(world: World, machinery: AgentMachinery) -> None:
     await world.fleet(group("a", product="L40S"))
     await machinery.agents[world.node("a")].kill()
-    # Sixty seconds are long for a test: the Lease says how long it lasts, and that may be shortened.
-    lease = {"spec": {"leaseDurationSeconds": 1}}
     path = f"/apis/coordination.k8s.io/v1/namespaces/{RELEASE}/leases/{names.AGENT_LEASE_PREFIX}{world.node('a')}"
-    await world.kube.merge_patch(path, lease, field_manager="kubectl")
+
+    async def expired() -> None:
+        spec = (await world.kube.get(path))["spec"]
+        renewed = datetime.fromisoformat(spec["renewTime"]).timestamp()
+        assert time.time() > renewed + spec["leaseDurationSeconds"] + 1  # the operator may have seen it later
+
+    await world.eventually(expired)
     await world.apply(model("m", claim="10Gi"))
     waiting = await world.waiting("m", "AgentSilent")
     assert waiting["rejected"] == {"AgentSilent": 1}
