@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vrampack.planning.resolution import ResolveRequest, Token, Watch
-from vrampack.planning.snapshot import PodView
+from vrampack.planning.snapshot import PodView, ProbeView
 
 Json = dict[str, Any]
 
@@ -116,6 +116,10 @@ class Plan:
     """Replicas that wait, by reason: for the metrics."""
     gpu_bytes: Mapping[tuple[str, str], int] | None = None
     """Bytes by (product, kind), kind one of usable, claimed, free, foreign: for the metrics."""
+    probes: tuple[Json, ...] = ()
+    """Pods to make that find out how their nodes hand out GPUs."""
+    ended_probes: tuple[ProbeView, ...] = ()
+    """Those to delete, once the statuses are written."""
     over_budget: frozenset[str] = frozenset()
     """UIDs of the pods that use more than they claim."""
     changed: Mapping[str, int] | None = None

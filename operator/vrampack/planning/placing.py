@@ -16,6 +16,7 @@ from vrampack.packing.residents import vacated
 from vrampack.planning.actions import EvictPods, PlacePod
 from vrampack.planning.candidates import Eligibility, item, main_reason, objective_of
 from vrampack.planning.cases import Case
+from vrampack.planning.injection import style_of
 from vrampack.planning.inventory import GPU, Inventory, released
 from vrampack.planning.mechanisms import mechanism_of
 from vrampack.planning.need import Need
@@ -23,7 +24,6 @@ from vrampack.planning.nominations import Nominee, eviction, freed, noted, preem
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.planning.tenancy import Tenants, tenants
 from vrampack.sharing.base import Claimed, Share
-from vrampack.sharing.visible_devices import resolve_style
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,7 +316,7 @@ def _action(
         Claimed(
             gpus=[gpu.uuid for gpu in gpus],
             bytes=need.bytes,
-            style=resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style),
+            style=style_of(view.status, pool=pool.spec),
             share=Share(
                 kv_cache=need.kv, runtime_context=need.context, communication=need.comm, fraction=need.fraction
             ),

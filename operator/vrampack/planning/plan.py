@@ -14,6 +14,7 @@ from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
 from vrampack.planning.mechanisms import read_back, readiness
 from vrampack.planning.placing import Placed, place
+from vrampack.planning.probing import Probes, probes
 from vrampack.planning.rollout import Rolled, roll
 from vrampack.planning.snapshot import Json, Snapshot
 from vrampack.planning.status import model_status
@@ -29,7 +30,8 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     snapshot = read_back(snapshot)
     stock = inventory(snapshot)
     given = cases(snapshot, settings, stock=stock)
-    eligible = Eligibility(snapshot)
+    eligible = Eligibility(snapshot, probing=settings.probing is not None)
+    asked = probes(snapshot, stock, settings.probing)
     placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds)
     placed = suggested(placed, given=given, snapshot=snapshot, stock=stock, settings=settings, eligible=eligible)
     pools = {pool.name: pool for pool in snapshot.pools}
@@ -84,7 +86,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             events += events_of(model, status)
     if not placed.placements:
         # While replicas are being placed these would be out of date at once; the pass after the last one writes them.
-        statuses += _fleet(snapshot, stock, placed)
+        statuses += _fleet(snapshot, stock, placed, asked)
     return Plan(
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),
@@ -94,7 +96,12 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
         events=(*events, *leaving.events),
         resolve=tuple(dict.fromkeys(case.sized.resolve for case in given if case.sized.resolve is not None)),
         watch=watches(given),
-        wake_at=min((each for each in (leaving.wake_at, budget.wake_at) if each is not None), default=None),
+        wake_at=min(
+            (each for each in (leaving.wake_at, budget.wake_at, asked.wake_at) if each is not None), default=None
+        ),
+        probes=asked.create,
+        # An answer is kept before the probes that gave it go: one that could not be written is given again.
+        ended_probes=tuple(probe for probe in asked.delete if not placed.placements),
         waiting=_waiting(given, placed),
         gpu_bytes=_gpu_bytes(stock, placed),
         over_budget=budget.over,
@@ -102,12 +109,13 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     )
 
 
-def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed) -> list[WriteStatus]:
+def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed, asked: Probes) -> list[WriteStatus]:
     statuses = []
     pools = {pool.name: pool for pool in snapshot.pools}
     for view in snapshot.gpu_nodes:
         pool = pools[stock.pool_of[view.name]]
-        status, changed = gpu_node_status(view, stock, pool=pool.spec, now=snapshot.now)
+        found = asked.found.get(view.name, view.status.injection)
+        status, changed = gpu_node_status(view, stock, pool=pool.spec, injection=found, now=snapshot.now)
         if changed:
             statuses.append(
                 WriteStatus(kind="GPUNode", namespace="", name=view.name, resource_version="", status=status)

@@ -32,11 +32,12 @@ class Obstacle(StrEnum):
     TAINT = "UntoleratedTaint"
     INJECTION_STYLE = "InjectionStyleMismatch"
     MECHANISM = "MechanismNotReady"
+    INJECTION_UNKNOWN = "InjectionUnknown"
     REFUSED = "RefusedByScheduler"
 
 
 WORDS: Final[Mapping[str, str]] = {
-    Obstacle.NODE_MISSING: "on a node that is not in the cluster",
+    Obstacle.NODE_MISSING: "on a node that is not there",
     Obstacle.NODE_NOT_READY: "on a node that is not ready",
     Obstacle.NODE_UNSCHEDULABLE: "on a cordoned node",
     Obstacle.AGENT_SILENT: "on a node whose agent is silent",
@@ -55,6 +56,7 @@ WORDS: Final[Mapping[str, str]] = {
     Obstacle.NODE_AFFINITY: "left out by the affinity",
     Obstacle.TAINT: "on a node with an untolerated taint",
     Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI",
+    Obstacle.INJECTION_UNKNOWN: "on a node not probed well",
     Obstacle.MECHANISM: "on a node that lacks the mechanism",
     Obstacle.REFUSED: "on a node that has just refused this model",
     Reason.PRODUCT_MISMATCH: "of another product",
@@ -66,7 +68,7 @@ WORDS: Final[Mapping[str, str]] = {
     Reason.GPU_FULL: "with no room for one more replica",
     Reason.INSUFFICIENT_CPU: "on a node with too little CPU",
     Reason.INSUFFICIENT_MEMORY: "on a node with too little RAM",
-    Reason.INSUFFICIENT_SLOTS: "on a node without room for one more pod",
+    Reason.INSUFFICIENT_SLOTS: "on a node full of pods",
     Reason.INSUFFICIENT_GPU_MEMORY: "with too little memory free",
     Reason.RESERVED: "with room kept for a replica ahead",
     Reason.TOO_FEW_GPUS: "with room, but with too few beside it",

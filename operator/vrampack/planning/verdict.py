@@ -14,6 +14,14 @@ from vrampack.planning.snapshot import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probing:
+    """The pods that find out how a node hands out GPUs. ``image``: any with a shell; the runtime brings nvidia-smi."""
+
+    image: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the admin set for the whole operator."""
 
@@ -22,6 +30,8 @@ class Settings:
     unreachable_seconds: int = UNREACHABLE_SECONDS
     refusal_seconds: float = 30
     deletion_interval_seconds: float = 60
+    probing: Probing | None = None
+    """None: injection styles are what agents and pools say."""
     start_gate: StartGate | None = None
     """Where the agents say whose turn it is to start; None: nowhere."""
     patience_seconds: int = 600
