@@ -280,11 +280,7 @@ def test_published_devices_and_what_was_given_out() -> None:
     slice_ = {"nodeName": "n1", "driver": "d", "pool": {"name": "p"}, "devices": devices}
     found = device_view(
         [wire.Head(metadata=meta)],
-        [
-            wire.CustomObject(
-                metadata=meta, spec={"nodeName": "n1", "driver": "d", "pool": {"name": "p"}, "devices": devices}
-            )
-        ],
+        [wire.CustomObject(metadata=meta, spec=slice_)],
         [
             wire.CustomObject(
                 metadata=meta, status=allocated | {"reservedFor": [{"resource": "pods", "name": "a", "uid": "pod-a"}]}

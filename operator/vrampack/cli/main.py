@@ -13,6 +13,7 @@ from vrampack.cli.demo import demo
 from vrampack.cli.estimate import estimate
 from vrampack.cli.localcluster import app as cluster
 from vrampack.cli.map import fleet_map
+from vrampack.cli.miglayout import mig_layout
 from vrampack.cli.profile import profile
 from vrampack.cli.run import run
 from vrampack.errors import VrampackError
@@ -33,6 +34,7 @@ app.command("map")(fleet_map)
 app.command("estimate")(estimate)
 app.command("profile")(profile)
 app.command("calibrate")(calibrate)
+app.command("mig-layout")(mig_layout)
 app.command("crds")(crds)
 app.add_typer(cluster)
 
