@@ -201,7 +201,14 @@ def test_the_policies_speak_of_the_names_that_the_operator_writes(render: Render
         *names.CLAIM_ANNOTATIONS,
         *names.MECHANISM_ANNOTATIONS,
     }
-    known = {*names.CLAIM_ANNOTATIONS, names.GATE, names.NEED, names.MODEL_DEPLOYMENT, f"{names.GROUP}/"}
+    known = {
+        *names.CLAIM_ANNOTATIONS,
+        *names.MECHANISM_ANNOTATIONS,
+        names.GATE,
+        names.NEED,
+        names.MODEL_DEPLOYMENT,
+        f"{names.GROUP}/",
+    }
     assert set(re.findall(r"vrampack\.dev/[a-z-]*", json.dumps(claims["spec"]))) <= known
     for name in ("vrampack-claims", "vrampack-epoch"):
         constraints = one(documents, "ValidatingAdmissionPolicy", name)["spec"]["matchConstraints"]

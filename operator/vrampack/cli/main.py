@@ -15,6 +15,7 @@ from vrampack.cli.estimate import estimate
 from vrampack.cli.explain import explain
 from vrampack.cli.localcluster import app as cluster
 from vrampack.cli.map import fleet_map
+from vrampack.cli.miglayout import mig_layout
 from vrampack.cli.plan import plan
 from vrampack.cli.profile import profile
 from vrampack.cli.run import run
@@ -39,6 +40,7 @@ app.command("explain")(explain)
 app.command("defrag")(defrag)
 app.command("profile")(profile)
 app.command("calibrate")(calibrate)
+app.command("mig-layout")(mig_layout)
 app.command("crds")(crds)
 app.add_typer(cluster)
 

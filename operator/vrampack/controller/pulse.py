@@ -32,6 +32,7 @@ class Watched:
 
 
 PODS: Final = Watched(kind="Pod", labels=names.MODEL_DEPLOYMENT)
+PROBES: Final = Watched(kind="Pod", labels=names.PROBE)
 DEPLOYMENTS: Final = Watched(kind="Deployment", labels=f"{names.MANAGED_BY}={names.MANAGER}")
 
 

@@ -32,6 +32,7 @@ from vrampack.planning.actions import (
     WriteStatus,
 )
 from vrampack.planning.claimpatch import claim_patch
+from vrampack.planning.snapshot import ProbeView
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +148,8 @@ class Actor:
             await _together(self._evict(action, tally) for action in plan.evictions)
             await _together(self._write(action, tally) for action in plan.statuses)
             await _together(self._tell(event, tally) for event in plan.events)
+            await _together(self._probe(manifest, tally) for manifest in plan.probes)
+            await _together(self._end_probe(probe, tally) for probe in plan.ended_probes)
         except UnavailableError as error:
             raise InterruptedActError(error, outcome=tally.outcome()) from error
         return tally.outcome()
@@ -211,6 +214,17 @@ class Actor:
                 path = paths.item(action.kind, namespace=action.namespace, name=action.name)
                 body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": version}}
                 await self._kube.merge_patch(path, body, field_manager=names.FIELD_MANAGER)
+
+    async def _probe(self, manifest: Json, tally: _Tally) -> None:
+        meta = manifest["metadata"]
+        path = paths.collection("Pod", namespace=meta["namespace"])
+        await self._sent(
+            f"probe {meta['name']}", lambda: self._kube.create(path, manifest, field_manager=names.FIELD_MANAGER), tally
+        )
+
+    async def _end_probe(self, probe: ProbeView, tally: _Tally) -> None:
+        path = paths.item("Pod", namespace=probe.namespace, name=probe.name)
+        await self._sent(f"end of probe {probe.name}", lambda: self._kube.delete(path, uid=probe.uid), tally)
 
     async def _delete(self, action: DeletePod, tally: _Tally) -> None:
         pod = action.pod

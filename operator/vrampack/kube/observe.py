@@ -19,7 +19,7 @@ from vrampack.kube import paths, wire
 from vrampack.kube.agentleases import AgentLeases
 from vrampack.kube.client import Kube
 from vrampack.kube.devices import device_view
-from vrampack.kube.views import child_view, node_view, pod_view, problem_of, replica_set_view
+from vrampack.kube.views import child_view, node_view, pod_view, probe_view, problem_of, replica_set_view
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import (
     ChildView,
@@ -29,6 +29,7 @@ from vrampack.planning.snapshot import (
     ModelView,
     PodView,
     PoolView,
+    ProbeView,
     ProfileView,
     Snapshot,
 )
@@ -73,9 +74,11 @@ class Observer:
     """Takes snapshots, one at a time.
 
     ``namespace``: the operator's, where the agents' Leases are. ``lease_clock``: seconds of a clock that never jumps.
+    ``probing``: whether there are pods that find out how nodes hand out GPUs.
     """
 
-    def __init__(self, kube: Kube, *, namespace: str, lease_clock: Callable[[], float]) -> None:
+    def __init__(self, kube: Kube, *, namespace: str, lease_clock: Callable[[], float], probing: bool = False) -> None:
+        self._probing = probing
         self._kube = kube
         self._namespace = namespace
         self._leases = AgentLeases(clock=lease_clock)
@@ -114,6 +117,7 @@ class Observer:
             replica_sets = listed("ReplicaSet", _reader(wire.ReplicaSet, replica_set_view), selector=_OURS)
             children = [listed(kind, self._child_reader(kind), selector=_OURS) for kind in _CHILDREN]
         devices, requests = await self._devices(pools.result())
+        probes = await self._probes()
         self._models.forget_unused()
         self._children.forget_unused()
         alive = self._leases.alive(leases.result(), now=now)
@@ -130,7 +134,14 @@ class Observer:
             resolutions=resolutions,
             memory=memory,
             devices=devices,
+            probes=probes,
         )
+
+    async def _probes(self) -> tuple[ProbeView, ...]:
+        if not self._probing:
+            return ()
+        path = paths.collection("Pod", namespace=self._namespace)
+        return await self._list("Pod", _read_probe, path=path, selector=names.PROBE)
 
     async def _devices(self, pools: tuple[PoolView, ...]) -> tuple[DeviceView | None, tuple[ChildView, ...]]:
         """What DRA knows, and our templates of claims; nothing is asked where no pool shares by it."""
@@ -298,6 +309,11 @@ def _read_pod(raw: msgspec.Raw) -> tuple[wire.Metadata, PodView]:
         pod = wire.Pod(metadata=msgspec.json.decode(raw, type=wire.Head).metadata)
         _log.warning("pod %s/%s: only its claim can be read: %s", pod.metadata.namespace, pod.metadata.name, error)
         return pod.metadata, pod_view(pod)
+
+
+def _read_probe(raw: msgspec.Raw) -> tuple[wire.Metadata, ProbeView]:
+    pod = msgspec.json.decode(raw, type=wire.Pod)
+    return pod.metadata, probe_view(pod)
 
 
 def _with_default(pools: tuple[PoolView, ...]) -> tuple[PoolView, ...]:

@@ -124,10 +124,17 @@ class PodSpec(_Object, frozen=True):
 
 class Waiting(_Object, frozen=True):
     reason: str = ""
+    message: str = ""
+
+
+class Terminated(_Object, frozen=True):
+    reason: str = ""
+    message: str = ""
 
 
 class ContainerState(_Object, frozen=True):
     waiting: Waiting | None = None
+    terminated: Terminated | None = None
 
 
 class ContainerStatus(_Object, frozen=True):

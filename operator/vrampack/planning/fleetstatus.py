@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from vrampack.api.common import Quantity
+from vrampack.api.gpunode import InjectionFound
 from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound
 from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.findings import Findings
@@ -17,8 +18,16 @@ from vrampack.planning.whole import proven
 from vrampack.units import counted, human_bytes
 
 
-def gpu_node_status(view: GPUNodeView, stock: Inventory, *, pool: GPUPoolSpec, now: float) -> tuple[Json, bool]:
-    """The operator's fields of a GPUNode, and whether they differ from what is there."""
+def gpu_node_status(
+    view: GPUNodeView,
+    stock: Inventory,
+    *,
+    pool: GPUPoolSpec,
+    injection: InjectionFound | None = None,
+    now: float,
+) -> tuple[Json, bool]:
+    """The operator's fields of a GPUNode, and whether they differ from what is there. ``injection``: what probes found
+    out, now or before."""
     mine = [gpu for gpu in stock.gpus.values() if gpu.node == view.name]
     entries = [_entry(gpu, stock) for gpu in mine]
     # A GPU that vanished from the agent's report keeps its entry only while a replica still claims it.
@@ -43,6 +52,20 @@ def gpu_node_status(view: GPUNodeView, stock: Inventory, *, pool: GPUPoolSpec, n
         "gpus": entries,
         "conditions": [condition],
     }
+    if injection is not None:
+        status["injection"] = injection.wire()
+        style = injection.style
+        status["conditions"].append(
+            carried(
+                former_conditions(view.raw_status),
+                type_="InjectionKnown",
+                holds=style is not None,
+                reason=style.value if style is not None else "Unsupported",
+                message=f"{injection.message} (with {injection.setup})"[:2048],
+                generation=view.generation,
+                now=now,
+            )
+        )
     if view.status.mismatches is not None or view.status.injection_failures is not None:
         found = failures(view.status, pool=pool)
         broken, reason, message = condition_words(found)
@@ -92,6 +115,7 @@ def _has(raw: Json, mine: Json) -> bool:
         and raw.get("observedGeneration") == mine["observedGeneration"]
         and (raw.get("summary") or {}).get("claimed") == mine["summary"]["claimed"]
         and all(found.get(each["uuid"], {}) | each == found.get(each["uuid"], {}) for each in mine["gpus"])
+        and raw.get("injection") == mine.get("injection")
         and raw.get("injectionFailures") == mine.get("injectionFailures", raw.get("injectionFailures"))
         and all(conditions.get(each["type"]) == each for each in mine["conditions"])
     )
