@@ -47,6 +47,7 @@ from vrampack.localcluster.process import Child, Guard
 from vrampack.localcluster.progress import progress_on
 
 SYSTEM = "vrampack-system"
+SETTINGS = ("--set=operator.replicas=0", "--set=agent.bindToNode=false")
 CHART = Path(__file__).parents[1] / "charts" / "vrampack"
 VRAMPACK = (sys.executable, "-m", "vrampack")
 API = f"/apis/{names.GROUP}/{names.VERSION}"
@@ -286,7 +287,7 @@ async def measure(size: Size, folder: Path) -> Result:
     assets = ensure_assets(progress=progress_on(Console(stderr=True)))
     note(f"a cluster of {size.nodes} nodes")
     async with LocalCluster(assets, nodes=nodes) as cluster:
-        chart = ("vrampack", str(CHART), f"--namespace={SYSTEM}", "--create-namespace", "--set=operator.replicas=0")
+        chart = ("vrampack", str(CHART), f"--namespace={SYSTEM}", "--create-namespace", *SETTINGS)
         await cluster.helm("install", *chart, "--wait")
         admin = await Kube.connect(str(cluster.kubeconfig))
         try:

@@ -9,7 +9,9 @@
     ├── ClusterError              the API server answered no
     │   ├── ConflictError         the object changed meanwhile (409): read again
     │   ├── NotFoundError         404
+    │   ├── DisruptionError       a PodDisruptionBudget does not let a pod be evicted now
     │   └── UnavailableError      no answer, 429 or 5xx: wait it out
+    ├── StaleLibraryError         this process has a library of the driver before
     └── LocalClusterError         the control plane on this machine can't be built or started
 """
 
@@ -66,8 +68,16 @@ class NotFoundError(ClusterError):
     """There is no such object."""
 
 
+class DisruptionError(ClusterError):
+    """A PodDisruptionBudget does not let the pod be evicted now."""
+
+
 class UnavailableError(ClusterError):
     """The API server gave no answer, or one that says to come back later."""
+
+
+class StaleLibraryError(VrampackError):
+    """The driver was exchanged, and the library that this process has loaded is of the one before: start it anew."""
 
 
 class LocalClusterError(VrampackError):

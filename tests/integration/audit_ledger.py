@@ -181,8 +181,25 @@ class Ledger:
         if lease_until is not None and change.seen - self.grace > lease_until and change.blind_since is None:
             late = change.seen - lease_until
             self._violated(change, f"pod {pod.name} was put on {pod.pinned}, silent for {late:.1f} s", pod.uid)
+        if pod.on_node:
+            self._check_node(change, pod)
+            return
         for uuid in pod.gpus:
             self._check_gpu(change, pod, uuid)
+
+    def _check_node(self, change: Change, pod: AuditedPod) -> None:
+        """Where another scheduler chooses the GPU, all claims of a node fit on its GPUs together."""
+        since = (change.seen if change.blind_since is None else change.blind_since) - self.grace
+        claimed = sum(
+            each.claim * len(each.gpus) for each in self._pods.values() if each.pinned == pod.pinned and each.live
+        )
+        usable = [
+            sum(gpu.usable or 0 for gpu in view.gpus.values())
+            for view in self._views[pod.pinned or ""]
+            if view.until is None or view.until >= since
+        ]
+        if claimed > max(usable, default=0):
+            self._violated(change, f"{claimed} bytes are claimed on {pod.pinned}, which has {usable}", pod.uid)
 
     def _check_gpu(self, change: Change, pod: AuditedPod, uuid: str) -> None:
         """The GPU takes the claim in the last view of it, or in one that was the last a moment ago."""

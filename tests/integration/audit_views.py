@@ -22,6 +22,8 @@ class AuditedPod:
     gpus: tuple[str, ...]
     claim: int
     """Bytes on each GPU; 0 where there is no claim that can be read."""
+    on_node: bool = False
+    """Whether another scheduler chooses the GPUs, so that the bytes are claimed of the node."""
 
     @property
     def claimed(self) -> bool:
@@ -76,6 +78,7 @@ def read_pod(pod: Mapping[str, Any]) -> AuditedPod:
         annotations={key: annotations[key] for key in names.CLAIM_ANNOTATIONS if key in annotations},
         gpus=tuple(uuid for uuid in annotations.get(names.GPUS, "").split(",") if uuid),
         claim=claim,
+        on_node=annotations.get(names.SCOPE) == names.NODE_SCOPE,
     )
 
 

@@ -83,8 +83,11 @@ def lease(holder: str = "operator-a", epoch: int = EPOCH) -> dict[str, Any]:
 
 
 async def install(cluster: LocalCluster, *values: str) -> None:
-    """Installs or upgrades the chart, without an operator, and returns when its policies are in force."""
-    settings = [f"--set={value}" for value in ("operator.replicas=0", *values)]
+    """Installs or upgrades the chart, without an operator, and returns when its policies are in force.
+
+    One simulated agent stands for all nodes, unless ``values`` bind each agent to its own.
+    """
+    settings = [f"--set={value}" for value in ("operator.replicas=0", "agent.bindToNode=false", *values)]
     await cluster.helm("upgrade", "--install", *CHART, "--create-namespace", "--wait", *settings)
     await until("the policies are in force", lambda: in_force(cluster))  # they are compiled in the background
 

@@ -1,8 +1,9 @@
 """Fixtures of the integration tests: the chart in force, and a world for each test of the operator."""
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +18,8 @@ from vrampack.localcluster.cluster import LocalCluster
 from vrampack.localcluster.hubdouble import HubDouble
 from vrampack.localcluster.process import Guard
 
+Machine = TypeVar("Machine", bound=Machinery)
+
 
 @pytest.fixture(scope="session")
 async def installed(cluster: LocalCluster) -> LocalCluster:
@@ -27,17 +30,17 @@ async def installed(cluster: LocalCluster) -> LocalCluster:
     return cluster
 
 
-@pytest.fixture(scope="module")
-async def machinery(
-    installed: LocalCluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Machinery]:
+@contextlib.asynccontextmanager
+async def machinery_of(
+    kind: type[Machine], installed: LocalCluster, request: pytest.FixtureRequest, folders: pytest.TempPathFactory
+) -> AsyncIterator[Machine]:
     """Hub, agent and operators of one module, ended with it however it ends: other modules play the operator."""
     name = request.module.__name__.rpartition("_")[2]
-    folder = tmp_path_factory.mktemp(name)
+    folder = folders.mktemp(name)
     kube = await Kube.connect(str(installed.kubeconfig))
     with Guard() as guard:
         async with HubDouble(open_terms=True) as hub:
-            machinery = Machinery(
+            machinery = kind(
                 name=name,
                 cluster=installed,
                 kube=kube,
@@ -53,6 +56,15 @@ async def machinery(
             finally:
                 await machinery.stop()
                 await kube.close()
+
+
+@pytest.fixture(scope="module")
+async def machinery(
+    installed: LocalCluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Machinery]:
+    """One simulated agent for all nodes."""
+    async with machinery_of(Machinery, installed, request, tmp_path_factory) as machinery:
+        yield machinery
 
 
 @pytest.fixture

@@ -31,12 +31,16 @@ _NAMESPACED = {
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
     "Event": "/apis/events.k8s.io/v1/namespaces/{}/events",
+    "ResourceClaim": "/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims",
+    "ResourceClaimTemplate": "/apis/resource.k8s.io/v1/namespaces/{}/resourceclaimtemplates",
 }
 _CLUSTERWIDE = {
     "ModelProfile": f"{GROUP}/modelprofiles",
     "GPUNode": f"{GROUP}/gpunodes",
     "GPUPool": f"{GROUP}/gpupools",
     "Node": "/api/v1/nodes",
+    "DeviceClass": "/apis/resource.k8s.io/v1/deviceclasses",
+    "ResourceSlice": "/apis/resource.k8s.io/v1/resourceslices",
     "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
 }
 CHILDREN = ("Deployment", "Service", "PodDisruptionBudget")
@@ -81,6 +85,7 @@ class World:
         self._write()
         nodes = [NodeSpec(**fields) for fields in kwok_nodes(parse_fleet(yaml.safe_dump({"nodes": added})))]
         await self.cluster.add_nodes(nodes)
+        await self.machinery.tend([node.name for node in nodes])
 
         async def reported() -> None:
             self.machinery.check_alive()

@@ -8,9 +8,10 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import yaml
@@ -115,6 +116,9 @@ class Machinery:
             flags = (f"--simulate={self.fleet_file}", f"--kubeconfig={self.agent_kubeconfig}", "--poll=0.2")
             self.agent = self._start("agent", "agent", *flags, f"--namespace={RELEASE}")
 
+    async def tend(self, nodes: Sequence[str]) -> None:
+        """New nodes are there. The one simulated agent sees them in its file."""
+
     def start_operator(self, *flags: str, program: tuple[str, ...] = PROGRAM) -> Process:
         """One more operator; it leads once nobody else does. ``program``: what Python runs, for another version."""
         (port,) = free_ports(1)
@@ -161,14 +165,21 @@ class Machinery:
                 process.died = False
                 raise RuntimeError(process.child.obituary())
 
-    def _start(self, name: str, *words: str, program: tuple[str, ...] = PROGRAM) -> Process:
+    def _start(
+        self,
+        name: str,
+        *words: str,
+        program: tuple[str, ...] = PROGRAM,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Process:
         def ended(_: Child) -> None:
             process.died = not process.expected
 
-        environment = ("env", f"HF_ENDPOINT={self.hub.url}", f"HF_HOME={self.folder}", "HF_HUB_DISABLE_TELEMETRY=1")
+        hub = {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.folder), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        variables = [f"{key}={value}" for key, value in {**hub, **environment}.items()]
         child = Child(
             name=name,
-            command=(*environment, sys.executable, *program, *words),
+            command=("env", *variables, sys.executable, *program, *words),
             log=self.folder / f"{name}.log",
             group=self.guard.group,
             on_death=ended,

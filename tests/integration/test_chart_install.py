@@ -85,7 +85,7 @@ OPERATOR_MAY_NOT = """
 AGENT_MAY = """
     create vrampack.dev/gpunodes | patch vrampack.dev/gpunodes | watch vrampack.dev/gpunodes
     patch vrampack.dev/gpunodes/status | get core/nodes | list core/pods | watch core/pods
-    create coordination.k8s.io/leases vrampack-system
+    list resource.k8s.io/resourceslices | create coordination.k8s.io/leases vrampack-system
     update coordination.k8s.io/leases=vrampack-agent-gpu-1 vrampack-system
 """
 AGENT_MAY_NOT = """

@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from vrampack.engines.base import ClaimModel, EngineInput, HubModel, SecretKey
+from vrampack.engines.base import Budget, ClaimModel, EngineInput, HubModel, SecretKey
+from vrampack.memory import llamacpppool, sglang, tgi
+from vrampack.memory.architecture import Architecture
+from vrampack.memory.workload import Workload
 from vrampack.planning.need import Need
 from vrampack.units import GIB, MIB
 
@@ -81,3 +84,80 @@ OVERLAY: dict[str, Any] = {
         ],
     },
 }
+
+_QWEN_8B = Architecture(
+    model_type="qwen3",
+    class_name="Qwen3ForCausalLM",
+    layers=36,
+    hidden_size=4096,
+    intermediate_size=12288,
+    vocab_size=151936,
+    attention_heads=32,
+    kv_heads=8,
+    head_dim=128,
+    dtype="bfloat16",
+    max_context=40960,
+)
+_QWEN_WORK = Workload(
+    context_length=8192,
+    concurrency=8,
+    tokens_per_sequence=4096,
+    max_batched_tokens=2048,
+    engine="llamacpp",
+    engine_version="b7917",
+)
+QWEN_GGUF = replace(
+    LLAMA_8B,
+    model=HubModel(repository="Qwen/Qwen3-8B-GGUF", commit="7c41481f57cb95916b40956ab2f0b139b296d974"),
+    file="Qwen3-8B-Q4_K_M.gguf",
+    served_name="qwen",
+    context_length=8192,
+    concurrency=8,
+    max_batched_tokens=2048,
+    weights_precision="gguf",
+    checkpoint_precision="gguf",
+    version="b7917",
+    weight_bytes=5_027_783_488,
+    architecture=_QWEN_8B,
+    workload=_QWEN_WORK,
+    budget=Budget(
+        weights=4700 * MIB,
+        kv_cache=llamacpppool.claim(_QWEN_8B, _QWEN_WORK).bytes,
+        working=700 * MIB,
+        claim=11_264 * MIB,
+        slack=640 * MIB,
+    ),
+)
+QWEN_GGUF_FROM_CLAIM = replace(QWEN_GGUF, model=ClaimModel(claim="models", path="qwen"))
+QWEN_GGUF_NEED = Need(gpus=1, bytes=11_264 * MIB, kv=4608 * MIB, context=861 * MIB, comm=0)
+
+_QWEN_ON_TORCH = replace(_QWEN_WORK, engine="sglang", engine_version="0.5.23", max_batched_tokens=4096)
+_SGLANG_BUDGET = Budget(
+    weights=15_744 * MIB,
+    kv_cache=sglang.claim(_QWEN_8B, _QWEN_ON_TORCH).bytes,
+    working=1024 * MIB,
+    claim=23_552 * MIB,
+    slack=1024 * MIB,
+)
+QWEN_SGLANG = replace(
+    QWEN_GGUF,
+    model=HubModel(repository="Qwen/Qwen3-8B", commit="b968826d9c46dd6066d109eabc6255188de91218"),
+    file="",
+    weights_precision="bf16",
+    checkpoint_precision="bf16",
+    version="0.5.23",
+    max_batched_tokens=4096,
+    weight_bytes=16_381_470_720,
+    workload=_QWEN_ON_TORCH,
+    budget=_SGLANG_BUDGET,
+)
+QWEN_SGLANG_NEED = Need(gpus=1, bytes=23_552 * MIB, kv=4608 * MIB, context=861 * MIB, comm=0)
+
+_QWEN_ON_TGI = replace(_QWEN_ON_TORCH, engine="tgi", engine_version="3.3.6")
+QWEN_TGI = replace(
+    QWEN_SGLANG,
+    version="3.3.6",
+    workload=_QWEN_ON_TGI,
+    budget=replace(_SGLANG_BUDGET, kv_cache=tgi.claim(_QWEN_8B, _QWEN_ON_TGI).bytes),
+)
+QWEN_TGI_NEED = replace(QWEN_SGLANG_NEED, fraction=23_552 * MIB, exclusive=True)

@@ -8,9 +8,19 @@ import pytest
 
 from tests.unit.test_claimpatch import pod
 from vrampack.api import names
-from vrampack.errors import ClusterError, ConflictError, NotFoundError, UnavailableError
+from vrampack.errors import ClusterError, ConflictError, DisruptionError, NotFoundError, UnavailableError
 from vrampack.kube.act import Actor, InterruptedActError, Outcome
-from vrampack.planning.actions import ApplyChild, CreateChild, DeletePod, PatchChild, PlacePod, Plan, Tell, WriteStatus
+from vrampack.planning.actions import (
+    ApplyChild,
+    CreateChild,
+    DeletePod,
+    EvictPods,
+    PatchChild,
+    PlacePod,
+    Plan,
+    Tell,
+    WriteStatus,
+)
 
 POD = "/api/v1/namespaces/serving/pods/llama-1"
 DEPLOYMENT = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "serving", "name": "llama"}}
@@ -256,7 +266,7 @@ async def test_a_deletion_is_of_the_pod_that_was_read() -> None:
     [
         (status(), {"name": "llama", "namespace": "serving", "resourceVersion": "5"}),
         (status("GPUNode", "", "gpu-1"), {"name": "gpu-1"}),
-        (status("GPUPool", "", "default"), {"name": "default"}),
+        (status("GPUPool", "", "default"), {"name": "default", "resourceVersion": "5"}),
     ],
     ids=lambda value: getattr(value, "kind", None),
 )
@@ -293,3 +303,58 @@ async def test_a_refused_event_fails_nothing_and_is_told_again() -> None:
 
     assert outcomes == [Outcome(errors=1)] * 2
     assert session.kube.paths == [events] * 2
+
+
+def evict(*names_: str) -> EvictPods:
+    return EvictPods(
+        pods=tuple(pod(name=name, uid=f"uid-{name}") for name in names_),
+        reason="Preempted",
+        message="for serving/large-0",
+        events=(tell("evicted"),),
+    )
+
+
+def asked(session: Session) -> list[tuple[str, bool]]:
+    """Which evictions were sent, and whether only as a question."""
+    return [(path.rpartition("/")[2], sent["dry_run"]) for verb, path, sent in session.kube.writes if verb == "evict"]
+
+
+async def test_all_are_asked_before_one_is_evicted_and_what_happened_is_told() -> None:
+    session = Session()
+
+    outcome = await session.act(evictions=(evict("a", "b"),))
+
+    assert asked(session) == [("a", True), ("b", True), ("a", False), ("b", False)]
+    assert [sent["uid"] for _, _, sent in session.kube.writes[:4]] == ["uid-a", "uid-b", "uid-a", "uid-b"]
+    assert session.kube.writes[-1][0] == "create"
+    assert (outcome.evicted, outcome.held) == ((evict("a", "b"),), {})
+
+
+async def test_where_a_budget_holds_one_nobody_goes() -> None:
+    says = "POST /x/eviction: 429 Cannot evict pod as it would violate the pod's disruption budget."
+    session = Session({"/api/v1/namespaces/serving/pods/b": DisruptionError(says, status=429)})
+
+    outcome = await session.act(evictions=(evict("a", "b"), evict("c")), statuses=(status(),))
+
+    assert ("a", False) not in asked(session)
+    assert ("c", False) in asked(session)
+    assert outcome.held == {"uid-b": "Cannot evict pod as it would violate the pod's disruption budget."}
+    assert outcome.evicted == (evict("c"),)
+    assert session.kube.paths[-1].endswith("/status"), "what comes after is not held up"
+
+
+async def test_one_that_is_gone_already_needs_no_eviction() -> None:
+    session = Session({"/api/v1/namespaces/serving/pods/a": NotFoundError("gone", status=404)})
+
+    outcome = await session.act(evictions=(evict("a"),))
+
+    assert (outcome.conflicts, outcome.evicted, outcome.held) == (1, (), {})
+
+
+async def test_nobody_is_evicted_without_the_lease() -> None:
+    session = Session()
+    session.epoch = None
+
+    outcome = await session.act(evictions=(evict("a"),))
+
+    assert (outcome.dropped, session.kube.writes) == (1, [])

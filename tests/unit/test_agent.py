@@ -8,8 +8,10 @@ import pytest
 
 from vrampack.agent.fleet import parse_fleet
 from vrampack.agent.pods import Pod, decode_nodes, decode_pods, free_for_vrampack
-from vrampack.agent.report import LeaseTerms, NodeReading, Reporter, conditions_of, status_of
+from vrampack.agent.reading import NodeReading
+from vrampack.agent.report import LeaseTerms, Reporter
 from vrampack.agent.simulated import read_node, use_of
+from vrampack.agent.status import conditions_of, status_of
 from vrampack.api import names
 from vrampack.errors import NotFoundError
 from vrampack.units import GIB
@@ -99,7 +101,7 @@ class TestUse:
 class TestReading:
     def test_each_process_is_on_the_gpu_that_its_pod_was_given(self) -> None:
         reading = read(pod("b"), pod("a"))
-        assert [uid for uid, _ in reading.gpus[0].processes] == ["a", "b"]
+        assert [use.uid for use in reading.gpus[0].processes] == ["a", "b"]
         assert reading.gpus[1].processes == ()
         assert reading.gpus[1].used == 2 * GIB
 
@@ -155,6 +157,7 @@ class TestStatus:
             "uuid": FIRST,
             "index": 0,
             "product": "NVIDIA-L4",
+            "total": "23034Mi",
             "memory": "22558Mi",
             "reservedByDriver": "476Mi",
             "used": used,

@@ -149,11 +149,52 @@ def test_the_agent_sees_all_gpus_and_the_hosts_processes(render: Render) -> None
     assert environment["NVIDIA_DRIVER_CAPABILITIES"] == "utility"
 
 
+def test_the_agent_is_as_unprivileged_as_it_can_be(render: Render) -> None:
+    pod = one(render("agent.enabled=true"), "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    folders = [volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume]
+    assert folders == ["/var/lib/kubelet/pod-resources"]
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "pod-resources")
+    assert mount["readOnly"]
+    assert not {"hostNetwork", "hostIPC"} & pod.keys()
+    without = one(
+        render("agent.enabled=true", "agent.podResources=", "agent.runAsUser=65532"), "DaemonSet", "vrampack-agent"
+    )["spec"]["template"]["spec"]
+    assert not [volume for volume in without["volumes"] if "hostPath" in volume]
+    assert without["securityContext"]["runAsUser"] == 65532
+
+
+def test_reservations_hold_what_they_are_told_to(render: Render) -> None:
+    values = ("agent.reservations[0].name=llm", "agent.reservations[0].gpus=4", "agent.enabled=true")
+    pod = one(render(*values), "DaemonSet", "vrampack-reservation-llm")["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 4
+    assert pod["metadata"]["labels"][names.RESERVATION] == "llm"
+    assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def test_agents_are_bound_to_their_nodes_unless_one_stands_for_many(render: Render) -> None:
+    policy = one(render(), "ValidatingAdmissionPolicy", "vrampack-agents")["spec"]
+    (condition,) = policy["matchConditions"]
+    assert "'system:serviceaccount:vrampack-system:vrampack-agent'" in condition["expression"]
+    assert names.AGENT_LEASE_PREFIX in policy["variables"][1]["expression"]
+    kinds = {document["metadata"]["name"] for document in render("agent.bindToNode=false")}
+    assert "vrampack-agents" not in kinds
+
+
 def test_the_policies_speak_of_the_names_that_the_operator_writes(render: Render) -> None:
     documents = render()
     claims = one(documents, "ValidatingAdmissionPolicy", "vrampack-claims")
     no_claim_on_creation = claims["spec"]["validations"][0]["expression"]
-    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == set(names.CLAIM_ANNOTATIONS)
+    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == {
+        *names.CLAIM_ANNOTATIONS,
+        *names.MECHANISM_ANNOTATIONS,
+    }
     known = {*names.CLAIM_ANNOTATIONS, names.GATE, names.NEED, names.MODEL_DEPLOYMENT, f"{names.GROUP}/"}
     assert set(re.findall(r"vrampack\.dev/[a-z-]*", json.dumps(claims["spec"]))) <= known
     for name in ("vrampack-claims", "vrampack-epoch"):

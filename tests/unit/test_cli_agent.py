@@ -16,11 +16,10 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_without_a_fleet_it_says_what_is_missing() -> None:
+def test_without_a_node_it_says_what_is_missing() -> None:
     code, output = run()
     assert code == 2
-    assert "NVML is not part of this version" in output
-    assert "--simulate" in output
+    assert "Give --node NAME, or set NODE_NAME" in output
 
 
 @pytest.mark.parametrize(

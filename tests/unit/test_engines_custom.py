@@ -27,7 +27,7 @@ def test_share_and_token_are_in_the_environment() -> None:
 
 def test_only_the_user_knows_when_it_is_ready() -> None:
     built = container(TRITON)
-    assert (built.startup_probe, built.readiness_probe, built.liveness_probe) == (None, None, None)
+    assert (built.probes.startup, built.probes.readiness, built.probes.liveness) == (None, None, None)
 
 
 def test_an_image_is_needed() -> None:

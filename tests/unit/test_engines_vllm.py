@@ -120,7 +120,7 @@ def test_weights_from_a_claim_are_mounted_and_the_hub_is_left_alone() -> None:
 
 def test_a_start_may_take_as_long_as_the_weights_need() -> None:
     """15 minutes and 50 MiB/s; vLLM's own limit on loading must not end it earlier."""
-    probe = container(LLAMA_70B).startup_probe
+    probe = container(LLAMA_70B).probes.startup
     assert probe is not None
     allowed = probe["periodSeconds"] * probe["failureThreshold"]
     assert allowed >= 900 + LLAMA_70B.weight_bytes / (50 * 2**20)
@@ -233,5 +233,5 @@ def test_no_container_sets_cuda_visible_devices() -> None:
 
 def test_registry() -> None:
     assert engine("vllm") is container
-    with pytest.raises(InvalidInputError, match="custom, vllm"):
-        engine("sglang")
+    with pytest.raises(InvalidInputError, match="custom, llamacpp, sglang, tgi, vllm"):
+        engine("ollama")

@@ -11,7 +11,7 @@ import yaml
 from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
-from vrampack.errors import ClusterError, InvalidInputError, NotFoundError, UnavailableError
+from vrampack.errors import ClusterError, DisruptionError, InvalidInputError, NotFoundError, UnavailableError
 from vrampack.kube import client
 from vrampack.kube.client import Kube
 
@@ -55,6 +55,40 @@ async def test_what_a_proxy_says_is_in_the_message(serve: Serve, status: int, ki
     await kube.close()
     assert type(refused.value) is kind
     assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "kind"),
+    [
+        (429, "Cannot evict pod as it would violate the pod's disruption budget.", DisruptionError),
+        (
+            500,
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            DisruptionError,
+        ),
+        (429, "too many requests, please try again later", UnavailableError),
+        (404, 'pods "a" not found', NotFoundError),
+    ],
+    ids=["one too many", "two budgets", "a busy API server", "gone"],
+)
+async def test_a_budget_that_holds_a_pod_is_no_outage(
+    serve: Serve, status: int, says: str, kind: type[ClusterError]
+) -> None:
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.path, await request.json()))
+        return web.json_response({"message": says}, status=status)
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    with pytest.raises(kind) as refused:
+        await kube.evict("/api/v1/namespaces/serving/pods/a", uid="uid-a", dry_run=True)
+    await kube.close()
+    assert type(refused.value) is kind
+    [(path, body)] = asked
+    assert path == "/api/v1/namespaces/serving/pods/a/eviction"
+    assert body["metadata"] == {"name": "a", "namespace": "serving"}
+    assert body["deleteOptions"] == {"preconditions": {"uid": "uid-a"}, "dryRun": ["All"]}
 
 
 async def test_no_answer_in_time_is_unavailable(serve: Serve) -> None:

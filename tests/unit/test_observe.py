@@ -105,6 +105,14 @@ async def test_a_gated_pod() -> None:
 
 
 @pytest.mark.parametrize(
+    ("policy", "preempts"), [({}, True), ({"preemptionPolicy": "PreemptLowerPriority"}, True), (None, False)]
+)
+async def test_whether_a_pod_may_preempt(policy: dict[str, str] | None, preempts: bool) -> None:
+    spec = {"preemptionPolicy": "Never"} if policy is None else policy
+    assert (await view(spec=spec)).preempts is preempts
+
+
+@pytest.mark.parametrize(
     ("annotations", "claim"),
     [
         ((("GPU-1,GPU-2"), "1024", "7"), Claim(gpus=("GPU-1", "GPU-2"), bytes=1024, epoch=7)),

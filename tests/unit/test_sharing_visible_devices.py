@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from vrampack.api import names
 from vrampack.api.gpupool import InjectionStyle
 from vrampack.errors import InvalidInputError
-from vrampack.sharing.base import Share
+from vrampack.sharing.base import Claimed, Share, utilization
 from vrampack.sharing.registry import mechanism
-from vrampack.sharing.visible_devices import claim_annotations, resolve_style, runs_with, utilization
+from vrampack.sharing.visible_devices import MECHANISM, resolve_style, runs_with
 from vrampack.units import GIB, MIB
 
 NRI = "nvidia.cdi.k8s.io/container.engine"
@@ -20,20 +20,18 @@ NRI = "nvidia.cdi.k8s.io/container.engine"
 def annotations(**changes: Any) -> dict[str, str]:
     claim: dict[str, Any] = {
         "gpus": ("GPU-a", "GPU-b"),
-        "claim_bytes": 26583 * MIB,
-        "epoch": 7,
+        "bytes": 26583 * MIB,
         "style": InjectionStyle.CDI_RUNTIME,
         "share": Share(kv_cache=8 * GIB, runtime_context=861 * MIB, communication=604 * MIB),
         "usable_bytes": 79 * GIB,
     }
-    return claim_annotations(**(claim | changes))
+    return MECHANISM.annotations(Claimed(**(claim | changes)))
 
 
 def test_a_claim() -> None:
     assert annotations() == {
         "vrampack.dev/gpus": "GPU-a,GPU-b",
         "vrampack.dev/claim": "27874295808",
-        "vrampack.dev/epoch": "7",
         "vrampack.dev/visible-devices": "runtime.nvidia.com/gpu=GPU-a,runtime.nvidia.com/gpu=GPU-b",
         "vrampack.dev/utilization": "0.3104",  # (26583 - 861 - 604) / (79 * 1024) = 0.310497…
         "vrampack.dev/kv-cache-bytes": "8589934592",
@@ -57,7 +55,7 @@ def test_a_claim() -> None:
 def test_visible_devices_by_style(style: InjectionStyle, value: str) -> None:
     found = annotations(style=style)
     assert found[names.VISIBLE_DEVICES] == value
-    assert set(found) - {NRI} == set(names.CLAIM_ANNOTATIONS)
+    assert set(found) - {NRI} == set(names.CLAIM_ANNOTATIONS) - {names.EPOCH}
     assert (NRI in found) == (style is InjectionStyle.NRI)
 
 
@@ -87,7 +85,7 @@ def test_nodes_with_nri_have_no_runtime_class() -> None:
 
 
 def test_the_limit_is_never_below_the_claim() -> None:
-    assert annotations(claim_bytes=MIB + 1)[names.MEMORY_LIMIT_MIB] == "2"
+    assert annotations(bytes=MIB + 1)[names.MEMORY_LIMIT_MIB] == "2"
 
 
 @given(
@@ -108,6 +106,6 @@ def test_utilization_asks_for_no_more_than_the_claim_has(
 
 
 def test_registry() -> None:
-    assert mechanism("VisibleDevices") is claim_annotations
+    assert mechanism("VisibleDevices") is MECHANISM
     with pytest.raises(InvalidInputError, match="VisibleDevices"):
-        mechanism("MIG")
+        mechanism("TimeSlicing")

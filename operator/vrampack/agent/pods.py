@@ -11,6 +11,8 @@ from vrampack.kube import wire
 from vrampack.kube.wire import Node
 from vrampack.units import parse_bytes, parse_millicores
 
+_CONFIG_HASH: Final = "kubernetes.io/config.hash"
+
 
 class ContainerState(wire.ContainerState, frozen=True):
     running: dict[str, Any] | None = None
@@ -18,6 +20,7 @@ class ContainerState(wire.ContainerState, frozen=True):
 
 class ContainerStatus(wire.ContainerStatus, frozen=True):
     state: ContainerState = ContainerState()
+    container_id: str = msgspec.field(name="containerID", default="")
 
 
 class PodStatus(wire.PodStatus, frozen=True):
@@ -38,6 +41,16 @@ class Pod(wire.Pod, frozen=True):
         return any(condition.type == "Ready" and condition.status == "True" for condition in self.status.conditions)
 
     @property
+    def name(self) -> str:
+        """With its namespace."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def cgroup_uid(self) -> str:
+        """As its control groups name it: a static pod by the hash of its file."""
+        return self._annotation(_CONFIG_HASH) or self.metadata.uid
+
+    @property
     def running(self) -> bool:
         """Whether it has a process. Between two crashes a pod is in phase Running and has none."""
         states = self.status.container_statuses
@@ -47,6 +60,11 @@ class Pod(wire.Pod, frozen=True):
     def gpus(self) -> list[str]:
         """The UUIDs that it was given."""
         return [uuid for uuid in self._annotation(names.GPUS).split(",") if uuid]
+
+    @property
+    def on_node(self) -> bool:
+        """Whether another scheduler chose its GPUs, so that they may be others of the node."""
+        return self._annotation(names.SCOPE) == names.NODE_SCOPE
 
     @property
     def claim(self) -> int:
@@ -71,7 +89,8 @@ class _Nodes(msgspec.Struct, frozen=True):
 _DECODE_PODS: Final = msgspec.json.Decoder(_Pods)
 _DECODE_NODES: Final = msgspec.json.Decoder(_Nodes)
 
-PODS_ON_NODES: Final = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+LIVE: Final = "status.phase!=Succeeded,status.phase!=Failed"
+PODS_ON_NODES: Final = f"spec.nodeName!=,{LIVE}"
 """Field selector: pods that hold something of a node. One that has ended keeps its nodeName and holds nothing."""
 
 

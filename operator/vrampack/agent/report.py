@@ -1,62 +1,21 @@
-"""What an agent says of its node, and how it says it: the status of a GPUNode and a Lease that shows it is alive."""
+"""How an agent says what it reads: the status of a GPUNode, and a Lease that shows that it is alive."""
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from pydantic import ValidationError
+
+from vrampack.agent.reading import NodeReading
+from vrampack.agent.status import conditions_of, status_of
 from vrampack.api import names
-from vrampack.api.common import Condition, ConditionStatus, Quantity
-from vrampack.api.gpunode import (
-    ForeignProcess,
-    GPUHealth,
-    GPUNodeStatus,
-    GPUProcess,
-    GPUStatus,
-    NodeFree,
-    NodeSummary,
-)
-from vrampack.api.gpupool import InjectionStyle
+from vrampack.api.common import Condition
+from vrampack.api.gpunode import GPUNodeStatus
 from vrampack.errors import NotFoundError
-from vrampack.units import human_bytes
 
 _GPU_NODES: Final = f"/apis/{names.GROUP}/{names.VERSION}/gpunodes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GPUReading:
-    """One GPU at one moment; all memory in bytes.
-
-    ``memory``: usable. ``reserved``: kept by the driver. ``processes``: pod UID and use. ``foreign``: name and use.
-    ``xid``: the error that it failed with.
-    """
-
-    uuid: str
-    index: int
-    product: str
-    memory: int
-    reserved: int
-    processes: tuple[tuple[str, int], ...] = ()
-    foreign: tuple[tuple[str, int], ...] = ()
-    xid: int | None = None
-
-    @property
-    def used(self) -> int:
-        """Bytes that any process holds."""
-        return sum(held for _, held in (*self.processes, *self.foreign))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeReading:
-    """One node at one moment: its GPUs in view, and CPU (thousandths of a core), RAM (bytes) and slots left."""
-
-    driver: str
-    cuda: str
-    injection_style: InjectionStyle
-    gpus: tuple[GPUReading, ...]
-    cpu: int
-    memory: int
-    pods: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +33,29 @@ class Applier(Protocol):
         """Server-side apply, taking over fields of others; gives the object as it is afterwards."""
 
 
+Worth = Callable[[NodeReading, NodeReading | None, float], bool]
+"""Whether a reading is to be written, by the one that was written last and the seconds since then."""
+
+
+def _any_change(reading: NodeReading, last: NodeReading | None, _: float) -> bool:
+    return reading != last
+
+
 class Reporter:
     """Keeps the GPUNode and the Lease of one Node in step with what is read there."""
 
-    def __init__(self, *, kube: Applier, node: str, node_uid: str, namespace: str, terms: LeaseTerms) -> None:
+    def __init__(
+        self,
+        *,
+        kube: Applier,
+        node: str,
+        node_uid: str,
+        namespace: str,
+        terms: LeaseTerms,
+        worth: Worth = _any_change,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``worth``: which readings are written at all. ``clock``: seconds of a clock that never jumps."""
         self.node = node
         self.node_uid = node_uid
         self._kube = kube
@@ -86,24 +64,28 @@ class Reporter:
         self._lease = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{names.AGENT_LEASE_PREFIX}{node}"
         self._terms = terms
         self._uid = ""
+        self._worth = worth
+        self._clock = clock
         self._last: NodeReading | None = None
+        self._written = 0.0
+        self._former = GPUNodeStatus()
         self._conditions: dict[str, Condition] = {}
 
     async def report(self, reading: NodeReading) -> None:
         """Writes the status where something in it has changed. Raises ClusterError."""
         if not self._uid:
             await self._adopt()
-        if reading == self._last:
+        if not self._worth(reading, self._last, self._clock() - self._written):
             return
         now = _now()
         conditions = conditions_of(reading, before=self._conditions, now=now)
         status = status_of(reading, conditions=conditions.values(), now=now)
         try:
-            await self._apply(f"{self._path}/status", self._object(status=status.wire()))
+            await self._apply(f"{self._path}/status", self._object({}, status=status.wire()))
         except NotFoundError:
             self._uid = ""  # deleted meanwhile: made again next time
             raise
-        self._last, self._conditions = reading, conditions
+        self._last, self._conditions, self._written = reading, conditions, self._clock()
 
     async def renew(self) -> None:
         """Shows that the agent is alive. Raises ClusterError.
@@ -124,89 +106,37 @@ class Reporter:
         }
         await self._apply(self._lease, lease)
 
+    async def adopt(self) -> GPUNodeStatus:
+        """Makes the GPUNode this agent's own, and gives the status that was found. Raises ClusterError."""
+        await self._adopt()
+        return self._former
+
     async def _adopt(self) -> None:
         """Makes the GPUNode where there is none, and this Node its owner in any case.
 
         An admin may have written it before the node came up, or it belonged to an earlier Node of this name.
         """
-        found = await self._apply(self._path, self._object(spec={}))
+        found = await self._apply(self._path, self._object({"ownerReferences": self._owners}))
         if found["metadata"]["uid"] != self._uid:
             self._uid = found["metadata"]["uid"]
             self._last = None
-            known = GPUNodeStatus.model_validate(found.get("status", {})).conditions or ()
-            self._conditions = {condition.type: condition for condition in known}
+            self._former = _readable(found.get("status", {}))
+            self._conditions = {condition.type: condition for condition in self._former.conditions or ()}
 
-    def _object(self, **content: Any) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"name": self.node}
-        if "spec" in content:
-            metadata["ownerReferences"] = self._owners
+    def _object(self, metadata: dict[str, Any], **content: Any) -> dict[str, Any]:
+        metadata = {"name": self.node, **metadata}
         return {"apiVersion": names.API_VERSION, "kind": "GPUNode", "metadata": metadata, **content}
 
     async def _apply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._kube.apply(path, body, field_manager=names.AGENT_MANAGER)
 
 
-def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str) -> GPUNodeStatus:
-    """The agent's part of a GPUNode's status. ``now``: RFC 3339."""
-    failed = sum(gpu.xid is not None for gpu in reading.gpus)
-    return GPUNodeStatus(
-        driver=reading.driver,
-        cuda=reading.cuda,
-        injection_style=reading.injection_style,
-        observed_at=now,
-        summary=NodeSummary(
-            gpus=len(reading.gpus),
-            product=", ".join(dict.fromkeys(gpu.product for gpu in reading.gpus)),
-            memory=human_bytes(sum(gpu.memory for gpu in reading.gpus)),
-            used=human_bytes(sum(gpu.used for gpu in reading.gpus)),
-            healthy=f"{len(reading.gpus) - failed}/{len(reading.gpus)}",
-        ),
-        gpus=tuple(_gpu_status(gpu) for gpu in reading.gpus),
-        node=NodeFree(cpu=_cores(reading.cpu), memory=Quantity.of(reading.memory), pods=reading.pods),
-        conditions=tuple(conditions),
-    )
-
-
-def conditions_of(reading: NodeReading, *, before: Mapping[str, Condition], now: str) -> dict[str, Condition]:
-    """The agent's conditions by type; each keeps the time of its last change of status."""
-    failed = [f"GPU {gpu.index} ({gpu.uuid}) failed with XID {gpu.xid}" for gpu in reading.gpus if gpu.xid is not None]
-    said = (
-        ("Reporting", True, "AgentReporting", "The node's agent reports; whether it is alive says its Lease"),
-        ("Healthy", False, "GPUFailed", "; ".join(failed))
-        if failed
-        else ("Healthy", True, "GPUsHealthy", f"{len(reading.gpus)} of {len(reading.gpus)} GPUs work"),
-    )
-    conditions = {}
-    for type_, holds, reason, message in said:
-        status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
-        same = type_ in before and before[type_].status is status
-        conditions[type_] = Condition(
-            type=type_,
-            status=status,
-            last_transition_time=before[type_].last_transition_time if same else now,
-            reason=reason,
-            message=message,
-        )
-    return conditions
-
-
-def _gpu_status(gpu: GPUReading) -> GPUStatus:
-    return GPUStatus(
-        uuid=gpu.uuid,
-        index=gpu.index,
-        product=gpu.product,
-        memory=Quantity.of(gpu.memory),
-        reserved_by_driver=Quantity.of(gpu.reserved),
-        used=Quantity.of(gpu.used),
-        processes=tuple(GPUProcess(pod_uid=uid, bytes=Quantity.of(held)) for uid, held in gpu.processes),
-        foreign=tuple(ForeignProcess(name=name, bytes=Quantity.of(held)) for name, held in gpu.foreign),
-        health=GPUHealth.HEALTHY if gpu.xid is None else GPUHealth.UNHEALTHY,
-        xid=gpu.xid,
-    )
-
-
-def _cores(millicores: int) -> Quantity:
-    return Quantity(f"{millicores}m" if millicores % 1000 else millicores // 1000)
+def _readable(status: Any) -> GPUNodeStatus:
+    """What another version may have written; one that can't be read says nothing."""
+    try:
+        return GPUNodeStatus.model_validate(status)
+    except ValidationError:
+        return GPUNodeStatus()
 
 
 def _now() -> str:

@@ -17,7 +17,8 @@ from typing import Final, Protocol
 from vrampack.agent.complaint import Complaint
 from vrampack.agent.fleet import Fleet, FleetFile, SimulatedNode
 from vrampack.agent.pods import PODS_ON_NODES, Pod, decode_nodes, decode_pods, free_for_vrampack
-from vrampack.agent.report import Applier, GPUReading, LeaseTerms, NodeReading, Reporter
+from vrampack.agent.reading import ForeignUse, GPUReading, NodeReading, PodUse
+from vrampack.agent.report import Applier, LeaseTerms, Reporter
 from vrampack.errors import ClusterError
 from vrampack.kube.wire import Node
 
@@ -66,11 +67,11 @@ async def run_simulated(
 def read_node(*, fleet: Fleet, simulated: SimulatedNode, node: Node, pods: Sequence[Pod], now: datetime) -> NodeReading:
     """What a driver would show on a node that these pods are on."""
     cpu, memory, slots = free_for_vrampack(node, pods)
-    use: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    use: dict[str, list[PodUse]] = defaultdict(list)
     for pod in sorted(pods, key=lambda pod: pod.metadata.uid):
         held = use_of(pod, loading_seconds=fleet.loading.seconds, now=now)
         for uuid in pod.gpus if held else ():
-            use[uuid].append((pod.metadata.uid, held))
+            use[uuid].append(PodUse(uid=pod.metadata.uid, bytes=held))
     return NodeReading(
         driver=fleet.driver,
         cuda=fleet.cuda,
@@ -83,7 +84,7 @@ def read_node(*, fleet: Fleet, simulated: SimulatedNode, node: Node, pods: Seque
                 memory=gpu.usable,
                 reserved=simulated.product.reserved,
                 processes=tuple(use[gpu.uuid]),
-                foreign=(("foreign", gpu.foreign),) if gpu.foreign else (),
+                foreign=(ForeignUse(name="foreign", bytes=gpu.foreign),) if gpu.foreign else (),
                 xid=gpu.xid,
             )
             for gpu in simulated.gpus
@@ -97,9 +98,10 @@ def read_node(*, fleet: Fleet, simulated: SimulatedNode, node: Node, pods: Seque
 def use_of(pod: Pod, *, loading_seconds: float, now: datetime) -> int:
     """Bytes that a pod uses on each of its GPUs: it fills its share while it loads, then holds 95 to 99 % of it.
 
-    A pod that vrampack did not place may carry any annotation: nothing was given to it.
+    A pod that vrampack did not place may carry any annotation: nothing was given to it. And where another scheduler
+    chose the GPUs, nobody here knows which.
     """
-    if not (pod.managed and pod.running):
+    if not (pod.managed and pod.running) or pod.on_node:
         return 0
     full = int(pod.claim * _fraction(pod.metadata.uid, low=0.95, high=0.99))
     started = pod.status.start_time

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from vrampack.api.common import ApiModel, Rule, rules
-from vrampack.api.reserved import vllm_argument_rules
+from vrampack.api.reserved import argument_rules
 from vrampack.api.texts import DRAFT_SOURCE, IMAGE, VERSION
 
 MAX_GPUS_PER_REPLICA = 64
@@ -64,7 +64,7 @@ class Engine(ApiModel):
                 message="a custom engine has no image of its own: name one",
                 field_path=".image",
             ),
-            *vllm_argument_rules(),
+            *argument_rules(),
         )
     )
 

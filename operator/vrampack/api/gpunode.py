@@ -35,6 +35,9 @@ class GPUNodeSpec(ApiModel):
 
     gpus: tuple[GPUSpec, ...] = Field(default=(), max_length=MAX_GPUS, json_schema_extra=by_key("uuid"))
     """GPUs to cordon, or to reserve memory on. A GPU that is not listed is used as the pool says."""
+    release_driver: bool = False
+    """True: the node's agent lets go of the driver, so that MIG can be set up anew or a GPU reset. Until it is false
+    again the node takes no new replica. What was wrong with a GPU is forgotten with it."""
 
 
 class GPUProcess(ApiModel):
@@ -44,6 +47,10 @@ class GPUProcess(ApiModel):
     """UID of the pod."""
     bytes: Quantity
     """Memory that its processes use."""
+    peak: Quantity | None = None
+    """The most that they were seen to use: what a start really took."""
+    pids: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, max_length=64)
+    """The processes, by their ids on the host."""
 
 
 class ForeignProcess(ApiModel):
@@ -55,6 +62,75 @@ class ForeignProcess(ApiModel):
     """UID of the pod, where there is one."""
     bytes: Quantity
     """Memory that it uses."""
+    pid: int | None = Field(default=None, ge=0)
+    """The process, by its id on the host."""
+
+
+class GPUAllocation(ApiModel):
+    """A pod that the kubelet gave the GPU to, by a device plugin or a DRA driver."""
+
+    namespace: str = Field(min_length=1, max_length=63)
+    """Namespace of the pod."""
+    pod: str = Field(min_length=1, max_length=253)
+    """Name of the pod."""
+    container: str = Field(default="", max_length=63)
+    """Its container."""
+    resource: str = Field(default="", max_length=253)
+    """What it asked for, such as nvidia.com/gpu."""
+    reservation: bool = False
+    """True: the pod holds the GPU for vrampack."""
+
+
+class RemappedRows(ApiModel):
+    """Rows of memory that were replaced by spare ones."""
+
+    corrected: int = Field(default=0, ge=0)
+    """Because of errors that could be corrected."""
+    uncorrected: int = Field(default=0, ge=0)
+    """Because of errors that could not be corrected."""
+    pending: bool = False
+    """True: one is replaced at the next reset."""
+    failed: bool = False
+    """True: there was no spare one left."""
+
+
+class MIGDevice(ApiModel):
+    """A MIG device that exists."""
+
+    uuid: str = Field(min_length=1, max_length=96)
+    """UUID of the MIG device."""
+    profile: str = Field(default="", max_length=63)
+    """Its size, such as 3g.40gb."""
+    memory: Quantity
+    """Usable memory, which is less than the name says."""
+
+
+class MIGProfile(ApiModel):
+    """A size of MIG device that the GPU can have."""
+
+    name: str = Field(min_length=1, max_length=63)
+    """Such as 3g.40gb."""
+    memory: Quantity
+    """Memory of such a device."""
+    most: int = Field(ge=0)
+    """Most of them on an empty GPU."""
+    placements: tuple[Annotated[str, Field(max_length=16)], ...] = Field(default=(), max_length=32)
+    """Where one can be: the first memory slice and how many, such as 4:4."""
+
+
+class Mismatch(ApiModel):
+    """A pod whose processes are not on exactly the GPUs that it claims."""
+
+    namespace: str = Field(min_length=1, max_length=63)
+    """Namespace of the pod."""
+    pod: str = Field(min_length=1, max_length=253)
+    """Name of the pod."""
+    uid: str = Field(min_length=1, max_length=64)
+    """UID of the pod."""
+    claimed: tuple[Annotated[str, Field(max_length=96)], ...] = Field(default=(), max_length=MAX_GPUS)
+    """UUIDs of the GPUs that it claims."""
+    seen: tuple[Annotated[str, Field(max_length=96)], ...] = Field(default=(), max_length=MAX_GPUS)
+    """UUIDs of the GPUs that its processes are on."""
 
 
 class GPUClaim(ApiModel):
@@ -79,6 +155,8 @@ class GPUStatus(ApiModel):
     """Index of the GPU on the node. Written by the agent."""
     product: str | None = Field(default=None, max_length=63)
     """Product, as in the node label nvidia.com/gpu.product. Written by the agent."""
+    total: Quantity | None = None
+    """Memory as the driver counts it, with what it keeps for itself. Written by the agent."""
     memory: Quantity | None = None
     """Usable memory: what CUDA sees, not the catalogue's figure. Written by the agent."""
     reserved_by_driver: Quantity | None = None
@@ -89,10 +167,31 @@ class GPUStatus(ApiModel):
     """Memory in use by pods of vrampack. Written by the agent."""
     foreign: tuple[ForeignProcess, ...] | None = Field(default=None, max_length=64)
     """Memory in use by anything else. Written by the agent."""
+    offered: bool | None = None
+    """Whether a device plugin offers the GPU, so that the kubelet may hand it out. Written by the agent."""
+    allocations: tuple[GPUAllocation, ...] | None = Field(default=None, max_length=64)
+    """Pods that the kubelet gave the GPU to. Written by the agent."""
     mig: bool | None = None
     """Whether the GPU is split by MIG. Written by the agent."""
+    mig_devices: tuple[MIGDevice, ...] | None = Field(default=None, max_length=16)
+    """MIG devices that exist. Written by the agent."""
+    mig_profiles: tuple[MIGProfile, ...] | None = Field(default=None, max_length=32)
+    """Sizes of MIG device that a GPU in MIG mode can have. Written by the agent."""
     nvlink: tuple[Annotated[str, Field(max_length=96)], ...] | None = Field(default=None, max_length=MAX_GPUS)
     """UUIDs of the GPUs of this node that NVLink connects to it. Written by the agent."""
+    p2p: tuple[Annotated[str, Field(max_length=96)], ...] | None = Field(default=None, max_length=MAX_GPUS)
+    """UUIDs of the GPUs of this node whose memory it can read by itself. Written by the agent."""
+    numa_node: int | None = Field(default=None, ge=0)
+    """NUMA node of the host that it is attached to. Written by the agent."""
+    compute_mode: str | None = Field(default=None, max_length=32)
+    """Who may compute on it: Default, ExclusiveProcess (one process at a time), ExclusiveThread or Prohibited. Written
+    by the agent."""
+    ecc: bool | None = None
+    """Whether its memory corrects errors. Written by the agent."""
+    ecc_uncorrected: int | None = Field(default=None, ge=0)
+    """Errors since the driver was loaded that could not be corrected. Written by the agent."""
+    remapped_rows: RemappedRows | None = None
+    """Rows of its memory that were replaced. Written by the agent."""
     health: GPUHealth | None = None
     """Healthy or Unhealthy. Written by the agent."""
     xid: int | None = Field(default=None, ge=0)
@@ -133,6 +232,15 @@ class NodeSummary(ApiModel):
     """Healthy GPUs of all, such as 8/8."""
 
 
+class InjectionFailures(ApiModel):
+    """Pods that did not get the GPUs that they claim, while the node was set up as it is now."""
+
+    setup: str = Field(default="", max_length=256)
+    """Injection style, driver and container runtime that they were counted under; with another it begins anew."""
+    pods: tuple[Annotated[str, Field(max_length=64)], ...] = Field(default=(), max_length=8)
+    """Their UIDs."""
+
+
 class GPUNodeStatus(ApiModel):
     """What the node's agent sees, and what vrampack has claimed there."""
 
@@ -152,5 +260,13 @@ class GPUNodeStatus(ApiModel):
     """The node's GPUs."""
     node: NodeFree | None = None
     """What the node has left besides GPUs."""
+    container_runtime: str | None = Field(default=None, max_length=128)
+    """The node's container runtime and its version."""
+    mismatches: tuple[Mismatch, ...] | None = Field(default=None, max_length=64, json_schema_extra=by_key("uid"))
+    """Pods whose processes are not on exactly the GPUs that they claim. Written by the agent."""
+    injection_failures: InjectionFailures | None = None
+    """How often pods did not get their GPUs here. Written by the operator."""
     conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16, json_schema_extra=by_key("type"))
-    """Reporting (the agent is alive), Healthy, Overcommitted (claims and foreign use exceed a GPU)."""
+    """Reporting (the agent reads the GPUs), Healthy, Released (no process has outlived its pod), AllocationsKnown (the
+    kubelet says what it has handed out), Overcommitted (claims and foreign use exceed a GPU), InjectionBroken (pods did
+    not get the GPUs that they claim)."""

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from vrampack.api.common import ApiModel, Condition, Percentage, Quantity, Rule, by_key, rules
-from vrampack.api.texts import LABELS_ARE_VALID, RUNTIME_CLASS
+from vrampack.api.texts import LABEL_TEXT, LABELS_ARE_VALID, OPTIONAL_NAME, RUNTIME_CLASS
 
 Labels = dict[str, Annotated[str, Field(max_length=63)]]
 
@@ -15,9 +15,12 @@ class Mechanism(StrEnum):
     """How a GPU is shared."""
 
     VISIBLE_DEVICES = "VisibleDevices"
+    MEMORY_LIMITS = "MemoryLimits"
     MIG = "MIG"
     MPS = "MPS"
     HAMI = "HAMi"
+    HAMI_CORE = "HAMiCore"
+    KAI = "KAI"
     DRA = "DRA"
 
 
@@ -37,6 +40,20 @@ class Startup(StrEnum):
 
     SERIALIZED = "Serialized"
     PARALLEL = "Parallel"
+
+
+class Fencing(StrEnum):
+    """What keeps the kubelet from handing out a GPU that vrampack uses."""
+
+    NODE = "Node"
+    RESERVATION = "Reservation"
+
+
+class OverusePolicy(StrEnum):
+    """What becomes of a replica that uses more memory than it claims."""
+
+    REPORT = "Report"
+    EVICT = "Evict"
 
 
 class PoolObjective(StrEnum):
@@ -102,6 +119,18 @@ class PoolLimit(ApiModel):
     """GPU memory that their replicas may claim together, such as 160Gi."""
 
 
+class Overuse(ApiModel):
+    """What becomes of a replica that uses more memory of a GPU than it claims. Its neighbours are never touched."""
+
+    policy: OverusePolicy = OverusePolicy.REPORT
+    """Report (the ModelDeployment's condition WithinBudget, an event, a metric) or Evict (by the Eviction API as well,
+    so that disruption budgets hold)."""
+    tolerance: Percentage = Percentage("2%")
+    """Share of the claim that may be used on top of it, such as 2%."""
+    seconds: int = Field(default=60, ge=0, le=3600)
+    """With Evict: how long it must have used too much."""
+
+
 class Moves(ApiModel):
     """Whether and how fast running replicas may be moved."""
 
@@ -109,7 +138,7 @@ class Moves(ApiModel):
     """Never, Suggest (moves are listed in status) or Evict (they are made, by the Eviction API)."""
     per_placement: int = Field(default=2, ge=1, le=16)
     """Most moves that may make room for one replica."""
-    per_hour: int = Field(default=6, ge=1, le=3600)
+    per_hour: int = Field(default=6, ge=1, le=120)
     """Most moves in an hour."""
 
 
@@ -123,7 +152,19 @@ class GPUPoolSpec(ApiModel):
                 message="where GPUs are injected by NRI there is no RuntimeClass, and pods that name one stay Pending: "
                 'write runtimeClassName: ""',
                 field_path=".runtimeClassName",
-            )
+            ),
+            Rule(
+                rule="self.mechanism == 'KAI' || !has(self.queue) || self.queue == ''",
+                message="only mechanism KAI has queues: leave queue out",
+                field_path=".queue",
+            ),
+            Rule(
+                rule="self.mechanism == 'DRA' || ((!has(self.resourceClaim) || self.resourceClaim == '') && "
+                "(!has(self.deviceClass) || self.deviceClass == ''))",
+                message="only mechanism DRA has device classes and resource claims: leave deviceClass and "
+                "resourceClaim out",
+                field_path=".resourceClaim",
+            ),
         )
     )
 
@@ -135,11 +176,24 @@ class GPUPoolSpec(ApiModel):
     limits: tuple[PoolLimit, ...] = Field(default=(), max_length=32)
     """Quotas of GPU memory by namespace."""
     mechanism: Mechanism = Mechanism.VISIBLE_DEVICES
-    """How a GPU is shared: VisibleDevices (each container sees its GPU; the engine keeps its budget), MIG, MPS, HAMi or
-    DRA."""
+    """How a GPU is shared: VisibleDevices (each container sees its GPU, and the engine keeps its budget), MemoryLimits
+    (the same, where the driver keeps containers to it), MIG (a MIG device for each replica), MPS, HAMi, HAMiCore, KAI
+    or DRA."""
+    queue: Annotated[str, LABEL_TEXT] = ""
+    """Queue of the scheduler KAI that the pods go through. Empty: default-queue."""
+    device_class: Annotated[str, OPTIONAL_NAME] = ""
+    """DeviceClass of the GPUs, for DRA. Empty: gpu.nvidia.com."""
+    resource_claim: Annotated[str, OPTIONAL_NAME] = ""
+    """Name of a ResourceClaim that the namespaces of the models have, for DRA: their pods share its GPU. Empty: each
+    pod has a claim of its own, by bytes."""
     injection_style: InjectionStyle = InjectionStyle.AUTO
     """How the container runtime is told which GPU a container gets: Auto (as the agent found out on each node), Bare
     (by UUID), CDIRuntime, CDIDevicePlugin, CDIHost (by the name in that CDI specification) or NRI (by annotation)."""
+    fencing: Fencing = Fencing.NODE
+    """What keeps the kubelet from handing out a GPU that vrampack uses. Node: no device plugin offers GPUs there (the
+    node label nvidia.com/gpu.deploy.device-plugin=false takes NVIDIA's away); a GPU that one offers is left alone.
+    Reservation: of GPUs that a device plugin offers, those are used that a reservation pod of the chart holds. One that
+    the kubelet gave to another pod is never used."""
     reserve_per_gpu: Quantity = Quantity("0")
     """Memory of each GPU that vrampack leaves alone, such as 512Mi."""
     headroom: Percentage = Percentage("3%")
@@ -151,25 +205,58 @@ class GPUPoolSpec(ApiModel):
     """FewestGPUs leaves whole GPUs free; Balanced leaves every GPU the same room."""
     refine_seconds: int = Field(default=0, ge=0, le=600)
     """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing."""
+    overuse: Overuse = Overuse()
+    """What becomes of a replica that uses more memory than it claims."""
     moves: Moves = Moves()
     """Whether running replicas may be moved to make room."""
 
 
+class MoveOutcome(StrEnum):
+    """How far a move has come."""
+
+    MOVING = "Moving"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
 class SuggestedMove(ApiModel):
-    """A move that would make room."""
+    """A move that would make room, or close a GPU."""
 
     namespace: str = Field(min_length=1, max_length=63)
     """Namespace of the pod."""
     pod: str = Field(min_length=1, max_length=253)
     """Name of the pod."""
+    uid: str = Field(default="", max_length=63)
+    """UID of the pod."""
     from_node: str = Field(min_length=1, max_length=253)
     """Node where it is."""
+    from_gpus: tuple[Annotated[str, Field(max_length=96)], ...] = Field(default=(), max_length=64)
+    """UUIDs of the GPUs that it has."""
     to_node: str = Field(min_length=1, max_length=253)
     """Node where it would go."""
     to_gpus: tuple[Annotated[str, Field(max_length=96)], ...] = Field(default=(), max_length=64)
     """UUIDs of the GPUs that it would get."""
+    gain: Quantity | None = None
+    """Memory of GPUs that would be empty then, or room that is made for a replica that waits."""
+    cost: Quantity | None = None
+    """Memory that must be loaded anew."""
     because: str = Field(default="", max_length=256)
-    """What the move would make room for."""
+    """What the move is good for."""
+
+
+class MoveStatus(SuggestedMove):
+    """A move that vrampack makes, or made in the last hour: a new replica first, and then the old one is evicted."""
+
+    model: str = Field(min_length=1, max_length=63)
+    """Name of its ModelDeployment."""
+    outcome: MoveOutcome
+    """Moving, Done or Failed."""
+    started_at: str = Field(max_length=32, json_schema_extra={"format": "date-time"})
+    """When it began."""
+    waiting_uid: str = Field(default="", max_length=63)
+    """UID of the pod that it makes room for; empty where it closes a GPU."""
+    message: str = Field(default="", max_length=512)
+    """Why it failed."""
 
 
 class PackingBound(ApiModel):
@@ -181,6 +268,10 @@ class PackingBound(ApiModel):
     """Memory of the GPUs that hold a replica now."""
     distance: str = Field(default="", max_length=16)
     """The difference as a percentage of the least."""
+    explanation: str = Field(default="", max_length=512)
+    """The same in words, with the constraints that the least leaves out."""
+    work: str = Field(default="", max_length=64)
+    """What the search for it has done: pricing rounds, dives and nodes."""
 
 
 class GPUPoolStatus(ApiModel):
@@ -200,7 +291,10 @@ class GPUPoolStatus(ApiModel):
     """Free memory that no waiting or typical replica can use."""
     suggested_moves: tuple[SuggestedMove, ...] = Field(default=(), max_length=64)
     """Moves that would make room."""
+    moves: tuple[MoveStatus, ...] = Field(default=(), max_length=128)
+    """Moves under way, and those of the last hour."""
     bound: PackingBound | None = None
     """How far the packing is from the best one possible."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
-    """Ready, and Overlap where another pool matches the same node."""
+    """Ready, Fenced (the kubelet hands out no GPU that vrampack may use), MechanismReady (what the cluster lacks for
+    it), and Overlap where another pool matches the same node."""

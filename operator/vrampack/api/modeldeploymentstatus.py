@@ -127,6 +127,8 @@ class PlacementStatus(ApiModel):
     """Name of the node."""
     gpus: tuple[PlacedGPU, ...] = Field(max_length=64)
     """GPUs of the replica."""
+    because: str | None = Field(default=None, max_length=512)
+    """Why it got these."""
 
 
 class ClosestGPU(ApiModel):
@@ -166,6 +168,34 @@ class WaitingStatus(ApiModel):
     """Changes that would make a replica fit; each one was computed."""
 
 
+class EvictedPod(ApiModel):
+    """A pod that is evicted."""
+
+    namespace: str = Field(min_length=1, max_length=63)
+    """Namespace of the pod."""
+    pod: str = Field(min_length=1, max_length=253)
+    """Name of the pod."""
+    uid: str = Field(min_length=1, max_length=63)
+    """UID of the pod."""
+
+
+class NominationStatus(ApiModel):
+    """A replica that waits for room which others give back: it is kept for this replica until it is placed."""
+
+    pod: str = Field(min_length=1, max_length=253)
+    """Name of the pod that waits."""
+    uid: str = Field(min_length=1, max_length=63)
+    """UID of the pod that waits."""
+    node: str = Field(min_length=1, max_length=253)
+    """Node where it will be placed."""
+    gpus: tuple[Annotated[str, Field(max_length=96)], ...] = Field(min_length=1, max_length=64)
+    """UUIDs of the GPUs that it will get."""
+    evicts: tuple[EvictedPod, ...] = Field(default=(), max_length=64)
+    """Replicas of lower priority that are evicted for it."""
+    moves: tuple[EvictedPod, ...] = Field(default=(), max_length=64)
+    """Replicas that get another place for it."""
+
+
 class ModelDeploymentStatus(ApiModel):
     """What vrampack did, and why. Written by vrampack alone."""
 
@@ -191,5 +221,7 @@ class ModelDeploymentStatus(ApiModel):
     """Placed replicas that the list leaves out."""
     waiting: tuple[WaitingStatus, ...] = Field(default=(), max_length=16)
     """Why replicas have no GPU, grouped by reason."""
+    nominations: tuple[NominationStatus, ...] = Field(default=(), max_length=64)
+    """Replicas for which room is being freed, with their GPUs and who is evicted for them."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
     """Ready, Reconciling, Stalled, Estimated, Scheduled, PrecisionVerified, WithinBudget, ModelUnchanged."""

@@ -17,7 +17,13 @@ VISIBLE_DEVICES: Final = f"{GROUP}/visible-devices"
 UTILIZATION: Final = f"{GROUP}/utilization"
 KV_CACHE_BYTES: Final = f"{GROUP}/kv-cache-bytes"
 MEMORY_LIMIT_MIB: Final = f"{GROUP}/memory-limit-mib"
+BECAUSE: Final = f"{GROUP}/because"  # why these GPUs, in words; written with the claim, and no part of it
+SCOPE: Final = f"{GROUP}/scope"  # where another scheduler chooses the GPU: the claim is one on the node until then
+NODE_SCOPE: Final = "node"
+MPS_LIMIT: Final = f"{GROUP}/mps-limit"
 CLAIM_ANNOTATIONS: Final = (GPUS, CLAIM, EPOCH, VISIBLE_DEVICES, UTILIZATION, KV_CACHE_BYTES, MEMORY_LIMIT_MIB)
+MECHANISM_ANNOTATIONS: Final = (SCOPE, MPS_LIMIT)
+"""Of a claim too, with some mechanisms."""
 
 # On children.
 SPEC_HASH: Final = f"{GROUP}/spec-hash"  # of the user's spec that the template was made from
@@ -33,6 +39,7 @@ REFRESH: Final = f"{GROUP}/refresh"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "vrampack"
 MODEL_DEPLOYMENT: Final = f"{GROUP}/model-deployment"
+RESERVATION: Final = f"{GROUP}/reservation"  # on a pod of the operator's namespace: its GPUs are held for vrampack
 ENGINE_CONTAINER: Final = "engine"
 
 FIELD_MANAGER: Final = "vrampack"

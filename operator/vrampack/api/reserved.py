@@ -5,107 +5,10 @@ the field to use instead; the engine modules refuse whatever else may change GPU
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from vrampack.api.common import Rule
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnedFlags:
-    """Flags of one concern, and the field that decides them."""
-
-    flags: tuple[str, ...]
-    """Refused in full and abbreviated, since argparse takes ``--max-model`` for ``--max-model-len``."""
-    families: tuple[str, ...] = ()
-    """Beginnings: every flag that begins like this is refused."""
-    reason: str
-    """Why, and what to set instead: ends the sentence "leave out this flag: …"."""
-
-    @property
-    def names(self) -> str:
-        """The flags for a message, a family with a star."""
-        return ", ".join((*self.flags, *(f"{family}*" for family in self.families)))
-
-
-VLLM_FLAGS: Final = (
-    OwnedFlags(
-        flags=("--model", "--revision", "--hf-token"),
-        reason="vrampack sets it from model.source, model.revision and model.tokenSecretRef",
-    ),
-    OwnedFlags(
-        flags=("--dtype", "--quantization", "--kv-cache-dtype"),
-        families=("-q",),
-        reason="vrampack sets it from precision.weights and precision.kvCache",
-    ),
-    OwnedFlags(
-        flags=("--max-model-len", "--max-num-seqs"),
-        reason="vrampack sets it from serving.contextLength and serving.concurrency",
-    ),
-    OwnedFlags(
-        flags=(
-            "--gpu-memory-utilization",
-            "--device-memory-utilization",
-            "--kv-cache-memory-bytes",
-            "--num-gpu-blocks-override",
-            "--device-ids",
-        ),
-        reason="it follows from the claim on the GPU; set memory.perGPU to change that",
-    ),
-    OwnedFlags(flags=("--max-num-batched-tokens",), reason="vrampack sets it from engine.maxBatchedTokens"),
-    OwnedFlags(
-        flags=(
-            "--enforce-eager",
-            "--max-cudagraph-capture-size",
-            "--cudagraph-capture-sizes",
-            "--compilation-config",
-            "-cc",
-            "--optimization-level",
-        ),
-        families=("-O",),
-        reason="vrampack sets it from engine.cudaGraphs",
-    ),
-    OwnedFlags(flags=("--enable-prefix-caching",), reason="vrampack sets it from engine.prefixCaching"),
-    OwnedFlags(
-        flags=("--limit-mm-per-prompt", "--language-model-only"), reason="vrampack sets it from engine.imagesPerPrompt"
-    ),
-    OwnedFlags(
-        flags=(
-            "--tensor-parallel-size",
-            "-tp",
-            "--pipeline-parallel-size",
-            "-pp",
-            "--enable-expert-parallel",
-            "-ep",
-            "--decode-context-parallel-size",
-            "-dcp",
-            "--prefill-context-parallel-size",
-            "-pcp",
-            "--nnodes",
-            "--node-rank",
-        ),
-        families=("--data-parallel-", "-dp", "-n", "-r"),
-        reason="vrampack sets it from parallelism",
-    ),
-    OwnedFlags(
-        flags=("--speculative-config", "-sc", "--spec-method", "--spec-model", "--spec-tokens"),
-        reason="vrampack sets it from speculation",
-    ),
-    OwnedFlags(flags=("--enable-lora", "--max-loras", "--max-lora-rank"), reason="vrampack sets it from adapters"),
-    OwnedFlags(flags=("--host", "--port"), reason="vrampack sets it from service.port"),
-    OwnedFlags(
-        flags=("--served-model-name",),
-        reason="requests name a model by the name of its ModelDeployment",
-    ),
-    OwnedFlags(
-        flags=("--shutdown-timeout",),
-        reason="it follows from the time that a pod has to end",
-    ),
-    OwnedFlags(
-        flags=("--config",),
-        reason="a file could hold flags that vrampack sets; write the arguments one by one",
-    ),
-)
+from vrampack.api.ownedflags import LLAMACPP_FLAGS, SGLANG_FLAGS, TGI_FLAGS, VLLM_FLAGS, OwnedFlags
 
 ENVIRONMENT: Final = (
     "NVIDIA_VISIBLE_DEVICES",
@@ -117,14 +20,26 @@ ENVIRONMENT: Final = (
 )
 ENVIRONMENT_PREFIX: Final = "VRAMPACK_"
 
-DEVICE_ANNOTATIONS: Final = ("nvidia.cdi.k8s.io/", "cdi.k8s.io/")
-"""Beginnings of annotations by which a container gets devices on its own: NVIDIA's NRI plugin, and CDI's first form."""
+DEVICE_ANNOTATIONS: Final = (
+    "nvidia.cdi.k8s.io/",
+    "cdi.k8s.io/",
+    "nvidia.com/use-gpu",
+    "nvidia.com/nouse-gpu",
+    "nvidia.com/vgpu-mode",
+    "hami.io/",
+    "gpu-fraction",
+    "gpu-memory",
+)
+"""Beginnings of annotations by which a container gets devices on its own: of NVIDIA's NRI plugin, of CDI's first form,
+of HAMi and of KAI."""
 
-# As argparse of vLLM reads an argument: the name ends at '=' or '.', '_' is '-', and --no-x and --disable-x are --x.
+# As argparse reads an argument: the name ends at '=' or '.', '_' is '-', and --no-x and --disable-x are --x.
 _NAMES_OF_ARGS: Final = (
     "self.args.map(a, a.split('=')[0].split('.')[0].replace('_', '-')"
     ".replace('--no-', '--').replace('--disable-', '--enable-'))"
 )
+# As written: the parsers of the other engines take no short form of a long flag.
+_PLAIN_NAMES_OF_ARGS: Final = "self.args.map(a, a.split('=')[0])"
 
 
 def text_list(values: Iterable[str]) -> str:
@@ -132,20 +47,47 @@ def text_list(values: Iterable[str]) -> str:
     return "[" + ", ".join(f"'{value}'" for value in values) + "]"
 
 
-def vllm_argument_rules() -> tuple[Rule, ...]:
-    """One rule for each concern, for an object with the fields name and args."""
-    return tuple(
-        Rule(
-            rule=f"self.name != 'vllm' || !has(self.args) || !{_NAMES_OF_ARGS}.exists(n, {_owned(owned)})",
-            message=f"leave out {owned.names}: {owned.reason}",
-            message_expression=f"'leave out ' + {_NAMES_OF_ARGS}.filter(n, {_owned(owned)})[0] + ': {owned.reason}'",
-            field_path=".args",
-        )
-        for owned in VLLM_FLAGS
+def argument_rules() -> tuple[Rule, ...]:
+    """One rule for each concern of vLLM, and one for each other engine, for an object with the fields name and args.
+
+    Rules cost the API server time by their number and length, and it allows so much in all: so the other engines have
+    one rule each, whose message leaves the reason to the page that it names.
+    """
+    return (
+        *(_rule("vllm", owned, _NAMES_OF_ARGS, _abbreviated(owned)) for owned in VLLM_FLAGS),
+        *(
+            _rule(engine, _together(engine, flags), _PLAIN_NAMES_OF_ARGS, _whole(flags))
+            for engine, flags in (("sglang", SGLANG_FLAGS), ("llamacpp", LLAMACPP_FLAGS), ("tgi", TGI_FLAGS))
+        ),
     )
 
 
-def _owned(owned: OwnedFlags) -> str:
+def _rule(engine: str, owned: OwnedFlags, names: str, condition: str) -> Rule:
+    return Rule(
+        rule=f"self.name != '{engine}' || !has(self.args) || !{names}.exists(n, {condition})",
+        message=f"leave out {owned.names}: {owned.reason}",
+        message_expression=f"'leave out ' + {names}.filter(n, {condition})[0] + ': {owned.reason}'",
+        field_path=".args",
+    )
+
+
+def _together(engine: str, flags: Iterable[OwnedFlags]) -> OwnedFlags:
+    known = [flag for owned in flags for flag in owned.flags if flag.startswith("--")]
+    return OwnedFlags(
+        flags=(f"{', '.join(known[:3])} and whatever else vrampack sets of {engine}",),
+        reason="vrampack sets it from another field; docs/engines.md has the field of each flag",
+    )
+
+
+def _abbreviated(owned: OwnedFlags) -> str:
     abbreviated = f"n.startsWith('-') && {text_list(owned.flags)}.exists(f, f.startsWith(n))"
-    families = [f"n.startsWith('{family}')" for family in owned.families]
-    return " || ".join([abbreviated, *families])
+    return " || ".join([abbreviated, *_families(owned)])
+
+
+def _whole(flags: Iterable[OwnedFlags]) -> str:
+    exact = [flag for owned in flags for flag in owned.flags]
+    return " || ".join([f"n in {text_list(exact)}", *(each for owned in flags for each in _families(owned))])
+
+
+def _families(owned: OwnedFlags) -> list[str]:
+    return [f"n.startsWith('{family}')" for family in owned.families]

@@ -56,11 +56,13 @@ def parse_source(source: str) -> ModelSource:
     return ModelSource(kind=kind, name=match[kind.value], path=match["path"] or "")
 
 
-def profile_name(source: str, commit: str) -> str:
+def profile_name(source: str, commit: str, file: str = "") -> str:
     """Name of the ModelProfile of a source at a commit: words that a person knows, and digits that make it unique.
 
-    Always a DNS label. The same source and commit give the same name, in every cluster.
+    ``file``: the file or pattern that a ModelDeployment names, empty for all weights. Always a DNS label. The same
+    source, commit and file give the same name, in every cluster.
     """
     words = re.sub(r"[^a-z0-9]+", "-", source.partition("://")[2].lower())[:_SLUG_LENGTH].strip("-")
-    digest = hashlib.sha256(f"{source}@{commit}".encode()).hexdigest()[:_DIGEST_LENGTH]
+    named = f"{source}@{commit}" + (f"#{file}" if file else "")
+    digest = hashlib.sha256(named.encode()).hexdigest()[:_DIGEST_LENGTH]
     return f"{words or 'model'}-{digest}"

@@ -68,6 +68,11 @@ DIGEST = Text(
     allowed="write sha256: and 64 hexadecimal digits, or leave it out",
     max_length=71,
 )
+OPTIONAL_NAME = Text(
+    pattern=f"({DNS_SUBDOMAIN})?",
+    allowed="write the name of a Kubernetes object, or an empty text for none",
+    max_length=253,
+)
 RUNTIME_CLASS = Text(
     pattern=f"({DNS_SUBDOMAIN})?",
     allowed="write the name of a RuntimeClass, or an empty text for none",
@@ -76,6 +81,11 @@ RUNTIME_CLASS = Text(
 
 QUALIFIED_NAME = "([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 LABEL_VALUE = "([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"
+LABEL_TEXT = Text(
+    pattern=LABEL_VALUE,
+    allowed="write the value of a label: at most 63 letters, digits, '-', '_' and '.'",
+    max_length=63,
+)
 LABELS_ARE_VALID = Rule(
     rule=f"self.all(k, k.matches('^{QUALIFIED_NAME}$') && self[k].matches('^{LABEL_VALUE}$'))",
     message="write labels as Kubernetes has them, such as example.com/gpu-team: research",

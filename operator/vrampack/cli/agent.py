@@ -1,14 +1,20 @@
 """``vrampack agent``: what reports the GPUs of a node, or of a whole fleet that exists only on paper."""
 
 import asyncio
+import contextlib
 import signal
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vrampack.cli.logs import LogFormat, LogLevel, configure
 from vrampack.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from vrampack.kube.client import Kube
 
 Simulate = Annotated[
     Path | None,
@@ -21,7 +27,18 @@ Kubeconfig = Annotated[
     Path | None, typer.Option(help="How to reach the cluster. Without it: in-cluster credentials, or as kubectl does.")
 ]
 Namespace = Annotated[str, typer.Option(help="Where the operator runs: the Leases of the agents are there.")]
-Poll = Annotated[float, typer.Option(help="Seconds between two looks at the pods and the file.", min=0.1, max=60)]
+Poll = Annotated[float, typer.Option(help="Seconds between two looks at GPUs, or at pods and file.", min=0.1, max=60)]
+Node = Annotated[str, typer.Option(envvar="NODE_NAME", help="The Node whose GPUs are reported.")]
+Proc = Annotated[
+    Path, typer.Option(envvar="VRAMPACK_PROC", help="The host's /proc: NVML names processes by the host's ids.")
+]
+PodResourcesSocket = Annotated[
+    Path, typer.Option(envvar="VRAMPACK_POD_RESOURCES", help="The kubelet's socket for what it has handed out.")
+]
+LeaseSeconds = Annotated[
+    int, typer.Option(help="An agent that has not renewed its Lease for so long counts as gone.", min=3, max=600)
+]
+MetricsPort = Annotated[int, typer.Option(help="/metrics of a real agent; 0: none.", min=0, max=65535)]
 
 
 def agent(
@@ -29,16 +46,30 @@ def agent(
     kubeconfig: Kubeconfig = None,
     namespace: Namespace = "vrampack-system",
     poll: Poll = 1.0,
+    node: Node = "",
+    proc: Proc = Path("/proc"),
+    pod_resources: PodResourcesSocket = Path("/var/lib/kubelet/pod-resources/kubelet.sock"),
+    metrics_port: MetricsPort = 9469,
+    lease_seconds: LeaseSeconds = 60,
 ) -> None:
-    """Report GPUs, and what uses them, to the operator."""
-    if simulate is None:
-        typer.echo(
-            "vrampack agent: reading real GPUs by NVML is not part of this version; "
-            "--simulate FLEET.yaml reports a fleet of simulated ones",
-            err=True,
-        )
-        raise typer.Exit(2)
+    """Report the GPUs of this node, and what uses them, to the operator."""
+    if simulate is None and not node:
+        raise typer.BadParameter("which Node is this? Give --node NAME, or set NODE_NAME", param_hint="--node")
     configure(level=LogLevel.INFO, form=LogFormat.TEXT)
+    if simulate is None:
+        asyncio.run(
+            _agent(
+                node,
+                kubeconfig=kubeconfig,
+                namespace=namespace,
+                poll=poll,
+                proc=proc,
+                pod_resources=pod_resources,
+                metrics_port=metrics_port,
+                lease_seconds=lease_seconds,
+            )
+        )
+        return
     from vrampack.agent.fleet import FleetFile
 
     try:
@@ -48,18 +79,75 @@ def agent(
     asyncio.run(_simulate(simulate, kubeconfig=kubeconfig, namespace=namespace, poll=poll))
 
 
+async def _agent(
+    node: str,
+    *,
+    kubeconfig: Path | None,
+    namespace: str,
+    poll: float,
+    proc: Path,
+    pod_resources: Path,
+    metrics_port: int,
+    lease_seconds: int,
+) -> None:
+    from vrampack.agent.driver import Driver
+    from vrampack.agent.kubelet import Kubelet
+    from vrampack.agent.metrics import AgentMetrics, serve
+    from vrampack.agent.node import AgentSettings, NodeAgent
+    from vrampack.agent.nvml import NVML
+    from vrampack.agent.podresources import PodResources
+    from vrampack.agent.processes import ProcessTable
+    from vrampack.agent.report import LeaseTerms
+
+    metrics = AgentMetrics(node=node)
+    lease = LeaseTerms(renew=lease_seconds / 3, duration=lease_seconds)
+    stop_serving = serve(metrics, port=metrics_port) if metrics_port else None
+    async with _connected(kubeconfig) as kube:
+        agent = NodeAgent(
+            kube=kube,
+            settings=AgentSettings(node=node, namespace=namespace, poll=poll, lease=lease),
+            driver=Driver(NVML()),
+            processes=ProcessTable(proc=proc),
+            kubelet=Kubelet(
+                resources=PodResources(pod_resources),
+                kube=kube,
+                node=node,
+                namespace=namespace,
+                clock=time.monotonic,
+            ),
+            metrics=metrics,
+        )
+        try:
+            await agent.run(_stopped_by_signals())
+        finally:
+            if stop_serving is not None:
+                stop_serving()
+
+
 async def _simulate(fleet: Path, *, kubeconfig: Path | None, namespace: str, poll: float) -> None:
     from vrampack.agent.simulated import SimulationSettings, run_simulated
+
+    async with _connected(kubeconfig) as kube:
+        settings = SimulationSettings(poll=poll)
+        await run_simulated(
+            kube=kube, fleet_path=fleet, namespace=namespace, settings=settings, stop=_stopped_by_signals()
+        )
+
+
+@contextlib.asynccontextmanager
+async def _connected(kubeconfig: Path | None) -> "AsyncIterator[Kube]":
     from vrampack.kube.client import Kube
 
+    kube = await Kube.connect(None if kubeconfig is None else str(kubeconfig))
+    try:
+        yield kube
+    finally:
+        await kube.close()
+
+
+def _stopped_by_signals() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    kube = await Kube.connect(None if kubeconfig is None else str(kubeconfig))
-    try:
-        await run_simulated(
-            kube=kube, fleet_path=fleet, namespace=namespace, settings=SimulationSettings(poll=poll), stop=stop
-        )
-    finally:
-        await kube.close()
+    return stop

@@ -121,7 +121,7 @@ def _subject(manifest: Path, endpoint: str | None) -> "Subject":
     found = subjects_of_files(
         [manifest],
         overrides={},
-        read=lambda source, revision: read_facts(source, revision=revision, endpoint=endpoint),
+        read=lambda source, revision, one: read_facts(source, file=one, revision=revision, endpoint=endpoint),
     )
     if len(found) != 1:
         raise InvalidInputError(

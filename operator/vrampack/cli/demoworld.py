@@ -24,6 +24,7 @@ from vrampack.localcluster.process import Child, Guard
 T = TypeVar("T")
 
 NAMESPACE: Final = "vrampack-system"
+_SETTINGS: Final = ("--set", "operator.replicas=0", "--set", "agent.bindToNode=false")
 _PATIENCE_SECONDS: Final = 5.0  # the operator gives its Lease back
 
 
@@ -74,7 +75,7 @@ async def demo_world(assets: Assets, *, say: Callable[[str], None]) -> AsyncIter
         HubDouble(open_terms=True) as hub,
     ):
         say(f"a Kubernetes control plane with {len(nodes)} simulated nodes")
-        settings = ("--namespace", NAMESPACE, "--create-namespace", "--set", "operator.replicas=0", "--wait")
+        settings = ("--namespace", NAMESPACE, "--create-namespace", *_SETTINGS, "--wait")
         await cluster.helm("install", "vrampack", str(bundle.chart()), *settings)
         say("the chart, installed by helm: resource kinds, roles, admission policies")
         kube = await Kube.connect(str(cluster.kubeconfig))

@@ -203,12 +203,12 @@ def _subjects(
 ) -> "list[Subject]":
     from vrampack.cli.estimatesubject import subject_of_options, subjects_of_files
 
-    def read(source: str, wanted: str | None) -> "ModelFacts":
-        return read_facts(source, file=model_file, revision=wanted, endpoint=endpoint)
+    def read(source: str, wanted: str | None, file: str) -> "ModelFacts":
+        return read_facts(source, file=file or model_file, revision=wanted, endpoint=endpoint)
 
     if model is None:
         return subjects_of_files(files, overrides=options, read=read)
-    facts = read(model, revision)
+    facts = read(model, revision, model_file)
     context = min(DEFAULT_CONTEXT, facts.architecture.max_context or DEFAULT_CONTEXT)
     serving = {"contextLength": context, "concurrency": DEFAULT_CONCURRENCY} | options.get("serving", {})
     engine = options.get("engine", {})

@@ -33,6 +33,12 @@ ResyncSeconds = Annotated[float, typer.Option(help="A pass is made at least so o
 RefusalSeconds = Annotated[
     float, typer.Option(help="A placed pod that no scheduler binds for so long is packed elsewhere.", min=1)
 ]
+PatienceSeconds = Annotated[
+    int,
+    typer.Option(
+        help="A replica that has waited for so long goes by its age, and a place is kept for the oldest.", min=1
+    ),
+]
 DeletionInterval = Annotated[
     float, typer.Option(help="Least time between two deletions of pods on one node, seconds.", min=0)
 ]
@@ -61,6 +67,7 @@ def run(
     resync_seconds: ResyncSeconds = 30,
     refusal_seconds: RefusalSeconds = 30,
     deletion_interval_seconds: DeletionInterval = 60,
+    patience_seconds: PatienceSeconds = 600,
     model_check_seconds: ModelCheckSeconds = 30,
     hub_endpoint: HubEndpoint = None,
 ) -> None:
@@ -80,6 +87,7 @@ def run(
         resync_seconds=resync_seconds,
         refusal_seconds=refusal_seconds,
         deletion_interval_seconds=deletion_interval_seconds,
+        patience_seconds=patience_seconds,
         hub_endpoint=hub_endpoint or None,
         model_check_seconds=model_check_seconds,
     )

@@ -16,6 +16,7 @@ from vrampack.controller.metrics import Metrics
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
 from vrampack.controller.pulse import Pulse
+from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.kube.act import Actor
@@ -44,6 +45,7 @@ class Settings:
     resync_seconds: float
     refusal_seconds: float
     deletion_interval_seconds: float
+    patience_seconds: int
     hub_endpoint: str | None
     model_check_seconds: float
 
@@ -83,6 +85,8 @@ async def run(settings: Settings) -> None:
             token_namespaces=settings.hub_token_namespaces,
         )
         stack.push_async_callback(watch.close)
+        refiner = Refiner(poke=trigger.poke)
+        stack.push_async_callback(refiner.close)
         loop = Loop(
             observer=Observer(kube, namespace=settings.namespace, lease_clock=time.monotonic),
             actor=Actor(
@@ -93,6 +97,7 @@ async def run(settings: Settings) -> None:
             ),
             resolver=resolver,
             watch=watch,
+            refiner=refiner,
             leadership=leadership,
             trigger=trigger,
             metrics=metrics,
@@ -103,6 +108,7 @@ async def run(settings: Settings) -> None:
                 unreachable_seconds=settings.toleration_seconds,
                 refusal_seconds=settings.refusal_seconds,
                 deletion_interval_seconds=settings.deletion_interval_seconds,
+                patience_seconds=settings.patience_seconds,
             ),
         )
         pulse = Pulse(kube, poke=trigger.poke)

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 from vrampack.controller.lease import Leadership
+from vrampack.controller.metrics import HELD, Metrics, Pass, Phase, Placement
 from vrampack.controller.metrics import Memory as MemoryKind
-from vrampack.controller.metrics import Metrics, Pass, Phase, Placement
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat
+from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import UnavailableError
@@ -19,7 +20,7 @@ from vrampack.kube.act import Actor, InterruptedActError, Outcome
 from vrampack.kube.observe import Observer
 from vrampack.planning.actions import Plan
 from vrampack.planning.plan import plan
-from vrampack.planning.snapshot import Memory, Snapshot
+from vrampack.planning.snapshot import Held, Memory, Snapshot
 from vrampack.planning.verdict import Settings
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
 _SETTLING: Final = 0.5
 _LONGEST_REFUSAL: Final = 600.0
+_FIRST_HELD: Final = 2.0
+_LONGEST_HELD: Final = 60.0
+"""How long a pod that a PodDisruptionBudget did not let go is not asked again; doubles with each time in a row."""
 
 
 class Recollection:
@@ -39,8 +43,10 @@ class Recollection:
         self._refusals: dict[tuple[str, str], tuple[float, int]] = {}
         self._deletions: dict[str, float] = {}
         self._unbound: dict[str, float] = {}
+        self._over: dict[str, float] = {}
         self._conflicts: frozenset[tuple[str, str]] = frozenset()
         self._child_errors: Mapping[str, str] = {}
+        self._held: dict[str, Held] = {}
 
     def memory(self) -> Memory:
         """An immutable copy, for a snapshot."""
@@ -49,19 +55,22 @@ class Recollection:
             refusals={key: until for key, (until, _) in self._refusals.items()},
             deletions=dict(self._deletions),
             refused_since=dict(self._unbound),
+            over_since=dict(self._over),
             conflicts=self._conflicts,
             child_errors=dict(self._child_errors),
+            held=dict(self._held),
         )
 
-    def saw(self, snapshot: Snapshot) -> bool:
-        """Notes which placed pods are not bound; True where one is new."""
+    def saw(self, snapshot: Snapshot, *, over: frozenset[str]) -> bool:
+        """Notes which placed pods are not bound, and which use too much (by UID); True where one is new."""
         unbound = {
             pod.uid: self._unbound.get(pod.uid, snapshot.now)
             for pod in snapshot.pods
             if pod.claim is not None and not (pod.node or pod.deleting or pod.ended or pod.gated)
         }
-        new = bool(unbound.keys() - self._unbound.keys())
+        new = bool(unbound.keys() - self._unbound.keys() or over - self._over.keys())
         self._unbound = unbound
+        self._over = {uid: self._over.get(uid, snapshot.now) for uid in over}
         return new
 
     def did(self, outcome: Outcome, *, now: float, complete: bool) -> bool:
@@ -72,13 +81,18 @@ class Recollection:
             pause = min(self._refusal_seconds * 2 ** (count + 2), _LONGEST_REFUSAL)
             self._refusals[key] = (now + pause, count + 1)
             self._deletions[deletion.node] = now
+        self._held = {uid: held for uid, held in self._held.items() if held.until + _LONGEST_HELD > now}
+        for uid, message in outcome.held.items():
+            times = self._held[uid].times + 1 if uid in self._held else 1
+            pause = min(_FIRST_HELD * 2 ** (times - 1), _LONGEST_HELD)
+            self._held[uid] = Held(until=now + pause, message=message, times=times)
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] + _LONGEST_REFUSAL > now}
         if not complete:
             return False
         conflicts = frozenset((model, kind) for model, kind, _ in outcome.name_conflicts)
         changed = conflicts != self._conflicts or dict(outcome.child_errors) != dict(self._child_errors)
         self._conflicts, self._child_errors = conflicts, outcome.child_errors
-        return changed
+        return changed or bool(outcome.held)
 
 
 class Loop:
@@ -91,6 +105,7 @@ class Loop:
         actor: Actor,
         resolver: Resolver,
         watch: ModelWatch,
+        refiner: Refiner,
         leadership: Leadership,
         trigger: Trigger,
         metrics: Metrics,
@@ -103,6 +118,7 @@ class Loop:
         self._actor = actor
         self._resolver = resolver
         self._watch = watch
+        self._refiner = refiner
         self._leadership = leadership
         self._trigger = trigger
         self._metrics = metrics
@@ -123,6 +139,7 @@ class Loop:
                 self._recollection = None
                 self._resolver.request(())
                 self._watch.watch({})
+                self._refiner.forget()
                 self._metrics.set_leader(False)
                 self._heartbeat.standby(self._monotonic())
                 continue
@@ -151,7 +168,9 @@ class Loop:
         recollection = self._recollection
         began = self._monotonic()
         snapshot = await self._observer.observe(
-            now=self._clock(), memory=recollection.memory(), resolutions=self._resolver.results()
+            now=self._clock(),
+            memory=replace(recollection.memory(), findings=self._refiner.findings()),
+            resolutions=self._resolver.results(),
         )
         self.observed_once = True
         snapshot = replace(snapshot, looks=self._watch.looks())
@@ -160,6 +179,7 @@ class Loop:
         planned = self._monotonic()
         self._resolver.request(decided.resolve)
         self._watch.watch(decided.watch)
+        self._refiner.ask(decided.questions)
         try:
             outcome = await self._actor.act(decided)
         except InterruptedActError as error:
@@ -173,7 +193,7 @@ class Loop:
             (Phase.ACT, acted - planned),
         ):
             self._metrics.time_phase(phase, seconds)
-        again = recollection.saw(snapshot)
+        again = recollection.saw(snapshot, over=decided.over_budget)
         again = recollection.did(outcome, now=self._clock(), complete=True) or again
         self._count(outcome)
         self._show(decided)
@@ -205,10 +225,15 @@ class Loop:
             self._metrics.count_placement(Placement.REFUSED)
         for _ in range(outcome.conflicts):
             self._metrics.count_conflict()
+        for eviction in outcome.evicted:
+            self._metrics.count_evictions(eviction.reason, len(eviction.pods))
+        if outcome.held:
+            self._metrics.count_evictions(HELD, len(outcome.held))
 
     def _show(self, decided: Plan) -> None:
         self._metrics.set_waiting(decided.waiting or {})
         self._metrics.set_changed(decided.changed or {})
+        self._metrics.set_over_budget(len(decided.over_budget))
         fleet: dict[str, dict[MemoryKind, int]] = {}
         for (product, kind), amount in (decided.gpu_bytes or {}).items():
             fleet.setdefault(product, {})[MemoryKind(kind)] = amount

@@ -12,6 +12,11 @@ _PASS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 _PLACEMENT_BUCKETS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
+HELD: Final = "Held"
+EVICTIONS: Final = ("Preempted", "Moved", "OverBudget", HELD)
+"""Why replicas are evicted, and that a PodDisruptionBudget did not let them go."""
+
+
 class Pass(StrEnum):
     """How a pass ended."""
 
@@ -70,6 +75,12 @@ class Metrics:
         self._conflicts = Counter(
             "vrampack_conflicts", "Writes refused because the object had changed.", registry=registry
         )
+        self._evictions = Counter(
+            "vrampack_evictions",
+            "Replicas evicted, by what for; and those that a PodDisruptionBudget held back.",
+            ["reason"],
+            registry=registry,
+        )
         self._waiting = Gauge(
             "vrampack_waiting_replicas", "Replicas that wait for a GPU.", ["reason"], registry=registry
         )
@@ -78,6 +89,9 @@ class Metrics:
         )
         self._memory = Gauge(
             "vrampack_gpu_memory_bytes", "Memory of the fleet's GPUs.", ["product", "kind"], registry=registry
+        )
+        self._over_budget = Gauge(
+            "vrampack_over_budget_replicas", "Replicas that use more GPU memory than they claim.", registry=registry
         )
         self._leader = Gauge("vrampack_leader", "1 where this process holds the Lease.", registry=registry)
         self._event_to_placement = Histogram(
@@ -92,6 +106,8 @@ class Metrics:
             self._pass_seconds.labels(phase)
         for placement in Placement:
             self._placements.labels(placement)
+        for reason in EVICTIONS:
+            self._evictions.labels(reason)
 
     def count_pass(self, result: Pass) -> None:
         self._passes.labels(result).inc()
@@ -111,6 +127,10 @@ class Metrics:
         """Of a write that is no placement."""
         self._conflicts.inc()
 
+    def count_evictions(self, reason: str, count: int) -> None:
+        """``reason``: one of EVICTIONS."""
+        self._evictions.labels(reason).inc(count)
+
     def set_waiting(self, replicas: Mapping[str, int]) -> None:
         """Waiting replicas by reason, all of them: a reason that is absent goes."""
         self._waiting.clear()
@@ -122,6 +142,10 @@ class Metrics:
         self._changed.clear()
         for reason, count in _bounded(models).items():
             self._changed.labels(reason).set(count)
+
+    def set_over_budget(self, replicas: int) -> None:
+        """Replicas that use more than they claim."""
+        self._over_budget.set(replicas)
 
     def set_gpu_memory(self, fleet: Mapping[str, Mapping[Memory, int]]) -> None:
         """Bytes by product and kind, of the whole fleet: a product that is absent goes."""
@@ -138,6 +162,7 @@ class Metrics:
             self._waiting.clear()
             self._changed.clear()
             self._memory.clear()
+            self._over_budget.set(0)
 
 
 def _bounded(values: Mapping[str, int]) -> Mapping[str, int]:

@@ -85,7 +85,7 @@ class Resolver:
         self._pace = pace or Pace()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._followed: dict[ResolveRequest, _Followed] = {}
-        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def request(self, requests: Iterable[ResolveRequest]) -> None:
         """What is wanted now: starts what is new, and forgets what is not among them."""
@@ -161,7 +161,7 @@ class Resolver:
     async def _resolved(self, request: ResolveRequest, known: str | None) -> str:
         """The commit, once its profile exists. A branch is followed only until it is ``known`` where it was: what is
         served changes when the user says so."""
-        if known is not None and await self._profile(request.source, known) is not None:
+        if known is not None and await self._profile(request, known) is not None:
             return known
         token = await read_token(self._kube, request.token_secret, namespaces=self._token_namespaces)
         commit = known or await resolve_commit(
@@ -171,8 +171,8 @@ class Resolver:
             endpoint=self._endpoint,
             patience=self._patience,
         )
-        async with self._reading(request.source, commit):  # readers with tokens of their own wait for the first one
-            profile = await self._profile(request.source, commit)
+        async with self._reading(request, commit):  # readers with tokens of their own wait for the first one
+            profile = await self._profile(request, commit)
             if profile is None:
                 facts = await read_facts(
                     source=request.source,
@@ -180,18 +180,19 @@ class Resolver:
                     token=token,
                     endpoint=self._endpoint,
                     patience=self._patience,
+                    file=request.file,
                 )
-                profile = await self._created(profile_manifest(facts))
+                profile = await self._created(profile_manifest(facts, file=request.file))
         if profile is not None and not profile.get("status", {}).get("summary"):
             await self._summarize(profile)
         return commit
 
-    def _reading(self, source: str, commit: str) -> asyncio.Lock:
-        return self._locks.setdefault((source, commit), asyncio.Lock())
+    def _reading(self, request: ResolveRequest, commit: str) -> asyncio.Lock:
+        return self._locks.setdefault(profile_name(request.source, commit, request.file), asyncio.Lock())
 
-    async def _profile(self, source: str, commit: str) -> dict[str, Any] | None:
+    async def _profile(self, request: ResolveRequest, commit: str) -> dict[str, Any] | None:
         try:
-            return await self._kube.get(f"{_PROFILES}/{profile_name(source, commit)}")
+            return await self._kube.get(f"{_PROFILES}/{profile_name(request.source, commit, request.file)}")
         except NotFoundError:
             return None
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vrampack.api.reserved import OwnedFlags
+from vrampack.api.ownedflags import OwnedFlags
 from vrampack.errors import InvalidInputError
 
 FIELD = "spec.engine.args"
@@ -32,6 +32,8 @@ class Flags:
     """Harmless flags with one value."""
     lists: frozenset[str]
     """Harmless flags with one value or more."""
+    equals: bool = True
+    """Whether a value may follow its flag after ``=``, too."""
 
 
 def check(args: Sequence[str], *, flags: Flags) -> None:
@@ -45,6 +47,8 @@ def _length(args: Sequence[str], position: int, flags: Flags) -> int:
     """How many arguments the flag at this position takes up, itself included."""
     argument = args[position]
     name, has_value = _flag(argument, position)
+    if has_value and not flags.equals:
+        raise _refused(argument, position, f"{flags.engine} takes a value as an argument of its own, after the flag")
     spellings = frozenset(_spellings(name))
     _refuse_known(argument, position, spellings, flags)
     if spellings & flags.switches:

@@ -13,6 +13,9 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from vrampack.api import names
 from vrampack.api.reserved import ENVIRONMENT, ENVIRONMENT_PREFIX
+from vrampack.errors import InvalidInputError
+from vrampack.memory.architecture import Architecture
+from vrampack.memory.workload import Workload
 from vrampack.units import MIB
 
 Fragment: TypeAlias = dict[str, Any]
@@ -21,6 +24,7 @@ Fragment: TypeAlias = dict[str, Any]
 UTILIZATION: Final = "VRAMPACK_UTILIZATION"
 KV_CACHE_BYTES: Final = "VRAMPACK_KV_CACHE_BYTES"
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
+_LIMITS: Final = ("NVIDIA_GPU_MEMORY_REQUEST", "NVIDIA_GPU_MEMORY_LIMIT")
 
 STARTUP_BASE_SECONDS: Final = 900
 """Time for all of a start but the weights: imports, compilation, kernel tuning and graph capture take minutes."""
@@ -72,6 +76,21 @@ class AdapterSlots:
 
     count: int
     rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What of a claim is for what. Bytes on each GPU."""
+
+    weights: int
+    kv_cache: int
+    """The cache that the engine is told: all of what the load needs, or what a declared claim leaves for it."""
+    working: int
+    """Activations and CUDA graphs."""
+    claim: int
+    """All of it, with what lies outside the engine's own budget."""
+    slack: int
+    """Of the claim, headroom and allowance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +147,22 @@ class EngineInput:
     """The model hub's access token."""
     hub_endpoint: str | None = None
     """Where the model hub is; None: the public one."""
+    file: str = ""
+    """The weight file that is meant, relative to the repository or folder; the first part where there are several."""
+    architecture: Architecture | None = None
+    """What is served, for engines that are told tokens instead of bytes. None, here and below: a custom engine, of
+    which only the user knows the memory."""
+    workload: Workload | None = None
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """How Kubernetes finds out whether an engine has started, answers and lives. None: it does not."""
+
+    startup: Fragment | None = None
+    readiness: Fragment | None = None
+    liveness: Fragment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,14 +173,14 @@ class EngineContainer:
     image: str
     port: int
     env: tuple[Fragment, ...]
+    command: tuple[str, ...] = ()
+    """Empty: the image's own entry point."""
     args: tuple[str, ...] = ()
     volumes: tuple[Fragment, ...] = ()
     mounts: tuple[Fragment, ...] = ()
     shared_memory: int = 0
     """Size limit of /dev/shm in bytes; 0: the container runtime's own, which is small."""
-    startup_probe: Fragment | None = None
-    readiness_probe: Fragment | None = None
-    liveness_probe: Fragment | None = None
+    probes: Probes = Probes()
     pre_stop: Fragment | None = None
     grace_seconds: int = 30
     cpu: int
@@ -154,6 +189,13 @@ class EngineContainer:
     """Request, bytes."""
     owns_command: bool
     """Whether ``command`` is vrampack's alone (or the image's), so that an overlay must leave it."""
+    owned_variables: tuple[str, ...] = ()
+    """Beginnings of environment variables by which the engine takes settings that are vrampack's."""
+    alone: str = ""
+    """Why this engine can't share a GPU, in words that follow "because"; empty: it can."""
+    fraction_bytes: int | None = None
+    """The bytes whose share of the GPU's memory the engine is told. None: the claim without what lies outside the
+    engine's own budget."""
 
 
 class Engine(Protocol):
@@ -168,8 +210,20 @@ def is_reserved(variable: str) -> bool:
     return variable in ENVIRONMENT or variable.startswith(ENVIRONMENT_PREFIX)
 
 
-def share_environment() -> tuple[Fragment, ...]:
+def cache_of(given: EngineInput) -> tuple[Architecture, Workload, Budget]:
+    """What an engine that is told tokens needs to know. Raises InvalidInputError where nothing was estimated."""
+    if given.architecture is None or given.workload is None or given.budget is None:
+        raise InvalidInputError(
+            field="spec.engine.name", value="", allowed="its cache is sized by the estimate, and there is none"
+        )
+    return given.architecture, given.workload, given.budget
+
+
+def share_environment(*, limits: bool = True) -> tuple[Fragment, ...]:
     """Which GPUs the container sees, and its share of them.
+
+    ``limits``: whether the runtime may limit its memory; not where the engine is told a fraction of the whole GPU,
+    since a limit is then what it sees as the GPU.
 
     An annotation that is missing reads as empty, and an empty ``NVIDIA_VISIBLE_DEVICES`` is no GPU: without a claim
     nothing is visible. The memory limits are in MiB; the NVIDIA container toolkit enforces them where driver and
@@ -178,8 +232,7 @@ def share_environment() -> tuple[Fragment, ...]:
     return (
         _annotation(VISIBLE_DEVICES, names.VISIBLE_DEVICES),
         literal("NVIDIA_DRIVER_CAPABILITIES", "compute,utility"),
-        _annotation("NVIDIA_GPU_MEMORY_REQUEST", names.MEMORY_LIMIT_MIB),
-        _annotation("NVIDIA_GPU_MEMORY_LIMIT", names.MEMORY_LIMIT_MIB),
+        *(_annotation(name, names.MEMORY_LIMIT_MIB) for name in _LIMITS if limits),
         literal("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
         _annotation("VRAMPACK_GPUS", names.GPUS),
         _annotation("VRAMPACK_CLAIM_BYTES", names.CLAIM),

@@ -4,11 +4,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from vrampack.engines import custom, vllm
+from vrampack.engines import custom, llamacpp, sglang, tgi, vllm
 from vrampack.engines.base import Engine
 from vrampack.errors import InvalidInputError
 
-ENGINES: Final[Mapping[str, Engine]] = MappingProxyType({"vllm": vllm.container, "custom": custom.container})
+ENGINES: Final[Mapping[str, Engine]] = MappingProxyType(
+    {
+        "vllm": vllm.container,
+        "sglang": sglang.container,
+        "llamacpp": llamacpp.container,
+        "tgi": tgi.container,
+        "custom": custom.container,
+    }
+)
 
 
 def engine(name: str) -> Engine:

@@ -29,24 +29,23 @@ from vrampack.engines.base import (
     shared_memory,
     startup_seconds,
 )
+from vrampack.engines.releases import RELEASES, image
+from vrampack.engines.serving import (
+    CACHE,
+    DRAIN_SECONDS,
+    DTYPES,
+    ENDPOINTS_SECONDS,
+    LAST_SECONDS,
+    MODELS,
+    cpu,
+    model_location,
+    probes,
+    sleep,
+    volumes_and_mounts,
+)
 from vrampack.engines.vllm_flags import FLAGS
 from vrampack.errors import InvalidInputError
 from vrampack.memory.constants import GRAPH_LARGEST_BATCH
-
-IMAGE: Final = "vllm/vllm-openai:v{version}"
-CACHE: Final = "/var/cache/vrampack"
-MODELS: Final = "/models"
-
-CPU_BASE: Final = 1000
-CPU_PER_RANK: Final = 1000
-"""Requests in thousandths of a core: one for HTTP and tokenizing, and one for each rank, which polls its GPU."""
-
-ENDPOINTS_SECONDS: Final = 5
-"""Between the end of a pod and the last request that still reaches it: proxies learn of it a little later."""
-DRAIN_SECONDS: Final = 30
-"""Time for answers that are under way. Longer would keep the GPU from the replica that comes next."""
-
-DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,24 +96,20 @@ def container(given: EngineInput, /) -> EngineContainer:
     dialect = _dialect(given.version)
     check(given.args, flags=FLAGS)
     _check_drafts(given, dialect)
-    seconds = startup_seconds(given.weight_bytes)
-    volumes, mounts = _volumes(given)
+    volumes, mounts = volumes_and_mounts(given)
     return EngineContainer(
         engine="vllm",
-        image=given.image or IMAGE.format(version=given.version),
+        image=given.image or image("vllm", version=given.version),
         port=given.port,
         args=(*_arguments(given, dialect), *given.args),
-        env=(*share_environment(), *hub_environment(given), *_environment(given, seconds)),
+        env=(*share_environment(), *hub_environment(given), *_environment(given)),
         volumes=volumes,
         mounts=mounts,
+        probes=probes(given),
         shared_memory=shared_memory(given),
-        startup_probe=_probe(given.port, period=5, timeout=5, failures=-(-seconds // 5)),
-        readiness_probe=_probe(given.port, period=5, timeout=5, failures=3),
-        # A busy engine answers late, and a restart costs minutes: only a minute of silence is death.
-        liveness_probe=_probe(given.port, period=10, timeout=10, failures=6),
-        pre_stop={"sleep": {"seconds": ENDPOINTS_SECONDS}},
-        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + 15,
-        cpu=CPU_BASE + CPU_PER_RANK * given.tensor * given.pipeline * given.data,
+        pre_stop=sleep(ENDPOINTS_SECONDS),
+        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + LAST_SECONDS,
+        cpu=cpu(given),
         memory=given.host_memory,
         owns_command=True,
     )
@@ -124,7 +119,7 @@ def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:
     dtype = _dtype(given)
     # The model goes by its flag: an image whose entry point is the older API server would silently ignore it as a
     # positional argument and serve vLLM's default model.
-    arguments = [f"--model={_model(given)}"]
+    arguments = [f"--model={model_location(given)}"]
     if isinstance(given.model, HubModel):
         arguments.append(f"--revision={given.model.commit}")
     arguments += [
@@ -226,34 +221,17 @@ def _speculation(given: EngineInput, drafts: Drafts) -> dict[str, str | int]:
     return wanted | {"draft_tensor_parallel_size": given.tensor}
 
 
-def _environment(given: EngineInput, startup: int) -> tuple[Fragment, ...]:
+def _environment(given: EngineInput) -> tuple[Fragment, ...]:
     variables = [
         literal("HF_HOME", f"{CACHE}/huggingface"),
         literal("VLLM_CACHE_ROOT", f"{CACHE}/vllm"),
         # vLLM's own limit of 600 s for loading would end a slow first download long before the startup probe does.
-        literal("VLLM_ENGINE_READY_TIMEOUT_S", str(startup)),
+        literal("VLLM_ENGINE_READY_TIMEOUT_S", str(startup_seconds(given.weight_bytes))),
         literal("VLLM_NO_USAGE_STATS", "1"),
     ]
     if isinstance(given.model, ClaimModel):
         variables.append(literal("HF_HUB_OFFLINE", "1"))
     return tuple(variables)
-
-
-def _volumes(given: EngineInput) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:
-    """Volumes and their mounts. The cache outlives a container that crashes, so weights are fetched once a pod."""
-    volumes: list[Fragment] = [{"name": "cache", "emptyDir": {}}]
-    mounts: list[Fragment] = [{"name": "cache", "mountPath": CACHE}]
-    if isinstance(given.model, ClaimModel):
-        claim = {"claimName": given.model.claim, "readOnly": True}
-        volumes.append({"name": "model", "persistentVolumeClaim": claim})
-        mounts.append({"name": "model", "mountPath": MODELS, "readOnly": True})
-    return tuple(volumes), tuple(mounts)
-
-
-def _model(given: EngineInput) -> str:
-    if isinstance(given.model, HubModel):
-        return given.model.repository
-    return f"{MODELS}/{given.model.path.strip('/')}".rstrip("/")
 
 
 def _dtype(given: EngineInput) -> str:
@@ -300,18 +278,9 @@ def _dialect(version: str) -> Dialect:
         for dialect in DIALECTS:
             if release >= dialect.since:
                 return dialect
-    oldest = ".".join(map(str, DIALECTS[-1].since))
+    known = RELEASES["vllm"]
     raise InvalidInputError(
         field="spec.engine.version",
         value=version,
-        allowed=f"write a release of vllm, {oldest} or newer, such as 0.33.0",
+        allowed=f"write a release of vllm, {known.oldest} or newer, such as {known.newest}",
     )
-
-
-def _probe(port: int, *, period: int, timeout: int, failures: int) -> Fragment:
-    return {
-        "httpGet": {"path": "/health", "port": port},
-        "periodSeconds": period,
-        "timeoutSeconds": timeout,
-        "failureThreshold": failures,
-    }

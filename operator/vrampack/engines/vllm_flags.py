@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from vrampack.api.reserved import VLLM_FLAGS
+from vrampack.api.ownedflags import VLLM_FLAGS
 from vrampack.engines.arguments import Flags
 
 FLAGS: Final = Flags(

@@ -5,10 +5,18 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from vrampack.api import names
-from vrampack.errors import ClusterError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from vrampack.errors import (
+    ClusterError,
+    ConflictError,
+    DisruptionError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 from vrampack.kube import paths
 from vrampack.kube.client import Kube
 from vrampack.kube.events import Recorder
@@ -16,6 +24,7 @@ from vrampack.planning.actions import (
     ApplyChild,
     CreateChild,
     DeletePod,
+    EvictPods,
     PatchChild,
     PlacePod,
     Plan,
@@ -31,8 +40,9 @@ ChildAction = CreateChild | ApplyChild | PatchChild
 
 _STALE: Final = (ConflictError, NotFoundError)
 _ALREADY_THERE: Final = "already exists"
-_VERSIONED: Final = "ModelDeployment"
-"""Its status has one writer and is decided by its spec; a GPUNode's changes whenever its agent reports."""
+_VERSIONED: Final = ("ModelDeployment", "GPUPool")
+"""Their status has one writer, and what stands there is what the next decision rests on; a GPUNode's changes whenever
+its agent reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,9 @@ class Outcome:
 
     placed: tuple[PlacePod, ...] = ()
     deleted: tuple[DeletePod, ...] = ()
+    evicted: tuple[EvictPods, ...] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
+    """By pod UID: what the API server said to an eviction that a PodDisruptionBudget does not allow now."""
     dropped: int = 0
     """Writes that were not sent: this process does not lead, or not yet for long enough to claim."""
     conflicts: int = 0
@@ -61,6 +74,8 @@ class _Tally:
 
     placed: list[PlacePod] = field(default_factory=list)
     deleted: list[DeletePod] = field(default_factory=list)
+    evicted: list[EvictPods] = field(default_factory=list)
+    held: dict[str, str] = field(default_factory=dict)
     dropped: int = 0
     conflicts: int = 0
     refused: list[PlacePod] = field(default_factory=list)
@@ -72,6 +87,8 @@ class _Tally:
         return Outcome(
             placed=tuple(self.placed),
             deleted=tuple(self.deleted),
+            evicted=tuple(self.evicted),
+            held=dict(self.held),
             dropped=self.dropped,
             conflicts=self.conflicts,
             refused=tuple(self.refused),
@@ -127,6 +144,7 @@ class Actor:
             await _together(self._place(action, tally) for action in plan.placements)
             await _together(self._children(actions, tally) for actions in children.values())
             await _together(self._delete(action, tally) for action in plan.deletions)
+            await _together(self._evict(action, tally) for action in plan.evictions)
             await _together(self._write(action, tally) for action in plan.statuses)
             await _together(self._tell(event, tally) for event in plan.events)
         except UnavailableError as error:
@@ -204,11 +222,32 @@ class Actor:
         ):
             tally.deleted.append(action)
 
+    async def _evict(self, action: EvictPods, tally: _Tally) -> None:
+        """Asks first whether each may go. Between that and the evictions a budget may shrink: then some are gone, which
+        the next pass sees."""
+        for dry_run in (True, False):
+            for pod in action.pods:
+                path = paths.item("Pod", namespace=pod.namespace, name=pod.name)
+                try:
+                    sent = await self._sent(
+                        f"eviction of pod {pod.namespace}/{pod.name}",
+                        partial(self._kube.evict, path, uid=pod.uid, dry_run=dry_run),
+                        tally,
+                    )
+                except DisruptionError as error:
+                    tally.held[pod.uid] = _said(error)
+                    sent = False
+                if not sent:
+                    return
+        tally.evicted.append(action)
+        for event in action.events:
+            await self._tell(event, tally)
+
     async def _write(self, action: WriteStatus, tally: _Tally) -> None:
         meta = {"name": action.name}
         if action.namespace:
             meta["namespace"] = action.namespace
-        if action.kind == _VERSIONED:
+        if action.kind in _VERSIONED and action.resource_version:
             meta["resourceVersion"] = action.resource_version
         body = {
             "apiVersion": paths.api_version(action.kind),
@@ -234,7 +273,7 @@ class Actor:
                 await write()
             except _STALE:
                 tally.conflicts += 1
-            except UnavailableError:
+            except (UnavailableError, DisruptionError):
                 raise
             except ClusterError as error:
                 tally.errors += 1

@@ -5,6 +5,7 @@ stay unused: they cost memory, and a large list takes them ten times as long to 
 """
 
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
@@ -18,7 +19,14 @@ from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from vrampack.api.names import FIELD_MANAGER
-from vrampack.errors import ClusterError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from vrampack.errors import (
+    ClusterError,
+    ConflictError,
+    DisruptionError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 
 # A timeout is an OSError; a file with a token may be gone.
 _NO_ANSWER = (aiohttp.ClientError, OSError, ConfigException)
@@ -29,13 +37,15 @@ _PAGE = 500
 _RESTARTS = 3
 _REREAD_SECONDS = 60.0
 _GONE = 410
+_DISRUPTION = re.compile("disruption ?budget", re.IGNORECASE)
 # The loader stumbles over a file of another shape.
 _NOT_A_KUBECONFIG = (ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
 _WATCH_SECONDS = (300, 600)  # as other clients do, so that those of one moment don't come back in one moment
 _BOOKMARK_SECONDS = 150  # the API server sends one a minute: a connection without any for so long is dead
 _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=_BOOKMARK_SECONDS)
-# Nobody reads them: in the form that the API server has ready, since the controllers and the scheduler ask for it too.
-_UNREAD = "application/vnd.kubernetes.protobuf"
+# Nobody reads them: in the form that the API server has ready, since the controllers and the scheduler ask for it too;
+# custom resources have only the other one.
+_UNREAD = "application/vnd.kubernetes.protobuf, application/json"
 # A list is read in every pass: within a cluster, bandwidth costs less than packing and unpacking it.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "vrampack"}
 
@@ -91,7 +101,7 @@ class Kube:
     async def watch_changes(self, path: str, **query: object) -> AsyncGenerator[None]:
         """Yields once when the watch is there and then after every change, several at once counting as one.
 
-        For built-in kinds. Nothing is decoded. It ends after some minutes, as watches do; raises as every request does.
+        Nothing is decoded. It ends after some minutes, as watches do; raises as every request does.
         """
         asked = {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": random.randint(*_WATCH_SECONDS), **query}  # noqa: S311
         try:
@@ -151,6 +161,30 @@ class Kube:
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         await self._request("DELETE", path, body=body)
+
+    async def evict(self, path: str, *, uid: str, dry_run: bool = False) -> None:
+        """Evicts the pod at ``path``, this very one, with its own grace period.
+
+        ``dry_run``: only asks whether it may go. Raises DisruptionError where a PodDisruptionBudget does not let it go
+        now.
+        """
+        options: dict[str, Any] = {"preconditions": {"uid": uid}}
+        if dry_run:
+            options["dryRun"] = ["All"]
+        *_, namespace, _, name = path.split("/")
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": options,
+        }
+        try:
+            await self._request("POST", f"{path}/eviction", body=body)
+        except UnavailableError as error:
+            # 429 where it would be one too many, and 500 where two budgets speak of one pod: neither is an outage.
+            if _DISRUPTION.search(str(error)):
+                raise DisruptionError(str(error), status=error.status) from error
+            raise
 
     async def _pages(self, path: str, query: Mapping[str, object]) -> _Items:
         items: _Items = []

@@ -11,17 +11,19 @@ from pydantic import BaseModel, ValidationError
 
 from vrampack.api import names
 from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
-from vrampack.api.gpupool import GPUPoolSpec
+from vrampack.api.gpupool import GPUPoolSpec, Mechanism
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus
-from vrampack.errors import ClusterError
+from vrampack.errors import ClusterError, UnavailableError
 from vrampack.kube import paths, wire
 from vrampack.kube.agentleases import AgentLeases
 from vrampack.kube.client import Kube
+from vrampack.kube.devices import device_view
 from vrampack.kube.views import child_view, node_view, pod_view, problem_of, replica_set_view
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import (
     ChildView,
+    DeviceView,
     GPUNodeView,
     Memory,
     ModelView,
@@ -38,11 +40,12 @@ _RESTARTS: Final = 3
 _GONE: Final = 410
 _OURS: Final = f"{names.MANAGED_BY}={names.MANAGER},{names.MODEL_DEPLOYMENT}"
 _UNREADABLE: Final = (msgspec.DecodeError, ValueError)
+_REQUESTS: Final = "ResourceClaimTemplate"
 _CHILDREN: Final = ("Deployment", "Service", "PodDisruptionBudget")
 
 Value = TypeVar("Value")
 View = TypeVar("View")
-Wire = TypeVar("Wire", wire.CustomObject, wire.Lease, wire.Node, wire.ReplicaSet)
+Wire = TypeVar("Wire", wire.CustomObject, wire.Head, wire.Lease, wire.Node, wire.ReplicaSet)
 Model = TypeVar("Model", bound=BaseModel)
 Reader = Callable[[msgspec.Raw], tuple[wire.Metadata, View]]
 """Raises one of _UNREADABLE where the object can't be read."""
@@ -110,6 +113,7 @@ class Observer:
             pods = listed("Pod", _read_pod, selector=names.MODEL_DEPLOYMENT)
             replica_sets = listed("ReplicaSet", _reader(wire.ReplicaSet, replica_set_view), selector=_OURS)
             children = [listed(kind, self._child_reader(kind), selector=_OURS) for kind in _CHILDREN]
+        devices, requests = await self._devices(pools.result())
         self._models.forget_unused()
         self._children.forget_unused()
         alive = self._leases.alive(leases.result(), now=now)
@@ -122,10 +126,33 @@ class Observer:
             nodes=nodes.result(),
             pods=pods.result(),
             replica_sets=replica_sets.result(),
-            children=tuple(child for kind in children for child in kind.result()),
+            children=(*(child for kind in children for child in kind.result()), *requests),
             resolutions=resolutions,
             memory=memory,
+            devices=devices,
         )
+
+    async def _devices(self, pools: tuple[PoolView, ...]) -> tuple[DeviceView | None, tuple[ChildView, ...]]:
+        """What DRA knows, and our templates of claims; nothing is asked where no pool shares by it."""
+        if not any(pool.spec.mechanism is Mechanism.DRA for pool in pools):
+            return None, ()
+        try:
+            async with asyncio.TaskGroup() as group:
+                heads = group.create_task(self._every("DeviceClass", _reader(wire.Head, lambda head: head)))
+                slices, claims = (
+                    group.create_task(self._every(kind, _reader(wire.CustomObject, lambda found: found)))
+                    for kind in ("ResourceSlice", "ResourceClaim")
+                )
+                requests = group.create_task(self._every(_REQUESTS, self._child_reader(_REQUESTS), selector=_OURS))
+        except ExceptionGroup as errors:
+            error = errors.exceptions[0]
+            if not isinstance(error, ClusterError) or isinstance(error, UnavailableError):
+                raise error from None
+            return DeviceView(problem=f"resource.k8s.io/v1 can't be read: {error}"), ()
+        return device_view(heads.result(), slices.result(), claims.result()), requests.result()
+
+    async def _every(self, kind: str, read: Reader[View], *, selector: str | None = None) -> tuple[View, ...]:
+        return await self._list(kind, read, path=paths.collection(kind), selector=selector)
 
     async def _list(self, kind: str, read: Reader[View], *, path: str, selector: str | None) -> tuple[View, ...]:
         """All of a kind, sorted by namespace and name; starts again where the list expired between two pages."""
@@ -202,6 +229,7 @@ class Observer:
             spec=spec or GPUPoolSpec(),
             problem=problem,
             status=found.status,
+            resource_version=meta.resource_version,
         )
 
     def _gpu_node(self, found: wire.CustomObject) -> GPUNodeView:

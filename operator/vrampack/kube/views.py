@@ -46,8 +46,10 @@ def pod_view(pod: wire.Pod) -> PodView:
         ),
         need=annotations.get(names.NEED, ""),
         claim=claim_of(annotations),
+        because=annotations.get(names.BECAUSE, ""),
         annotated=meta.annotations is not None,
         priority=spec.priority,
+        preempts=spec.preemption_policy != "Never",
         cpu=spec.cpu,
         memory=spec.memory,
         node_selector=spec.node_selector,
@@ -63,7 +65,8 @@ def claim_of(annotations: Mapping[str, str]) -> Claim | None:
     claimed, epoch = annotations.get(names.CLAIM, ""), annotations.get(names.EPOCH, "")
     if not gpus or not _WHOLE_NUMBER.fullmatch(claimed) or not _WHOLE_NUMBER.fullmatch(epoch):
         return None
-    return Claim(gpus=gpus, bytes=int(claimed), epoch=int(epoch))
+    on_node = annotations.get(names.SCOPE, "") == names.NODE_SCOPE
+    return Claim(gpus=gpus, bytes=int(claimed), epoch=int(epoch), on_node=on_node)
 
 
 def replica_set_view(replica_set: wire.ReplicaSet) -> ReplicaSetView:
@@ -89,6 +92,8 @@ def node_view(node: wire.Node) -> NodeView:
         cpu=parse_millicores(allocatable.get("cpu", "0")),
         memory=parse_bytes(allocatable.get("memory", "0")),
         pods=parse_bytes(allocatable.get("pods", "0")),
+        annotations=node.metadata.annotations or {},
+        resources=frozenset(allocatable),
     )
 
 

@@ -89,6 +89,7 @@ class PodSpec(_Object, frozen=True):
     resources: Resources = Resources()
     overhead: dict[str, str] = {}
     priority: int = 0
+    preemption_policy: str = ""
     node_selector: dict[str, str] = {}
     affinity: Json | None = None
     tolerations: tuple[Json, ...] = ()
@@ -163,9 +164,14 @@ class NodeSpec(_Object, frozen=True):
     taints: tuple[Json, ...] = ()
 
 
+class NodeInfo(_Object, frozen=True):
+    container_runtime_version: str = ""
+
+
 class NodeStatus(_Object, frozen=True):
     allocatable: dict[str, str] = {}
     conditions: tuple[Condition, ...] = ()
+    node_info: NodeInfo = NodeInfo()
 
 
 class Node(_Object, frozen=True):

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from vrampack.errors import ClusterError, LocalClusterError
 from vrampack.localcluster import credentials
@@ -123,11 +123,19 @@ class LocalCluster:
         """The process ids of etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok."""
         return self._plane.pids()
 
-    async def token_for(self, service_account: str, namespace: str) -> Path:
-        """A kubeconfig that signs in as a ServiceAccount, by a token of one day. Raises NotFoundError."""
+    async def token_for(self, service_account: str, namespace: str, *, node: str | None = None) -> Path:
+        """A kubeconfig that signs in as a ServiceAccount, by a token of one day. Raises NotFoundError.
+
+        ``node``: the token is bound to this node, and says so, as that of a pod there does.
+        """
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
-        answer = await self._plane.client.create(path, {"spec": {"expirationSeconds": _TOKEN_SECONDS}})
+        spec: dict[str, Any] = {"expirationSeconds": _TOKEN_SECONDS}
         user = f"{namespace}-{service_account}"
+        if node is not None:
+            uid = (await self._plane.client.get(f"/api/v1/nodes/{node}"))["metadata"]["uid"]
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}
+            user += f"-{node}"
+        answer = await self._plane.client.create(path, {"spec": spec})
         return credentials.write_token(self._plane.layout, user=user, token=answer["status"]["token"])
 
     # Its nodes.

@@ -25,8 +25,10 @@ def architecture_spec(architecture: Architecture) -> ArchitectureSpec:
     return ArchitectureSpec(**plain, layer_kinds=kinds, layer_order=order)
 
 
-def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
+def profile_manifest(facts: ModelFacts, *, file: str = "") -> dict[str, Any]:
     """The object to create. Facts of a commit never change, so neither does it.
+
+    ``file``: the pattern by which a GGUF file was asked for; the object says which one it is.
 
     Raises UnsupportedModelError for a precision that a ModelDeployment can't ask for, InvalidInputError for sizes that
     no model has: what a stranger's file claims may be more than the API takes.
@@ -43,7 +45,7 @@ def profile_manifest(facts: ModelFacts) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelProfile",
-        "metadata": {"name": profile_name(facts.source, facts.commit)},
+        "metadata": {"name": profile_name(facts.source, facts.commit, file)},
         "spec": spec.wire(),
     }
 
@@ -52,6 +54,7 @@ def _spec(facts: ModelFacts) -> ModelProfileSpec:
     return ModelProfileSpec(
         source=facts.source,
         revision=facts.commit,
+        file=_file(facts),
         architecture=architecture_spec(facts.architecture),
         parameters=facts.weights.parameters,
         weight_files=WeightFiles(
@@ -70,6 +73,12 @@ def _spec(facts: ModelFacts) -> ModelProfileSpec:
         precision=_precision(facts.weights.precision),
         weights_digest=facts.weights_digest,
     )
+
+
+def _file(facts: ModelFacts) -> str:
+    """The GGUF file, the first part where there are several; of other checkpoints all files are loaded."""
+    name = facts.files[0].name if facts.files else ""
+    return name if name.endswith(".gguf") else ""
 
 
 def _precision(found: str) -> WeightsPrecision:

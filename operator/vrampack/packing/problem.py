@@ -2,6 +2,10 @@
 
 An *item* is one replica: ``gpus`` devices of one product on one host, ``memory`` bytes on each. A *host* holds devices
 and has CPU, RAM and slots for replicas. All figures are what is free *now*: existing claims are subtracted before.
+Memory is an integer in whatever unit the caller likes, as long as it is one; vrampack uses bytes.
+
+A *slice* is a hardware partition of a GPU that exists: a device like others, but never one of several of an item. A
+device with ``layouts`` is one that may still be cut: which of its layouts it gets is part of the answer.
 """
 
 from collections.abc import Mapping
@@ -16,14 +20,17 @@ class Reason(StrEnum):
     """
 
     PRODUCT_MISMATCH = "ProductMismatch"
+    SLICE = "GPUSlice"
     AVOIDED_NEIGHBOUR = "AvoidedNeighbour"
     SPREAD = "SpreadRequired"
     GPU_EXCLUSIVE = "GPUExclusive"
     GPU_NOT_EMPTY = "GPUNotEmpty"
+    GPU_FULL = "TooManyReplicasOnGPU"
     INSUFFICIENT_CPU = "InsufficientCPU"
     INSUFFICIENT_MEMORY = "InsufficientMemory"
     INSUFFICIENT_SLOTS = "InsufficientPodSlots"
     INSUFFICIENT_GPU_MEMORY = "InsufficientGPUMemory"
+    RESERVED = "ReservedForAnother"
     TOO_FEW_GPUS = "TooFewGPUs"
 
 
@@ -42,11 +49,31 @@ class Objective(StrEnum):
     BALANCED = "Balanced"
 
 
+class Criterion(StrEnum):
+    """What made the packer choose a device among those that fit."""
+
+    FIRST_FIT = "FirstFit"
+    TIGHTEST = "Tightest"
+    MOST_FREE = "MostFree"
+    LEAST_FRAGMENTATION = "LeastFragmentation"
+    RESERVED = "Reserved"
+    REFINED = "Refined"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One GPU. ``free``: bytes; ``tenants``: groups that hold a claim on it; ``closed``: why it takes nothing new.
+    """One GPU, or a slice of one.
 
+    ``free``: bytes; ``tenants``: groups that hold a claim on it; ``closed``: why it takes nothing new.
     ``avoided_by``: groups that its tenants refuse as neighbours.
+    ``slots``: how many more replicas it takes; None: any number.
+    ``link``: the domain of fast links that it is in, named uniquely on its host; None: none is reported. An item with
+    several devices gets them in one domain where that can be had.
+    ``slice_of``: the GPU of which it is a hardware slice; None: it is a whole one.
+    ``layouts``: the legal ways to cut it, each as the bytes of its slices. Where there are any, it takes nothing as a
+    whole, must be empty, and the packer chooses one; the first is the one that is in place (``()``: none is). Slice
+    number n is called ``id/n``.
+    ``price``: what having it in use costs, in any unit; None: its capacity counts. All devices have one or none has.
     """
 
     id: str
@@ -57,6 +84,16 @@ class Device:
     avoided_by: frozenset[str] = frozenset()
     exclusive: bool = False
     closed: str | None = None
+    slots: int | None = None
+    link: str | None = None
+    slice_of: str | None = None
+    layouts: tuple[tuple[int, ...], ...] = ()
+    price: int | None = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a claim is on it. A foreign process alone does not make it so."""
+        return self.exclusive or bool(self.tenants)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +114,8 @@ class Item:
     """One replica that waits.
 
     ``group``: the model it belongs to (``namespace/name``). ``rank``: lower goes first whatever its size (0: a replica
-    that completes a rollout). ``refused``: hosts that can't take it, by name, each with its reason.
+    that completes a rollout). ``refused``: hosts that can't take it, by name, each with its reason. ``waited``: seconds
+    for which it has waited, as of the caller's now. ``preempts``: whether it may push out items of a lower priority.
     """
 
     key: str
@@ -93,6 +131,20 @@ class Item:
     priority: int = 0
     rank: int = 1
     refused: Mapping[str, str] = field(default_factory=dict)
+    waited: int = 0
+    preempts: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """Why an item got these devices: ``fits`` devices could take it (hosts, for one without devices), and this one was
+    chosen by ``criterion``. ``left``: bytes free on the fullest of its devices behind it. ``opened``: how many of its
+    devices were empty before."""
+
+    criterion: Criterion
+    fits: int
+    left: int
+    opened: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +154,7 @@ class Placement:
     item: Item
     host: str
     devices: tuple[str, ...]
+    why: Why | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +177,40 @@ class Unplaced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Devices of a host that are kept for an item until it fits on them: nothing that comes after it may go there.
+
+    ``short``: bytes that must still be given back on the fullest of them.
+    """
+
+    item: Item
+    host: str
+    devices: tuple[str, ...]
+    short: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """The layout that a device with several legal ones gets. ``changed``: it is not the one that is in place, so that
+    somebody must carry it out before anything starts there."""
+
+    host: str
+    device: str
+    layout: tuple[int, ...]
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """The answer: every item is in exactly one of the two, in the order in which the packer took them."""
+    """The answer: every item is in exactly one of ``placed`` and ``unplaced``, in the order in which they were taken.
+
+    ``cuts``: the devices with layouts on which something is placed; ``reserved``: the devices kept for unplaced items.
+    """
 
     placed: tuple[Placement, ...]
     unplaced: tuple[Unplaced, ...]
+    cuts: tuple[Cut, ...] = ()
+    reserved: tuple[Reservation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

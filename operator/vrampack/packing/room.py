@@ -3,54 +3,46 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vrampack.packing.problem import Host, Item
-from vrampack.packing.state import DeviceState, obstacles, working_copy
+import numpy as np
 
-_Offer = tuple[int, Sequence[DeviceState]]
+from vrampack.packing.arrays import sizes, starts
+from vrampack.packing.board import Board
+from vrampack.packing.fill import fitting, limits, passes
+from vrampack.packing.problem import Host, Item
 
 
 class Rooms:
-    """Asks these hosts, as they are, again and again. An answer looks at the roomiest devices first, so it seldom looks
-    at more than a few hosts of a large fleet."""
+    """Asks these hosts, as they are, again and again."""
 
     def __init__(self, hosts: Sequence[Host]) -> None:
-        """Raises InvalidInputError for a host or a device of a host that comes twice."""
-        found: dict[str, list[Sequence[DeviceState]]] = {}
-        for host in working_copy(hosts):
-            for product, devices in host.products.items():
-                found.setdefault(product, []).append(sorted(devices, key=lambda device: -device.free))
-        self._devices = {product: found[product] for product in sorted(found)}
-        self._offers: dict[tuple[str, int], list[_Offer]] = {}
+        """Raises InvalidInputError as ``pack`` does for its hosts."""
+        self._board = Board(hosts)
+        board = self._board
+        # A device that can be cut has room for its largest slice.
+        board.takes |= board.divisible & board.open
 
     @property
     def products(self) -> tuple[str, ...]:
         """All products, by name."""
-        return tuple(self._devices)
+        return tuple(sorted(self._board.products))
 
     def most(self, item: Item) -> dict[str, int]:
         """The most bytes on each of its devices with which ``item`` would find them, by product; what it asks for now
         does not matter. A product that is missing has no room for it, however small it were. ``gpus`` is 1 or more.
         """
-        smallest = replace(item, memory=0)
-        wanted = [name for name in self._devices if item.products is None or name in item.products]
-        rooms = {product: self._room(smallest, product) for product in wanted}
-        return {product: room for product, room in rooms.items() if room > 0}
-
-    def _room(self, item: Item, product: str) -> int:
-        best = 0
-        for most, devices in self._sorted(product, item.gpus):
-            if most <= best:
-                break
-            reasons = obstacles(item, devices)
-            free = [device.free for device, reason in zip(devices, reasons, strict=True) if reason is None]
-            if len(free) >= item.gpus:
-                best = max(best, free[item.gpus - 1])
-        return best
-
-    def _sorted(self, product: str, gpus: int) -> list[_Offer]:
-        """Devices of each host with what the last of the ``gpus`` roomiest has free, the roomiest first."""
-        key = (product, gpus)
-        if key not in self._offers:
-            offers = [(each[gpus - 1].free, each) for each in self._devices[product] if len(each) >= gpus]
-            self._offers[key] = sorted(offers, key=lambda offer: -offer[0])
-        return self._offers[key]
+        board, smallest = self._board, replace(item, memory=0)
+        fits = fitting(board, smallest, limits(board, smallest, elsewhere=passes(item) == (True,)))
+        if item.gpus > 1:
+            fits &= board.whole
+        rows = np.flatnonzero(fits)
+        rooms: dict[str, int] = {}
+        for product, code in sorted(board.products.items()):
+            own = rows[board.product[rows] == code]
+            if item.gpus > 1:
+                own = own[np.lexsort((-board.free[own], board.set[own]))]
+                start = starts(board.set[own])
+                own = own[start[sizes(start, len(own)) >= item.gpus] + item.gpus - 1]
+            room = int(board.free[own].max(initial=0))
+            if room > 0:
+                rooms[product] = room
+        return rooms

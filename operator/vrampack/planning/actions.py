@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrampack.planning.resolution import ResolveRequest, Token, Watch
 from vrampack.planning.snapshot import PodView
+
+if TYPE_CHECKING:
+    from vrampack.planning.findings import Question
 
 Json = dict[str, Any]
 
@@ -18,6 +21,8 @@ class PlacePod:
     node: str
     gpus: tuple[str, ...]
     annotations: Mapping[str, str]
+    because: str = ""
+    """Why these GPUs, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,18 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvictPods:
+    """Asks for all of these pods to be evicted, so that disruption budgets hold and each has its grace period: all of
+    them, or none where one may not go now. ``reason``: a CamelCase word; ``message``: what they leave for."""
+
+    pods: tuple[PodView, ...]
+    reason: str
+    message: str
+    events: tuple["Tell", ...] = ()
+    """Told once they are evicted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteStatus:
     """Server-side apply of a status. ``kind``: ModelDeployment, GPUNode or GPUPool."""
 
@@ -92,6 +109,7 @@ class Plan:
     placements: tuple[PlacePod, ...] = ()
     children: tuple[CreateChild | ApplyChild | PatchChild, ...] = ()
     deletions: tuple[DeletePod, ...] = ()
+    evictions: tuple[EvictPods, ...] = ()
     statuses: tuple[WriteStatus, ...] = ()
     events: tuple[Tell, ...] = ()
     resolve: tuple[ResolveRequest, ...] = ()
@@ -103,5 +121,9 @@ class Plan:
     """Replicas that wait, by reason: for the metrics."""
     gpu_bytes: Mapping[tuple[str, str], int] | None = None
     """Bytes by (product, kind), kind one of usable, claimed, free, foreign: for the metrics."""
+    over_budget: frozenset[str] = frozenset()
+    """UIDs of the pods that use more than they claim."""
+    questions: Mapping[str, tuple["Question", int]] = field(default_factory=dict)
+    """By pool what to look for beside the passes, and how many chunks of work that is worth."""
     changed: Mapping[str, int] | None = None
     """Models that are not what they were, by reason: for the metrics."""

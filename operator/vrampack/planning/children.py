@@ -6,7 +6,7 @@ They stand here and not beside the client because the plan compares them with wh
 from typing import Any, Final
 
 from vrampack.api import names
-from vrampack.planning.podtemplate import selector, template_hash
+from vrampack.planning.podtemplate import device_template_name, selector, template_hash
 from vrampack.planning.snapshot import Json, ModelView
 from vrampack.planning.verdict import Sized
 from vrampack.units import parse_quantity
@@ -14,7 +14,12 @@ from vrampack.units import parse_quantity
 NO_DEADLINE: Final = 2_147_483_647
 """A replica may wait for room for days; the Deployment must not call that a failed rollout."""
 
-API_VERSIONS: Final = {"Deployment": "apps/v1", "Service": "v1", "PodDisruptionBudget": "policy/v1"}
+API_VERSIONS: Final = {
+    "Deployment": "apps/v1",
+    "Service": "v1",
+    "PodDisruptionBudget": "policy/v1",
+    "ResourceClaimTemplate": "resource.k8s.io/v1",
+}
 
 
 def strategy(*, surge: bool) -> Json:
@@ -60,6 +65,13 @@ def disruption_budget(model: ModelView, *, without_gpu: int) -> Json:
         "selector": {"matchLabels": selector(model.name)},
     }
     return _child(model, "PodDisruptionBudget", spec)
+
+
+def device_request(model: ModelView, request: Json) -> Json:
+    """The ResourceClaimTemplate of the pods' GPUs; ``request``: its spec, which its name stands for."""
+    manifest = _child(model, "ResourceClaimTemplate", request)
+    manifest["metadata"]["name"] = device_template_name(model.name, request)
+    return manifest
 
 
 def covers(desired: Any, live: Any) -> bool:

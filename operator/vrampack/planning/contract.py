@@ -15,6 +15,8 @@ from vrampack.planning.verdict import Blocked, Sized
 Fact = tuple[str, bool | None, str, str]
 """Type, whether it holds (None: not known), reason and message of a condition."""
 
+_OF_FILES: Final = "gguf"
+"""One file of a repository with many is served: its commit is pinned, and what else is there is not looked at."""
 _SHORT: Final = 12
 """Digits of a commit in a message; of a digest after ``sha256:``."""
 
@@ -53,7 +55,7 @@ def watch_of(case: Case) -> Watch | None:
     spec, sized = case.model.spec, case.sized
     if spec is None or isinstance(sized, Blocked) or not (case.in_force and sized.facts.profile and sized.commit):
         return None
-    if parse_source(spec.model.source).kind is not SourceKind.HUB:
+    if parse_source(spec.model.source).kind is not SourceKind.HUB or sized.facts.precision == _OF_FILES:
         return None
     return Watch(source=spec.model.source, revision=spec.model.revision, commit=sized.commit)
 

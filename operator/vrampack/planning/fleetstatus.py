@@ -3,20 +3,26 @@
 from collections.abc import Mapping, Sequence
 
 from vrampack.api.common import Quantity
+from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound, SuggestedMove
 from vrampack.planning.conditions import carried, former_conditions
+from vrampack.planning.findings import Findings
+from vrampack.planning.injection import condition_words, failures
 from vrampack.planning.inventory import GPU, Inventory
-from vrampack.planning.placing import Waits
+from vrampack.planning.moves import as_json, suggestion
+from vrampack.planning.queueing import Waits
+from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
+from vrampack.planning.whole import proven
 from vrampack.units import counted, human_bytes
 
 
-def gpu_node_status(view: GPUNodeView, stock: Inventory, *, now: float) -> tuple[Json, bool]:
+def gpu_node_status(view: GPUNodeView, stock: Inventory, *, pool: GPUPoolSpec, now: float) -> tuple[Json, bool]:
     """The operator's fields of a GPUNode, and whether they differ from what is there."""
-    mine = [stock.gpus[gpu.uuid] for gpu in view.status.gpus or ()]
+    mine = [gpu for gpu in stock.gpus.values() if gpu.node == view.name]
     entries = [_entry(gpu, stock) for gpu in mine]
     # A GPU that vanished from the agent's report keeps its entry only while a replica still claims it.
-    seen = {gpu.uuid for gpu in view.status.gpus or () if gpu.memory is not None}
-    entries = [each for each in entries if each["uuid"] in seen or each["claims"]]
+    gone = {gpu.uuid for gpu in mine if gpu.closed is Obstacle.GPU_VANISHED}
+    entries = [each for each in entries if each["uuid"] not in gone or each["claims"]]
     over = [gpu for gpu in mine if gpu.usable and gpu.free < 0]
     words = "; ".join(f"GPU {gpu.index} by {human_bytes(-gpu.free)}" for gpu in over)
     condition = carried(
@@ -36,6 +42,21 @@ def gpu_node_status(view: GPUNodeView, stock: Inventory, *, now: float) -> tuple
         "gpus": entries,
         "conditions": [condition],
     }
+    if view.status.mismatches is not None:  # an agent that sees processes
+        found = failures(view.status, pool=pool)
+        broken, reason, message = condition_words(found)
+        status["injectionFailures"] = found.wire()
+        status["conditions"].append(
+            carried(
+                former_conditions(view.raw_status),
+                type_="InjectionBroken",
+                holds=broken,
+                reason=reason,
+                message=message,
+                generation=view.generation,
+                now=now,
+            )
+        )
     return status, not _has(view.raw_status, status)
 
 
@@ -50,6 +71,7 @@ def _entry(gpu: GPU, stock: Inventory) -> Json:
         for pod in stock.tenants.get(gpu.uuid, ())
         if pod.claim is not None
     ]
+    claims += [each.wire() for each in gpu.outlived.values()]
     free = max(0, gpu.free) if gpu.closed is None else 0
     return {
         "uuid": gpu.uuid,
@@ -69,17 +91,26 @@ def _has(raw: Json, mine: Json) -> bool:
         and raw.get("observedGeneration") == mine["observedGeneration"]
         and (raw.get("summary") or {}).get("claimed") == mine["summary"]["claimed"]
         and all(found.get(each["uuid"], {}) | each == found.get(each["uuid"], {}) for each in mine["gpus"])
+        and raw.get("injectionFailures") == mine.get("injectionFailures", raw.get("injectionFailures"))
         and all(conditions.get(each["type"]) == each for each in mine["conditions"])
     )
 
 
-def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[Waits]], *, now: float) -> Json:
-    """All of a GPUPool's status."""
+def pool_status(
+    pool: PoolView,
+    stock: Inventory,
+    *,
+    waits: Mapping[str, Sequence[Waits]],
+    moves: Sequence[MoveStatus] = (),
+    findings: Findings | None = None,
+    works: tuple[bool, str, str],
+    now: float,
+) -> Json:
+    """All of a GPUPool's status. ``moves``: under way, and of the last hour. ``findings``: of this very state of
+    things; None: not found yet, so what was said before stands.
+    ``works``: what `vrampack.planning.mechanisms.readiness` says."""
     nodes = sorted(name for name, of in stock.pool_of.items() if of == pool.name)
     gpus = [gpu for gpu in stock.gpus.values() if gpu.node in set(nodes)]
-    needs = [each.need.bytes for group in waits.values() for each in group if each.need is not None]
-    least = min(needs, default=0)
-    stranded = sum(gpu.free for gpu in gpus if 0 < gpu.free < least and gpu.closed is None)
     before = former_conditions(pool.status)
     conditions = [
         carried(
@@ -92,6 +123,31 @@ def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[W
             now=now,
         )
     ]
+    if any(gpu.offered is not None for gpu in gpus):
+        holds, reason, message = fence_words(gpus, pool.spec)
+        conditions.append(
+            carried(
+                before,
+                type_="Fenced",
+                holds=holds,
+                reason=reason,
+                message=message,
+                generation=pool.generation,
+                now=now,
+            )
+        )
+    holds, reason, message = works
+    conditions.append(
+        carried(
+            before,
+            type_="MechanismReady",
+            holds=holds,
+            reason=reason,
+            message=message,
+            generation=pool.generation,
+            now=now,
+        )
+    )
     if pool.spec.limits:
         conditions.append(
             carried(
@@ -116,13 +172,78 @@ def pool_status(pool: PoolView, stock: Inventory, waits: Mapping[str, Sequence[W
                 now=now,
             )
         )
-    return {
+    status: Json = {
         "observedGeneration": pool.generation,
         "nodes": len(nodes),
         "gpus": len(gpus),
         "capacity": str(Quantity.of(sum(gpu.usable for gpu in gpus))),
         "claimed": str(Quantity.of(sum(gpu.claimed for gpu in gpus))),
-        "stranded": str(Quantity.of(stranded)),
-        "suggestedMoves": [],
+        "stranded": str(Quantity.of(_stranded(gpus, stock, waits))),
+        "moves": as_json(moves),
         "conditions": conditions,
     }
+    if findings is not None:
+        return status | _found(findings, stock)
+    return status | {key: pool.status[key] for key in ("suggestedMoves", "bound") if key in pool.status}
+
+
+def _stranded(gpus: Sequence[GPU], stock: Inventory, waits: Mapping[str, Sequence[Waits]]) -> int:
+    """Free bytes where neither a replica that waits has room nor one like any of those that run."""
+    needs = {each.need.bytes for group in waits.values() for each in group if each.need is not None}
+    for gpu in gpus:
+        needs |= {pod.claim.bytes for pod in stock.tenants.get(gpu.uuid, ()) if pod.claim is not None}
+    least = min(needs, default=0)
+    return sum(gpu.free for gpu in gpus if 0 < gpu.free < least and gpu.closed is None)
+
+
+def _found(findings: Findings, stock: Inventory) -> Json:
+    """Moves that are suggested, and what is proven."""
+    pods = {f"{pod.namespace}/{pod.name}": pod for tenants in stock.tenants.values() for pod in tenants}
+    purposes = [(f"room for {key}", move) for key, moves in findings.room.items() for move in moves]
+    purposes += [(f"{counted(len(move.resident.devices), 'GPU')} less in use", move) for move in findings.closing]
+    told: dict[str, SuggestedMove] = {}
+    for because, move in purposes:
+        key = move.resident.item.key
+        if key not in told and key in pods:
+            told[key] = suggestion(move, pod=pods[key], because=because)
+    found: Json = {"suggestedMoves": as_json(told.values())}
+    whole, bound = findings.question.whole, findings.bound
+    if bound is not None:
+        distance = f"{max(0, whole.used - bound.opened) / bound.opened:.1%}" if bound.opened else ""
+        done = findings.done
+        found["bound"] = PackingBound(
+            least_memory=Quantity.of(bound.opened) if bound.opened else None,
+            used_memory=Quantity.of(whole.used),
+            distance="0.0%" if whole.used <= bound.opened else distance,
+            explanation=proven(whole, bound)[:512],
+            work=f"{counted(done.rounds, 'round')}, {counted(done.dives, 'dive')}, {counted(done.nodes, 'node')}",
+        ).wire()
+    return found
+
+
+def fence_words(gpus: Sequence[GPU], pool: GPUPoolSpec) -> tuple[bool, str, str]:
+    """Whether the kubelet leaves the pool's GPUs alone, the reason and the message."""
+    loose = [gpu for gpu in gpus if gpu.closed is Obstacle.GPU_NOT_FENCED]
+    given = [gpu for gpu in gpus if gpu.closed is Obstacle.GPU_ALLOCATED]
+    words = []
+    if given:
+        words.append(f"{counted(len(given), 'GPU')} on {_nodes(given)}: the kubelet gave them to other pods")
+    if loose and pool.fencing is Fencing.RESERVATION:
+        words.append(
+            f"{counted(len(loose), 'GPU')} on {_nodes(loose)}: a device plugin offers them, and no reservation pod "
+            "holds them; let the chart's reservations ask for more"
+        )
+    elif loose:
+        words.append(
+            f"{counted(len(loose), 'GPU')} on {_nodes(loose)}: a device plugin offers them; take it off these nodes "
+            "(label nvidia.com/gpu.deploy.device-plugin=false, where the GPU Operator runs it), or set spec.fencing: "
+            "Reservation and let the chart's reservations hold them"
+        )
+    if words:
+        return False, "GPUsNotFenced", f"not used: {'; '.join(words)}"
+    return True, f"By{pool.fencing}", "the kubelet hands out no GPU of this pool that vrampack may use"
+
+
+def _nodes(gpus: Sequence[GPU]) -> str:
+    names = sorted({gpu.node for gpu in gpus})
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

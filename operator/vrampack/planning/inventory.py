@@ -2,15 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from vrampack.api.gpunode import GPUHealth, GPUStatus
+from vrampack.api.gpunode import GPUClaim, GPUStatus, MIGDevice
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
+from vrampack.planning.closing import gpu_obstacle, node_obstacle
 from vrampack.planning.need import Company, Need, company
 from vrampack.planning.reasons import Obstacle
-from vrampack.planning.snapshot import GPUNodeView, NodeView, PodView, PoolView, Snapshot
+from vrampack.planning.snapshot import GPUNodeView, Grant, NodeView, PodView, PoolView, Snapshot
+from vrampack.sharing.registry import mechanism
 from vrampack.units import parse_millicores
+
+_LABEL: Final = 63
+"""Most characters of a product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,14 @@ class GPU:
     held: Mapping[str, int]
     claimed: int
     closed: Obstacle | None
+    tolerance: float = 0.0
+    """Percent of a claim that may be used on top of it."""
+    offered: bool | None = None
+    """Whether a device plugin offers it; None: nobody knows."""
+    outlived: Mapping[str, GPUClaim] = field(default_factory=dict)
+    """Claims of pods that are gone and whose processes are not, by UID: they live until NVML says so."""
+    alone: bool = False
+    """Whether it is for one replica: a MIG device."""
 
     @property
     def free(self) -> int:
@@ -48,6 +62,18 @@ class Inventory:
     observed: Mapping[tuple[str, str], int]
     """Bytes in use, by GPU and pod UID, as the agents saw them."""
 
+    @property
+    def lingering(self) -> Mapping[str, Mapping[str, int]]:
+        """By GPU and pod UID: bytes of processes whose pod holds no claim on it any more."""
+        return {
+            uuid: {
+                uid: size
+                for uid, size in gpu.held.items()
+                if not any(pod.uid == uid for pod in self.tenants.get(uuid, ()))
+            }
+            for uuid, gpu in self.gpus.items()
+        }
+
 
 def holders(pods: Iterable[PodView]) -> dict[str, tuple[PodView, ...]]:
     """Pods whose claim lives, by GPU: a claim ends with its pod, or when the pod has Succeeded or Failed."""
@@ -68,20 +94,24 @@ def inventory(snapshot: Snapshot) -> Inventory:
     tenants = holders(snapshot.pods)
     on_node: dict[str, list[PodView]] = defaultdict(list)
     # The first by name has a GPU that two nodes report.
-    gpu_node = {gpu.uuid: view.name for view in reversed(snapshot.gpu_nodes) for gpu in view.status.gpus or ()}
+    devices = {view.name: devices_of(view, by_name[pools[view.name]]) for view in snapshot.gpu_nodes}
+    gpu_node = {gpu.uuid: view.name for view in reversed(snapshot.gpu_nodes) for gpu in devices[view.name]}
     for pod in snapshot.pods:
         if not pod.ended and (place := pod.node or (gpu_node.get(pod.claim.gpus[0], "") if pod.claim else "")):
             on_node[place].append(pod)
+    granted = _granted_to_others(snapshot)
     gpus: dict[str, GPU] = {}
     hosts: dict[str, list[Host]] = {pool.name: [] for pool in snapshot.pools}
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
-        account = [_gpu(view, gpu, pool, tenants.get(gpu.uuid, ())) for gpu in view.status.gpus or ()]
+        account = [
+            _gpu(view, gpu, pool, tenants.get(gpu.uuid, ()), granted.get(gpu.uuid, ())) for gpu in devices[view.name]
+        ]
         # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
-            _host(view, nodes.get(view.name), account, on_node.get(view.name, []), tenants, companies)
+            _host(view, nodes.get(view.name), pool, account, on_node.get(view.name, []), tenants, companies)
         )
     return Inventory(
         gpus=gpus,
@@ -95,6 +125,26 @@ def inventory(snapshot: Snapshot) -> Inventory:
             for gpu in view.status.gpus or ()
             for process in gpu.processes or ()
         },
+    )
+
+
+def devices_of(view: GPUNodeView, pool: PoolView) -> tuple[GPUStatus, ...]:
+    """What of a node is shared out: its GPUs, or, where the pool shares by MIG, the MIG devices that exist.
+
+    Of the others an entry stays where a replica claims one that is gone.
+    """
+    gpus = view.status.gpus or ()
+    if not mechanism(pool.spec.mechanism.value).sliced:
+        return gpus
+    slices = {each.uuid: _slice(gpu, each) for gpu in gpus if gpu.mig for each in gpu.mig_devices or ()}
+    return (*slices.values(), *(gpu for gpu in gpus if gpu.uuid not in slices))
+
+
+def _slice(gpu: GPUStatus, device: MIGDevice) -> GPUStatus:
+    """A MIG device as an entry of its own. Its processes are not told apart from the GPU's."""
+    product = f"{gpu.product}-MIG-{device.profile}"[:_LABEL] if gpu.product and device.profile else gpu.product
+    return GPUStatus(
+        uuid=device.uuid, index=gpu.index, product=product, memory=device.memory, health=gpu.health, xid=gpu.xid
     )
 
 
@@ -163,54 +213,60 @@ def _pools(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, ...
     return pool_of, {name: tuple(sorted(found)) for name, found in overlaps.items()}
 
 
-def _gpu(view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...]) -> GPU:
+def _granted_to_others(snapshot: Snapshot) -> dict[str, tuple[Grant, ...]]:
+    """What kube-scheduler gave of each GPU to pods that are not ours."""
+    ours = {pod.uid for pod in snapshot.pods}
+    found: dict[str, tuple[Grant, ...]] = {}
+    for grant in snapshot.devices.grants if snapshot.devices is not None else ():
+        if grant.pod_uid not in ours:
+            found[grant.uuid] = (*found.get(grant.uuid, ()), grant)
+    return found
+
+
+def _gpu(
+    view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...], granted: tuple[Grant, ...]
+) -> GPU:
     spec = next((each for each in view.spec.gpus if each.uuid == gpu.uuid), None)
-    seen = gpu.memory is not None and gpu.index is not None
+    sliced = mechanism(pool.spec.mechanism.value).sliced
+    usable = gpu.memory.bytes if gpu.memory is not None else 0
     observed: dict[str, int] = {}
     for process in gpu.processes or ():
         observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
     claims = {pod.uid: pod.claim.bytes for pod in tenants if pod.claim is not None}
-    held = {uid: max(claims.get(uid, 0), observed.get(uid, 0)) for uid in sorted(claims.keys() | observed.keys())}
-    closed: Obstacle | None = None
-    if not seen:
-        closed = Obstacle.GPU_VANISHED
-    elif gpu.health is GPUHealth.UNHEALTHY:
-        closed = Obstacle.GPU_UNHEALTHY
-    elif spec is not None and spec.cordoned:
-        closed = Obstacle.GPU_CORDONED
-    elif gpu.mig:
-        closed = Obstacle.GPU_IN_MIG_MODE
+    outlived = {each.uid: each for each in gpu.claims or () if each.uid not in claims and each.uid in observed}
+    sizes = claims | {uid: each.bytes.bytes for uid, each in outlived.items()}
+    held = {uid: max(sizes.get(uid, 0), observed.get(uid, 0)) for uid in sorted(sizes.keys() | observed.keys())}
     return GPU(
         uuid=gpu.uuid,
         node=view.name,
         index=gpu.index if gpu.index is not None else 0,
         product=gpu.product or "",
-        usable=gpu.memory.bytes if gpu.memory is not None else 0,
+        usable=usable,
         reserve=pool.spec.reserve_per_gpu.bytes + (spec.reserve.bytes if spec is not None else 0),
-        foreign=sum(each.bytes.bytes for each in gpu.foreign or ()),
+        # What was given out may not be in use yet, and what is in use was mostly given out: the larger counts.
+        foreign=max(
+            sum(each.bytes.bytes for each in gpu.foreign or ()),
+            sum(usable if each.bytes is None else each.bytes for each in granted),
+        ),
         held=held,
-        claimed=sum(claims.values()),
-        closed=closed,
+        claimed=sum(sizes.values()),
+        closed=gpu_obstacle(gpu, wishes=view.spec.gpus, pool=pool.spec),
+        tolerance=pool.spec.overuse.tolerance.percent,
+        offered=gpu.offered,
+        outlived=outlived,
+        alone=sliced,
     )
 
 
 def _host(
     view: GPUNodeView,
     node: NodeView | None,
+    pool: PoolView,
     account: list[GPU],
     pods: list[PodView],
     tenants: Mapping[str, tuple[PodView, ...]],
     companies: Mapping[str, Company],
 ) -> Host:
-    closed: Obstacle | None = None
-    if node is None:
-        closed = Obstacle.NODE_MISSING
-    elif not node.ready:
-        closed = Obstacle.NODE_NOT_READY
-    elif node.unschedulable:
-        closed = Obstacle.NODE_UNSCHEDULABLE
-    elif not view.agent_alive:
-        closed = Obstacle.AGENT_SILENT
     free = view.status.node
     # The agent's figures leave vrampack's pods out, so they do not lag behind what is placed now.
     cpu = parse_millicores(free.cpu) if free is not None and free.cpu is not None else (node.cpu if node else None)
@@ -223,7 +279,7 @@ def _host(
         memory=None if memory is None else memory - sum(pod.memory for pod in pods),
         slots=None if slots is None else slots - len(pods),
         tenants=frozenset(map(group_of, pods)),
-        closed=closed,
+        closed=node_obstacle(view, node, pool=pool.spec),
     )
 
 
@@ -237,6 +293,8 @@ def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Comp
         exclusive=any(companies[pod.uid].exclusive for pod in tenants),
         avoided_by=frozenset(f"{pod.namespace}/{name}" for pod in tenants for name in companies[pod.uid].avoid),
         closed=gpu.closed,
+        slots=None if not gpu.alone else 0 if tenants else 1,
+        slice_of=f"{gpu.node}/{gpu.index}" if gpu.alone else None,
     )
 
 
@@ -252,12 +310,13 @@ def _companies(snapshot: Snapshot) -> Mapping[str, Company]:
         if key not in known:
             model = models.get(key[0])
             spec = model.spec if model is not None else None
-            known[key] = company(_said(pod), spec.placement if spec is not None else None)
+            known[key] = company(said(pod), spec.placement if spec is not None else None)
         found[pod.uid] = known[key]
     return found
 
 
-def _said(pod: PodView) -> Need | None:
+def said(pod: PodView) -> Need | None:
+    """The need that a pod names; None where it can't be read."""
     try:
         return Need.from_json(pod.need)
     except InvalidInputError:

@@ -31,6 +31,8 @@ class Need:
     comm: int
     """Of it, what buffers between ranks take outside the engine's budget."""
 
+    fraction: int | None = None
+    """What the engine is told as a fraction of the GPU. None: the claim less context and buffers between ranks."""
     exclusive: bool | None = None
     """Whether its GPUs are its own. None, here and below: the pod is of a version that did not write it."""
     avoid: tuple[str, ...] | None = None
@@ -48,12 +50,15 @@ class Need:
             found = json.loads(text)
         except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict) or found.keys() - _COMPANY != _SIZES.keys():
-            known = ", ".join((*_SIZES, *_COMPANY))
+        if not isinstance(found, dict) or found.keys() - _OPTIONAL != _SIZES.keys():
+            known = ", ".join((*_SIZES, *_OPTIONAL))
             raise InvalidInputError(field=FIELD, value=text, allowed=f"write a JSON object with the keys {known}")
         for name, least in _SIZES.items():
             if type(found[name]) is not int or found[name] < least:
                 _refuse(found, name, f"write a whole number of at least {least}")
+        fraction = found.get("fraction", 1)
+        if type(fraction) is not int or fraction < 1:
+            _refuse(found, "fraction", "write a whole number of at least 1")
         if not isinstance(found.get("exclusive", False), bool):
             _refuse(found, "exclusive", "write true or false")
         avoid = found.get("avoid", [])
@@ -66,8 +71,8 @@ class Need:
 
 _SIZES: Final = {"gpus": 1, "bytes": 1, "kv": 0, "context": 0, "comm": 0}
 """Numbers that every need has, with the least that each may be."""
-_COMPANY: Final = ("exclusive", "avoid")
-"""What pods of older versions lack."""
+_OPTIONAL: Final = ("fraction", "exclusive", "avoid")
+"""What pods of older versions lack, and what not every engine has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,23 @@
 """The plan of one pass: a pure function of the snapshot. The same snapshot gives the same plan."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vrampack.errors import VrampackError
-from vrampack.planning.actions import DeletePod, Plan, Tell, WriteStatus
+from vrampack.planning.actions import EvictPods, Plan, Tell, WriteStatus
+from vrampack.planning.budget import offenders
+from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case, cases
 from vrampack.planning.contract import watch_of, watches
+from vrampack.planning.deletions import deletions
+from vrampack.planning.findings import Question
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
-from vrampack.planning.placing import Eligibility, Placed, place
+from vrampack.planning.mechanisms import read_back, readiness
+from vrampack.planning.moves import Moving, eviction, kept, under_way
+from vrampack.planning.placing import Placed, place
 from vrampack.planning.rollout import Rolled, roll
-from vrampack.planning.snapshot import Json, Snapshot
+from vrampack.planning.snapshot import Json, PoolView, Snapshot
 from vrampack.planning.status import model_status
 from vrampack.planning.suggestions import suggested
 from vrampack.planning.tidings import events_of
@@ -22,10 +28,12 @@ _CHANGED = ("ModelUnchanged", "False")
 
 def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     """What is to be done now, and when to look again without being told."""
+    snapshot = read_back(snapshot)
     stock = inventory(snapshot)
-    given = cases(snapshot, settings, stock=stock)
+    moving = under_way(snapshot)
+    given = cases(snapshot, settings, stock=stock, moving=moving)
     eligible = Eligibility(snapshot)
-    placed = place(snapshot, stock, given, eligible)
+    placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds)
     placed = suggested(placed, given=given, snapshot=snapshot, stock=stock, settings=settings, eligible=eligible)
     pools = {pool.name: pool for pool in snapshot.pools}
     hosts = dict(placed.hosts)
@@ -48,7 +56,8 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
         rolled[case.model.key] = change
         if case.pool in hosts and change.hosts:
             hosts[case.pool] = change.hosts
-    deletions, wake_at = _deletions(snapshot, stock, given, settings)
+    leaving = deletions(snapshot, stock, given, settings)
+    budget = offenders(given, stock, snapshot.pools, snapshot.memory, now=snapshot.now)
     statuses: list[WriteStatus] = []
     events: list[Tell] = []
     changed: Counter[str] = Counter()
@@ -58,6 +67,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             stock=stock,
             rolled=rolled[case.model.key],
             waits=placed.waits.get(case.model.key, ()),
+            nominations=placed.nominations.get(case.model.key, ()),
             error=snapshot.memory.child_errors.get(case.model.key, ""),
             now=snapshot.now,
             look=snapshot.looks.get(watch) if (watch := watch_of(case)) is not None else None,
@@ -77,74 +87,78 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             events += events_of(model, status)
     if not placed.placements:
         # While replicas are being placed these would be out of date at once; the pass after the last one writes them.
-        statuses += _fleet(snapshot, stock, placed)
+        statuses += _fleet(snapshot, stock, placed, moving)
     return Plan(
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),
-        deletions=deletions,
+        deletions=leaving.pods,
+        evictions=(*budget.evictions, *placed.evictions, *_hand_overs(moving, snapshot)),
+        questions=_questions(placed, pools),
         statuses=tuple(statuses),
-        events=tuple(events),
+        events=(*events, *leaving.events),
         resolve=tuple(dict.fromkeys(request for case in given for request in case.sized.resolves)),
         watch=watches(given),
-        wake_at=wake_at,
+        wake_at=min((each for each in (leaving.wake_at, budget.wake_at) if each is not None), default=None),
         waiting=_waiting(given, placed),
         gpu_bytes=_gpu_bytes(stock, placed),
+        over_budget=budget.over,
         changed=dict(sorted(changed.items())),
     )
 
 
-def _deletions(
-    snapshot: Snapshot, stock: Inventory, given: tuple[Case, ...], settings: Settings
-) -> tuple[tuple[DeletePod, ...], float | None]:
-    """Pods that were placed and that the scheduler refuses: after a while, and never many at once.
-
-    A pod that runs is never deleted, whatever became of its GPU or node. The first ones wait a full interval after a
-    change of leader, since the deletions of the former one are not known.
-    """
-    nodes = {node.name for node in snapshot.nodes}
-    memory = snapshot.memory
-    interval = settings.deletion_interval_seconds
-    found: list[DeletePod] = []
-    used: set[str] = set()
-    wake: list[float] = []
-    for case in given:
-        for pod in case.placed:
-            if pod.node or pod.claim is None or pod.gated:
-                continue
-            gpu = stock.gpus.get(pod.claim.gpus[0])
-            node = gpu.node if gpu is not None else ""
-            if not pod.refused and node in nodes:
-                continue
-            due = memory.refused_since.get(pod.uid, snapshot.now) + settings.refusal_seconds
-            due = max(due, memory.deletions.get(node, memory.started) + interval)
-            if due > snapshot.now:
-                wake.append(due)
-            elif node in used:
-                wake.append(snapshot.now + interval)
-            else:
-                used.add(node)
-                message = pod.refused or f"its node {node or '(unknown)'} is gone"
-                found.append(
-                    DeletePod(pod=pod, model=case.model.key, node=node, reason="PlacementRefused", message=message)
-                )
-    wake += [until for until in memory.refusals.values() if until > snapshot.now]
-    return tuple(found), min(wake, default=None)
+def _hand_overs(moving: Iterable[Moving], snapshot: Snapshot) -> Iterator[EvictPods]:
+    """Old replicas of moves whose new ones are ready, but for those that a disruption budget has just held back."""
+    for each in moving:
+        if each.hands_over and each.old is not None:
+            held = snapshot.memory.held.get(each.old.uid)
+            if held is None or held.until <= snapshot.now:
+                yield eviction(each)
 
 
-def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed) -> list[WriteStatus]:
+def _questions(placed: Placed, pools: Mapping[str, PoolView]) -> Mapping[str, tuple[Question, int]]:
+    """What is to be looked for, and how many chunks of work that is worth. Where no GPUPool is there to say what was
+    found, nothing is."""
+    return {
+        name: (question, max(1, pools[name].spec.refine_seconds))
+        for name, question in placed.questions.items()
+        if pools[name].generation
+    }
+
+
+def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed, moving: Sequence[Moving]) -> list[WriteStatus]:
     statuses = []
+    pools = {pool.name: pool for pool in snapshot.pools}
     for view in snapshot.gpu_nodes:
-        status, changed = gpu_node_status(view, stock, now=snapshot.now)
+        pool = pools[stock.pool_of[view.name]]
+        status, changed = gpu_node_status(view, stock, pool=pool.spec, now=snapshot.now)
         if changed:
             statuses.append(
                 WriteStatus(kind="GPUNode", namespace="", name=view.name, resource_version="", status=status)
             )
+    nodes = {node.name: node for node in snapshot.nodes}
     for pool in snapshot.pools:
         if pool.generation:
-            status = pool_status(pool, stock, placed.waits, now=snapshot.now)
+            theirs = {view.name: view for view in snapshot.gpu_nodes if stock.pool_of[view.name] == pool.name}
+            found = snapshot.memory.findings.get(pool.name)
+            begun = [placed.begun[pool.name]] if pool.name in placed.begun else []
+            status = pool_status(
+                pool,
+                stock,
+                waits=placed.waits,
+                moves=(*kept(pool, moving, now=snapshot.now), *begun),
+                findings=found if found is not None and found.question == placed.questions.get(pool.name) else None,
+                works=readiness(pool, nodes, theirs, snapshot.devices),
+                now=snapshot.now,
+            )
             if status != pool.status:
                 statuses.append(
-                    WriteStatus(kind="GPUPool", namespace="", name=pool.name, resource_version="", status=status)
+                    WriteStatus(
+                        kind="GPUPool",
+                        namespace="",
+                        name=pool.name,
+                        resource_version=pool.resource_version,
+                        status=status,
+                    )
                 )
     return statuses
 

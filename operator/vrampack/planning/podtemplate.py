@@ -6,6 +6,7 @@ that somebody else has edited from one that was rendered differently.
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 from vrampack.api import names
@@ -16,6 +17,7 @@ from vrampack.planning.overlay import Fragment, merge
 from vrampack.planning.podshape import check_shape
 from vrampack.planning.quantity import canonical_quantity
 from vrampack.planning.reserved import FIELD, check_overlay
+from vrampack.sharing.base import Mutation
 from vrampack.sharing.visible_devices import NO_DEVICES
 from vrampack.units import MIB, format_bytes, parse_bytes, parse_millicores, round_up
 
@@ -26,6 +28,10 @@ _NAME: Final = "app.kubernetes.io/name"
 _SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  a mount point, no temporary file
 _AMOUNTS: Final = frozenset({("resources", "requests"), ("resources", "limits"), ("emptyDir", "sizeLimit")})
 """Where a pod has quantities: a field, and the one above it."""
+_DEVICES: Final = "gpu"
+"""The pod's own name for the GPUs that it claims by DRA."""
+_HASH_DIGITS: Final = 8
+NO_MUTATION: Final = Mutation()
 _DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 
 
@@ -43,26 +49,33 @@ def pod_template(
     runtime_class: str | None,
     priority_class: str | None = None,
     unreachable_seconds: int = UNREACHABLE_SECONDS,
+    mutation: Mutation = NO_MUTATION,
 ) -> Fragment:
     """The template of the pods of the ModelDeployment ``name``.
 
-    ``overlay``: its ``spec.podTemplate``. ``runtime_class``: the pool's; None or empty sets none.
+    ``overlay``: its ``spec.podTemplate``. ``runtime_class``: the pool's; None or empty sets none. ``mutation``: of the
+    pool's mechanism.
     Raises InvalidInputError with the field of the ModelDeployment for an overlay that can't be laid on top.
     """
-    check_overlay(overlay, owns_command=engine.owns_command)
+    engine = shared(engine, mutation)
+    owned = (*engine.owned_variables, *(variable["name"] for variable in mutation.env))
+    check_overlay(overlay, owns_command=engine.owns_command, variables=owned)
     check_shape(overlay, path=FIELD)
-    base = {"metadata": _metadata(name, engine, need), "spec": _spec(engine, runtime_class, priority_class)}
+    spec = _spec(engine, runtime_class if mutation.runtime_class else None, priority_class)
+    base = {"metadata": _metadata(name, engine, need), "spec": _with(spec, mutation, name)}
     template = merge(base, overlay, path=FIELD)
     metadata, spec = template["metadata"], template["spec"]
     # The overlay may not name what is ours, but it may replace a whole map or list around it.
-    metadata["labels"] = metadata.get("labels", {}) | selector(name)
-    metadata["annotations"] = metadata.get("annotations", {}) | {names.NEED: need.to_json()}
+    metadata["labels"] = metadata.get("labels", {}) | dict(mutation.labels) | selector(name)
+    metadata["annotations"] = (
+        metadata.get("annotations", {}) | dict(mutation.annotations) | {names.NEED: need.to_json()}
+    )
     spec["schedulingGates"] = [
         {"name": names.GATE},
         *(gate for gate in spec.get("schedulingGates", []) if gate["name"] != names.GATE),
     ]
     spec["tolerations"] = _tolerations(spec.get("tolerations", []), unreachable_seconds)
-    spec["containers"] = [_own(container, engine) for container in _containers(spec)]
+    spec["containers"] = [_own(container, engine, owned) for container in _containers(spec)]
     if spec.get("initContainers"):
         spec["initContainers"] = [_blind(container) for container in spec["initContainers"]]
     canonical: Fragment = _canonical(template, FIELD)
@@ -130,11 +143,12 @@ def _container(engine: EngineContainer) -> Fragment:
     if engine.shared_memory:
         mounts.append({"name": "shm", "mountPath": _SHARED_MEMORY})
     optional = {
+        "command": list(engine.command),
         "args": list(engine.args),
         "volumeMounts": mounts,
-        "startupProbe": engine.startup_probe,
-        "readinessProbe": engine.readiness_probe,
-        "livenessProbe": engine.liveness_probe,
+        "startupProbe": engine.probes.startup,
+        "readinessProbe": engine.probes.readiness,
+        "livenessProbe": engine.probes.liveness,
         "lifecycle": {"preStop": engine.pre_stop} if engine.pre_stop else None,
     }
     return container | {key: value for key, value in optional.items() if value}
@@ -151,11 +165,49 @@ def _containers(spec: Fragment) -> list[Fragment]:
     return containers
 
 
-def _own(container: Fragment, engine: EngineContainer) -> Fragment:
+def shared(engine: EngineContainer, mutation: Mutation) -> EngineContainer:
+    """The engine's container with what the mechanism adds to it and takes away."""
+    kept = tuple(variable for variable in engine.env if variable["name"] not in mutation.without)
+    share = sum(is_reserved(variable["name"]) for variable in kept)  # which stand first, so that others can name them
+    shm = 0 if any(mount["mountPath"] == _SHARED_MEMORY for mount in mutation.mounts) else engine.shared_memory
+    return replace(
+        engine,
+        env=(*kept[:share], *mutation.env, *kept[share:]),
+        volumes=(*engine.volumes, *mutation.volumes),
+        mounts=(*engine.mounts, *mutation.mounts),
+        shared_memory=shm,
+    )
+
+
+def device_template_name(name: str, request: Fragment) -> str:
+    """Of the ResourceClaimTemplate: its spec can't change, so another request is another object."""
+    return f"{name}-{template_hash(request)[:_HASH_DIGITS]}"
+
+
+def _with(spec: Fragment, mutation: Mutation, name: str) -> Fragment:
+    """The pod's spec with what belongs to the mechanism and to no container alone."""
+    if mutation.scheduler:
+        spec["schedulerName"] = mutation.scheduler
+    (container,) = spec["containers"]
+    if mutation.limits:
+        container["resources"]["limits"] = dict(mutation.limits)
+    claim: Fragment | None = None
+    if mutation.device_request is not None:
+        claim = {"resourceClaimTemplateName": device_template_name(name, mutation.device_request)}
+    elif mutation.resource_claim:
+        claim = {"resourceClaimName": mutation.resource_claim}
+    if claim is not None:
+        spec["resourceClaims"] = [{"name": _DEVICES} | claim]
+        container["resources"]["claims"] = [{"name": _DEVICES}]
+    return spec
+
+
+def _own(container: Fragment, engine: EngineContainer, owned: tuple[str, ...]) -> Fragment:
     if container["name"] != names.ENGINE_CONTAINER:
         return _blind(container)
-    share = [variable for variable in engine.env if is_reserved(variable["name"])]
-    return container | {"env": share + _unreserved(container)}
+    ours = [each for each in engine.env if is_reserved(each["name"]) or each["name"] in owned]
+    named = {each["name"] for each in ours}
+    return container | {"env": ours + [each for each in _unreserved(container) if each["name"] not in named]}
 
 
 def _blind(container: Fragment) -> Fragment:

@@ -1,6 +1,7 @@
 """Which ModelProfile has the facts of a ModelDeployment's model, and at which commit."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Final
 
 from vrampack.api.modeldeployment import ModelDeploymentSpec
@@ -32,7 +33,7 @@ def find_profile(
             )
         return found, found.spec.revision if found.spec else "", None
     if source.kind is SourceKind.CLAIM:
-        found = next((each for each in profiles.values() if each.spec and each.spec.source == spec.model.source), None)
+        found = next((each for each in profiles.values() if _is_of(each, spec)), None)
         if found is None:
             folder = f"/models/{source.path}".rstrip("/")
             return Blocked(
@@ -55,6 +56,7 @@ def find_profile(
         source=spec.model.source,
         revision=spec.model.revision,
         token_secret=(model.namespace, token.name, token.key) if token is not None else None,
+        file=spec.model.file,
     )
     kept = None
     if not commit:
@@ -62,7 +64,7 @@ def find_profile(
             commit = spec.model.revision
         elif (resolution := resolutions.get(request)) is not None and resolution.commit:
             commit, kept = resolution.commit, request
-    if commit and (known := profiles.get(profile_name(spec.model.source, commit))) is not None:
+    if commit and (known := profiles.get(profile_name(spec.model.source, commit, spec.model.file))) is not None:
         return known, commit, kept
     resolution = resolutions.get(request)
     if resolution is not None and resolution.reason is not None:
@@ -78,6 +80,14 @@ def find_profile(
         message=f"reading the facts of {spec.model.source} from the model hub",
         resolve=request,
     )
+
+
+def _is_of(profile: ProfileView, spec: ModelDeploymentSpec) -> bool:
+    """Whether a profile is of this source, and of the file that the model names, by name or pattern."""
+    facts = profile.spec
+    if facts is None or facts.source != spec.model.source:
+        return False
+    return not spec.model.file or fnmatchcase(facts.file, spec.model.file)
 
 
 def _is_commit(revision: str) -> bool:

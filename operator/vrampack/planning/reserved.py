@@ -4,7 +4,7 @@ The API server refuses most of it by rules of the CRD. Here it is refused again,
 CRD, and because a rule can't see everything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from vrampack.api import names
@@ -27,10 +27,11 @@ _POD_FIELDS: Final = {
 }
 
 
-def check_overlay(overlay: Fragment, *, owns_command: bool) -> None:
+def check_overlay(overlay: Fragment, *, owns_command: bool, variables: Sequence[str] = ()) -> None:
     """Raises InvalidInputError for the first thing that is vrampack's own.
 
-    ``owns_command``: whether the command of the container ``engine`` is vrampack's.
+    ``owns_command``: whether the command of the container ``engine`` is vrampack's. ``variables``: beginnings of its
+    variables that are, besides those of every container.
     """
     _no_directive(overlay, FIELD)
     for key, value in overlay.items():
@@ -53,6 +54,7 @@ def check_overlay(overlay: Fragment, *, owns_command: bool) -> None:
             _check_container(container, path)
             if kind == "containers" and container.get("name") == names.ENGINE_CONTAINER:
                 _check_engine(container, path, owns_command=owns_command)
+                _check_variables(container, path, variables)
 
 
 def _check_metadata(metadata: Fragment) -> None:
@@ -98,6 +100,17 @@ def _check_engine(container: Fragment, path: str, *, owns_command: bool) -> None
                 field=f"{path}.{field}",
                 value=container[field],
                 allowed="the engine's command line is made elsewhere: write its arguments in spec.engine.args",
+            )
+
+
+def _check_variables(container: Fragment, path: str, owned: Sequence[str]) -> None:
+    for where, variable in _maps(container, "env", path):
+        name = variable.get("name")
+        if isinstance(name, str) and name.startswith(tuple(owned)):
+            raise InvalidInputError(
+                field=f"{where}.name",
+                value=name,
+                allowed="it would change what the engine is told or how its memory is kept: leave it out",
             )
 
 

@@ -13,6 +13,8 @@ class ResolveRequest:
     """Branch, tag or commit; empty: the default branch."""
     token_secret: tuple[str, str, str] | None
     """Namespace, name and key of the Secret with the hub's token; None: anonymous."""
+    file: str = ""
+    """Name or pattern of the one weight file that is meant; empty: all weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from vrampack.api import names
 from vrampack.api.modeldeployment import Rollout
 from vrampack.packing.firstfit import pack
+from vrampack.packing.occupied import occupied
 from vrampack.packing.problem import Host, Item
 from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild
+from vrampack.planning.candidates import Eligibility, item
 from vrampack.planning.cases import Case
-from vrampack.planning.children import covers, deployment, disruption_budget, service, strategy
+from vrampack.planning.children import covers, deployment, device_request, disruption_budget, service, strategy
 from vrampack.planning.inventory import Inventory, released
-from vrampack.planning.placing import Eligibility, item, occupied
 from vrampack.planning.podtemplate import requested, template_hash
 from vrampack.planning.snapshot import Json, PodView, PoolView
 from vrampack.planning.verdict import Sized
@@ -43,6 +44,7 @@ def roll(
     actions: list[CreateChild | ApplyChild | PatchChild] = []
     waits = ""
     if isinstance(case.sized, Sized) and pool is not None:
+        actions += _device_request(case, case.sized)
         change, waits, hosts = _deployment(case, case.sized, pool, hosts, stock, eligible, stuck)
         actions += change
     elif (scaled := _scale(case, {})) is not None:
@@ -65,7 +67,7 @@ def _deployment(
     if live is None:
         if "Deployment" in case.taken:
             return [], "", hosts
-        manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.replicas, surge=True)
+        manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.wanted, surge=True)
         return [CreateChild(model=case.model.key, manifest=manifest)], "", hosts
     if live.deleting:
         return [], "", hosts
@@ -80,8 +82,18 @@ def _deployment(
         if surge is None:
             scaled = _scale(case, {})
             return ([scaled] if scaled is not None else []), waits, hosts
-    manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.replicas, surge=bool(surge))
+    manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.wanted, surge=bool(surge))
     return [ApplyChild(model=case.model.key, manifest=manifest, resource_version=live.resource_version)], "", hosts
+
+
+def _device_request(case: Case, sized: Sized) -> list[CreateChild | ApplyChild | PatchChild]:
+    """What the template refers to comes before it. One of an older template stays: its pods may still be made."""
+    if sized.device_request is None:
+        return []
+    manifest = device_request(case.model, sized.device_request)
+    if manifest["metadata"]["name"] in case.device_requests:
+        return []
+    return [CreateChild(model=case.model.key, manifest=manifest)]
 
 
 def _settled(
@@ -108,8 +120,8 @@ def _scale(case: Case, change: Json) -> PatchChild | None:
     live = case.deployment
     if live is None or live.deleting:
         return None
-    if live.object["spec"].get("replicas") != case.replicas:
-        change = change | {"replicas": case.replicas}
+    if live.object["spec"].get("replicas") != case.wanted:
+        change = change | {"replicas": case.wanted}
     if not change:
         return None
     return PatchChild(
@@ -161,7 +173,7 @@ def _room(
     serving = tuple(pod for pod in case.placed if pod.ready)
     if not serving or case.replicas == 0:
         return False, hosts, ""
-    wanted = _prospect(case, sized, pool, hosts, eligible)
+    wanted = prospect(case, sized, pool, hosts, eligible)
     fits = pack(hosts=hosts, items=[wanted])
     if fits.placed and spec.rollout is not Rollout.IN_PLACE:
         return True, occupied(hosts, fits.placed), ""
@@ -190,7 +202,7 @@ def _room(
     return False, hosts, ""
 
 
-def _prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], eligible: Eligibility) -> Item:
+def prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], eligible: Eligibility) -> Item:
     """A replica of the new template, before there is one."""
     spec = sized.template["spec"]
     cpu, memory = requested(sized.template)

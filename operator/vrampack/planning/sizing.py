@@ -10,6 +10,7 @@ from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, M
 from vrampack.api.source import ModelSource, SourceKind, parse_source
 from vrampack.engines.base import (
     AdapterSlots,
+    Budget,
     ClaimModel,
     Drafts,
     EngineContainer,
@@ -29,6 +30,7 @@ from vrampack.planning.profiles import find_profile
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import Json, ModelView, PoolView, ProfileView
 from vrampack.planning.verdict import Basis, Blocked, Settings, Sized
+from vrampack.sharing.base import Mutation, Request
 from vrampack.sharing.registry import mechanism
 from vrampack.units import GIB, human_bytes
 
@@ -67,7 +69,6 @@ def size(
         )
     try:
         _check_supported(spec)
-        mechanism(pool.spec.mechanism.value)
         if spec.engine.name is EngineName.CUSTOM:
             return _custom(model, spec, pool, settings)
         found = find_profile(model, spec, profiles, resolutions, commit, settings)
@@ -101,7 +102,6 @@ def _check_supported(spec: ModelDeploymentSpec) -> None:
             f"with {name.value} write 1, and more replicas",
         ),
         ("spec.speculation.method", *_drafted_by_another(spec), "write mtp or ngram, or leave speculation out"),
-        ("spec.model.file", spec.model.file, spec.model.file != "", "leave it out"),
     )
     for field, value, holds, allowed in refused:
         if holds:
@@ -164,15 +164,6 @@ def _estimated(
     if declared is not None:
         per_gpu = declared.bytes
         kv_bytes = declared_kv(computed, per_gpu)
-    need = Need(
-        gpus=computed.gpus,
-        bytes=per_gpu,
-        kv=kv_bytes,
-        context=computed.runtime_context,
-        comm=computed.communication,
-        exclusive=spec.placement.sharing is Sharing.EXCLUSIVE,
-        avoid=spec.placement.avoid_models,
-    )
     where = parse_source(facts.source)
     container = engine(spec.engine.name.value)(
         EngineInput(
@@ -204,11 +195,33 @@ def _estimated(
             adapters=AdapterSlots(count=spec.adapters.max, rank=spec.adapters.max_rank) if spec.adapters else None,
             token=_secret(spec),
             hub_endpoint=settings.hub_endpoint,
+            file=facts.file,
+            architecture=architecture,
+            workload=found.workload,
+            budget=Budget(
+                weights=computed.weights,
+                kv_cache=kv_bytes,
+                working=computed.activations + computed.cuda_graphs,
+                claim=per_gpu,
+                slack=min(computed.allowance + computed.headroom, per_gpu // 10),
+            ),
         )
     )
+    need = Need(
+        gpus=computed.gpus,
+        bytes=per_gpu,
+        kv=kv_bytes,
+        context=computed.runtime_context,
+        comm=computed.communication,
+        fraction=container.fraction_bytes,
+        exclusive=_exclusive(spec, pool, container),
+        avoid=spec.placement.avoid_models,
+    )
+    mutation = mechanism(pool.spec.mechanism.value).mutation(_request(model, pool, need))
     return Sized(
         need=need,
-        template=_template(model, spec, pool, container, need, settings),
+        template=_template(model, spec, pool, container, need, settings, mutation),
+        device_request=mutation.device_request,
         estimate=estimate_status(found, declared=None if declared is None else per_gpu),
         facts=ModelFacts(
             profile=profile.name,
@@ -269,9 +282,11 @@ def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, setting
             hub_endpoint=settings.hub_endpoint,
         )
     )
+    mutation = mechanism(pool.spec.mechanism.value).mutation(_request(model, pool, need))
     return Sized(
         need=need,
-        template=_template(model, spec, pool, container, need, settings),
+        template=_template(model, spec, pool, container, need, settings, mutation),
+        device_request=mutation.device_request,
         estimate=EstimateStatus(
             per_gpu=declared,
             gpus_per_replica=need.gpus,
@@ -301,6 +316,7 @@ def _template(
     container: EngineContainer,
     need: Need,
     settings: Settings,
+    mutation: Mutation,
 ) -> Json:
     return pod_template(
         name=model.name,
@@ -310,4 +326,35 @@ def _template(
         runtime_class=pool.spec.runtime_class_name or None,
         priority_class=spec.priority_class_name,
         unreachable_seconds=settings.unreachable_seconds,
+        mutation=mutation,
+    )
+
+
+def _exclusive(spec: ModelDeploymentSpec, pool: PoolView, container: EngineContainer) -> bool:
+    """Whether the replica's GPUs are its own. Raises InvalidInputError for an engine that can't have them shared."""
+    shares = mechanism(pool.spec.mechanism.value)
+    exclusive = spec.placement.sharing is Sharing.EXCLUSIVE
+    if container.alone and shares.total_is_share:
+        raise InvalidInputError(
+            field="spec.engine.name",
+            value=container.engine,
+            allowed=f"{container.alone}; a pool that shares by {shares.name} shows it a part: choose another engine",
+        )
+    if container.alone and not (exclusive or shares.sliced):
+        raise InvalidInputError(
+            field="spec.placement.sharing",
+            value=spec.placement.sharing.value,
+            allowed=f"{container.alone}: write Exclusive, or choose a pool that shares by MIG",
+        )
+    return exclusive
+
+
+def _request(model: ModelView, pool: PoolView, need: Need) -> Request:
+    return Request(
+        name=model.name,
+        gpus=need.gpus,
+        claim_bytes=need.bytes,
+        queue=pool.spec.queue,
+        device_class=pool.spec.device_class,
+        resource_claim=pool.spec.resource_claim,
     )

@@ -5,13 +5,16 @@ Views hold what a decision reads, in plain types: bytes, thousandths of a core, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
 from vrampack.api.gpupool import GPUPoolSpec
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modelprofile import Measurement, ModelProfileSpec
 from vrampack.planning.resolution import Look, Resolution, ResolveRequest, Watch
+
+if TYPE_CHECKING:
+    from vrampack.planning.findings import Findings
 
 Json = dict[str, Any]
 
@@ -23,6 +26,8 @@ class Claim:
     gpus: tuple[str, ...]
     bytes: int
     epoch: int
+    on_node: bool = False
+    """Whether another scheduler chooses the GPUs: these are where its bytes are held until its choice is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +61,13 @@ class PodView:
     need: str = ""
     """The annotation vrampack.dev/need, unparsed: anybody may have written it."""
     claim: Claim | None = None
+    because: str = ""
+    """Why it got its GPUs, as it was written with the claim."""
     annotated: bool = False
     """Whether it has annotations at all: a JSON patch can't add to what is not there."""
     priority: int = 0
+    preempts: bool = True
+    """Whether it may take the place of replicas of lower priority."""
     cpu: int = 0
     memory: int = 0
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -156,6 +165,7 @@ class PoolView:
     spec: GPUPoolSpec
     problem: str = ""
     status: Json = field(default_factory=dict)
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +180,52 @@ class NodeView:
     cpu: int
     memory: int
     pods: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    resources: frozenset[str] = frozenset()
+    """Names of what is allocatable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedDevice:
+    """A GPU as a DRA driver publishes it."""
+
+    uuid: str
+    by_memory: bool
+    """Whether several claims may have it, each with bytes of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A GPU, or a part of its memory, that a claim was given."""
+
+    uuid: str
+    pod_uid: str
+    """Pod that it is reserved for; empty: none yet."""
+    bytes: int | None
+    """None: all of the GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceView:
+    """What the API server knows of devices (DRA); read only where a pool shares by them."""
+
+    problem: str = ""
+    """Why it can't be read; the rest is empty then."""
+    classes: frozenset[str] = frozenset()
+    published: Mapping[str, tuple[PublishedDevice, ...]] = field(default_factory=dict)
+    """By node."""
+    grants: tuple[Grant, ...] = ()
+    """What kube-scheduler gave out, ours and others'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A pod that a PodDisruptionBudget did not let go, what was said, and until when it is not asked again. ``times``:
+    how often in a row."""
+
+    until: float
+    message: str
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +245,12 @@ class Memory:
     """Models (``namespace/name``) and kinds whose child could not be created: its name is taken."""
     child_errors: Mapping[str, str] = field(default_factory=dict)
     """By model: what the API server said when it refused a child."""
+    over_since: Mapping[str, float] = field(default_factory=dict)
+    """By pod UID: since when it has used more than it claims."""
+    held: Mapping[str, Held] = field(default_factory=dict)
+    """By pod UID: pods whose eviction was refused a moment ago."""
+    findings: Mapping[str, "Findings"] = field(default_factory=dict)
+    """By pool: what was found beside the passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,4 +268,6 @@ class Snapshot:
     children: tuple[ChildView, ...] = ()
     resolutions: Mapping[ResolveRequest, Resolution] = field(default_factory=dict)
     looks: Mapping[Watch, Look] = field(default_factory=dict)
+    devices: DeviceView | None = None
+    """None: no pool shares by DRA."""
     memory: Memory

@@ -13,19 +13,21 @@ from vrampack.api.modeldeploymentstatus import (
     EstimateStatus,
     ModelDeploymentStatus,
     ModelFacts,
+    NominationStatus,
     PlacedGPU,
     PlacementStatus,
     Summary,
     WaitingStatus,
 )
+from vrampack.planning.budget import overuses
 from vrampack.planning.cases import Case
 from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.contract import facts_conditions
 from vrampack.planning.figures import with_pending
 from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
-from vrampack.planning.placing import Waits
 from vrampack.planning.podtemplate import selector
+from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import ruled_out
 from vrampack.planning.resolution import Look
 from vrampack.planning.rollout import Rolled
@@ -45,6 +47,7 @@ def model_status(
     waits: Sequence[Waits],
     error: str,
     now: float,
+    nominations: Sequence[NominationStatus] = (),
     look: Look | None = None,
 ) -> Json:
     """The whole status, as it is to stand in the object. ``look``: what the hub has now of the model."""
@@ -64,6 +67,7 @@ def model_status(
         placements=_placements(case, stock),
         placements_omitted=max(0, len(case.placed) - MAX_PLACEMENTS) or None,
         waiting=tuple(waiting),
+        nominations=tuple(sorted(nominations, key=lambda each: each.pod))[:MAX_PLACEMENTS],
     ).wire()
     status["conditions"] = _conditions(case, stock, rolled, waiting, error, now, look)
     return status
@@ -215,17 +219,10 @@ def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], e
 
 
 def _within_budget(case: Case, stock: Inventory) -> tuple[str, bool | None, str, str]:
-    over = []
-    seen = False
-    for pod in case.placed:
-        for uuid in pod.claim.gpus if pod.claim is not None else ():
-            held = _observed(stock, uuid, pod)
-            seen = seen or held is not None
-            if pod.claim is not None and held is not None and held > pod.claim.bytes:
-                over.append(f"pod {pod.name} uses {human_bytes(held)} and claims {human_bytes(pod.claim.bytes)}")
-    if over:
-        return "WithinBudget", False, "UseExceedsClaim", "; ".join(over[:8])
-    if not seen:
+    if over := overuses(case, stock):
+        return "WithinBudget", False, "UseExceedsClaim", "; ".join(map(str, over[:8]))
+    pairs = ((uuid, pod) for pod in case.placed for uuid in (pod.claim.gpus if pod.claim is not None else ()))
+    if all(_observed(stock, uuid, pod) is None for uuid, pod in pairs):
         return "WithinBudget", None, "NotObserved", "no use was observed yet"
     return "WithinBudget", True, "UseWithinClaim", "observed use is within the claim on every GPU"
 
@@ -284,7 +281,7 @@ def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
             )
         first = stock.gpus.get(pod.claim.gpus[0])
         node = pod.node or (first.node if first is not None else "unknown")
-        found.append(PlacementStatus(pod=pod.name, node=node, gpus=tuple(gpus)))
+        found.append(PlacementStatus(pod=pod.name, node=node, gpus=tuple(gpus), because=pod.because[:512] or None))
     return tuple(found)
 
 
@@ -328,6 +325,9 @@ def _group(reason: str, members: Sequence[Waits], stock: Inventory) -> WaitingSt
                 f"; closest is GPU {index} of {closest.host} with {human_bytes(closest.free)} free, "
                 f"{human_bytes(closest.short)} short"
             )
+        if (kept := next((each for each in members if each.kept is not None), None)) is not None and kept.kept:
+            where = ", ".join(str(stock.gpus[each].index) for each in kept.kept.devices)
+            message += f"; {kept.pod.name} has waited longest, so GPU {where} of {kept.kept.host} is kept for it"
     return WaitingStatus(
         reason=reason,
         count=len(members),

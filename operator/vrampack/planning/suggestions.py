@@ -7,9 +7,10 @@ from typing import Final
 
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.packing.room import Rooms
+from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case
 from vrampack.planning.inventory import Inventory
-from vrampack.planning.placing import Eligibility, Placed
+from vrampack.planning.placing import Placed
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import PodView, Snapshot
 from vrampack.planning.verdict import Blocked, Settings, Sized

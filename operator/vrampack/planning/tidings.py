@@ -8,6 +8,7 @@ from vrampack.planning.snapshot import Json, ModelView
 
 _ALARMS: Final = ("PrecisionVerified", "ModelUnchanged")
 """Conditions that are told when they are False; of all others Ready, Reconciling and Stalled say enough."""
+_BUDGET: Final = "WithinBudget"
 
 
 def events_of(model: ModelView, status: Json) -> list[Tell]:
@@ -20,7 +21,7 @@ def events_of(model: ModelView, status: Json) -> list[Tell]:
             namespace=model.namespace,
             name=model.name,
             uid=model.uid,
-            type="Warning" if condition["type"] in ("Stalled", *_ALARMS) else "Normal",
+            type="Warning" if condition["type"] in ("Stalled", _BUDGET, *_ALARMS) else "Normal",
             reason=condition["reason"],
             message=condition["message"][:1000],
         )
@@ -31,6 +32,9 @@ def events_of(model: ModelView, status: Json) -> list[Tell]:
 
 def _worth_it(condition: Json, former: Json, stalled: set[str]) -> bool:
     type_, reason = condition["type"], condition["reason"]
+    if type_ == _BUDGET:
+        # The figures move all the time; that it is over its budget is news once.
+        return condition["status"] == "False" and former.get("status") != "False"
     if type_ in _ALARMS:
         # A branch that moves again is news, though the reason is the same.
         same = (former.get("reason"), former.get("message")) == (reason, condition["message"])

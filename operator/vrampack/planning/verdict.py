@@ -21,6 +21,8 @@ class Settings:
     unreachable_seconds: int = UNREACHABLE_SECONDS
     refusal_seconds: float = 30
     deletion_interval_seconds: float = 60
+    patience_seconds: int = 600
+    """After so long a replica that waits goes by its age, and the oldest that fits nowhere has a place kept for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Sized:
     precision: Verdict | None = None
     """On the precision contract; where it does not hold, it is served all the same, because onMismatch says Warn. None:
     a custom engine, whose checkpoint nobody has read."""
+    device_request: Json | None = None
+    """Spec of the ResourceClaimTemplate that the template refers to; None: it refers to none."""
     resolve: ResolveRequest | None = None
     """What the commit was resolved by, while no template is in force that keeps it."""
     draft_commit: str = ""

@@ -5,10 +5,15 @@ from types import MappingProxyType
 from typing import Final
 
 from vrampack.errors import InvalidInputError
-from vrampack.sharing import visible_devices
+from vrampack.sharing import dra, hami, hami_core, kai, memory_limits, mig, mps, visible_devices
 from vrampack.sharing.base import Mechanism
 
-MECHANISMS: Final[Mapping[str, Mechanism]] = MappingProxyType({"VisibleDevices": visible_devices.claim_annotations})
+MECHANISMS: Final[Mapping[str, Mechanism]] = MappingProxyType(
+    {
+        module.MECHANISM.name: module.MECHANISM
+        for module in (visible_devices, memory_limits, mig, mps, hami, hami_core, kai, dra)
+    }
+)
 
 
 def mechanism(name: str) -> Mechanism:

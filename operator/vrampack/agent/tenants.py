@@ -1,0 +1,95 @@
+"""The pods of vrampack on a node over time: which left processes behind, and which are not where they should be."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from vrampack.agent.pods import Pod
+from vrampack.agent.reading import GPUReading, Stuck, WrongGPUs
+
+STUCK_SECONDS: Final = 30.0
+"""Processes of a pod that is gone may take so long to end: the kubelet has killed them by then."""
+NONE_SEEN_SECONDS: Final = 15.0
+"""A ready engine without a process on a GPU that it claims: for so long it may just have been missed."""
+
+
+@dataclass(kw_only=True)
+class Tenants:
+    """What is remembered of the pods of vrampack on this node. Times are seconds of one clock that never jumps."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    """Namespace and name, by UID, of those that are here and of those whose processes still are."""
+    _peaks: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The most that a pod was seen to use, by its UID and the GPU's."""
+    _gone_since: dict[str, float] = field(default_factory=dict)
+    _missing_since: dict[str, float] = field(default_factory=dict)
+
+    def update(self, pods: Iterable[Pod], *, seen: Iterable[str], now: float) -> None:
+        """``pods``: that the API server has. ``seen``: UIDs of the pods that have a process on a GPU."""
+        here = {pod.metadata.uid: pod.name for pod in pods if pod.managed}
+        left = {uid: name for uid, name in self.names.items() if uid not in here and uid in set(seen)}
+        self.names = {**here, **left}
+        self._gone_since = {uid: self._gone_since.get(uid, now) for uid in left}
+
+    def adopt(self, claims: Mapping[str, str], peaks: Mapping[tuple[str, str], int]) -> None:
+        """What the agent before this one knew: pods by UID, whose processes are not foreign then, and their peaks."""
+        self.names = {**claims, **self.names}
+        self._peaks = {**peaks, **self._peaks}
+
+    def with_peaks(self, gpus: Sequence[GPUReading]) -> tuple[GPUReading, ...]:
+        """The same readings, with the most that each pod was seen to use; pods without a process are forgotten."""
+        self._peaks = {
+            (use.uid, gpu.uuid): max(use.bytes, self._peaks.get((use.uid, gpu.uuid), 0))
+            for gpu in gpus
+            for use in gpu.processes
+        }
+        return tuple(
+            replace(
+                gpu,
+                processes=tuple(replace(use, peak=self._peaks[use.uid, gpu.uuid]) for use in gpu.processes),
+            )
+            for gpu in gpus
+        )
+
+    def stuck(self, gpus: Sequence[GPUReading], *, now: float) -> tuple[Stuck, ...]:
+        """Processes that have outlived their pod for too long."""
+        late = {uid for uid, since in self._gone_since.items() if now - since >= STUCK_SECONDS}
+        return tuple(
+            Stuck(pod=self.names[use.uid], uid=use.uid, gpu=gpu.index, bytes=use.bytes, pids=use.pids)
+            for gpu in gpus
+            for use in gpu.processes
+            if use.uid in late
+        )
+
+    def mismatches(
+        self, pods: Iterable[Pod], gpus: Sequence[GPUReading], *, sighted: bool, now: float
+    ) -> tuple[WrongGPUs, ...]:
+        """Pods whose processes are on a GPU that they do not claim; or, once ready, on none of those that they claim.
+
+        ``sighted``: whether processes of pods can be told apart here at all; where they can't, none is missed.
+        """
+        on: dict[str, set[str]] = defaultdict(set)
+        for gpu in gpus:
+            for use in gpu.processes:
+                on[use.uid].add(gpu.uuid)
+        wrong, missing = [], {}
+        for pod in pods:
+            uid, claimed = pod.metadata.uid, set(pod.gpus)
+            if not (pod.managed and claimed):
+                continue
+            seen = on.get(uid, set())
+            if sighted and pod.ready and claimed - seen:
+                missing[uid] = self._missing_since.get(uid, now)
+            if seen - claimed or now - missing.get(uid, now) >= NONE_SEEN_SECONDS:
+                wrong.append(
+                    WrongGPUs(
+                        namespace=pod.metadata.namespace,
+                        pod=pod.metadata.name,
+                        uid=uid,
+                        claimed=tuple(sorted(claimed)),
+                        seen=tuple(sorted(seen)),
+                    )
+                )
+        self._missing_since = missing
+        return tuple(sorted(wrong, key=lambda each: each.uid))

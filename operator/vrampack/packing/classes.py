@@ -1,0 +1,73 @@
+"""Identical replicas are one class with a count: whatever is worked out for one of them holds for all."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+
+from vrampack.packing.problem import Item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemClass:
+    """Items that differ in key and age only, those that have waited longest first, then by key."""
+
+    items: tuple[Item, ...]
+
+    @property
+    def item(self) -> Item:
+        """The one that stands for all of them."""
+        return self.items[0]
+
+    @property
+    def count(self) -> int:
+        return len(self.items)
+
+
+def classes_of(items: Iterable[Item]) -> tuple[ItemClass, ...]:
+    """The classes, by the least of their keys, whatever the order of ``items``."""
+    likeness = Likeness()
+    found: dict[Hashable, list[Item]] = {}
+    for item in items:
+        found.setdefault(likeness(item), []).append(item)
+    for members in found.values():
+        if len(members) > 1:
+            members.sort(key=_turn)
+    classes = [(min(item.key for item in members), ItemClass(items=tuple(members))) for members in found.values()]
+    return tuple(each for _, each in sorted(classes, key=lambda pair: pair[0]))
+
+
+class Likeness:
+    """Tells whether items are alike: equal answers for items between which nothing in the packer tells apart.
+
+    Replicas of one template usually share one mapping of refused hosts, so each mapping is read once only. It must not
+    outlive the items that it was asked about.
+    """
+
+    def __init__(self) -> None:
+        self._refused: dict[int, Hashable] = {}
+
+    def __call__(self, item: Item) -> Hashable:
+        return (
+            item.group,
+            item.gpus,
+            item.memory,
+            item.cpu,
+            item.host_memory,
+            item.exclusive,
+            item.products,
+            item.avoid,
+            item.spread,
+            item.priority,
+            item.rank,
+            item.preempts,
+            self._hosts(item.refused) if item.refused else None,
+        )
+
+    def _hosts(self, refused: Mapping[str, str]) -> Hashable:
+        known = self._refused.get(id(refused))
+        if known is None:
+            known = self._refused[id(refused)] = frozenset(refused.items())
+        return known
+
+
+def _turn(item: Item) -> tuple[int, str]:
+    return -item.waited, item.key

@@ -1,0 +1,93 @@
+"""A waiting replica as the packer sees it: what it asks for, and the hosts that can't take it."""
+
+from collections.abc import Iterable, Mapping
+
+from vrampack.api.gpupool import PoolObjective
+from vrampack.packing.problem import Host, Item, Objective, Reason, Spread
+from vrampack.planning.cases import Case
+from vrampack.planning.eligibility import refusal
+from vrampack.planning.mechanisms import lacks
+from vrampack.planning.need import Need, company
+from vrampack.planning.reasons import Obstacle
+from vrampack.planning.snapshot import PodView, PoolView, Snapshot
+from vrampack.sharing.visible_devices import resolve_style, runs_with
+
+
+class Eligibility:
+    """Hosts that can't take a pod, with the reason; replicas of one template share the answer."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._now = snapshot.now
+        self._nodes = {node.name: node for node in snapshot.nodes}
+        self._gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
+        self._refusals = snapshot.memory.refusals
+        self._devices = snapshot.devices
+        self._known: dict[tuple[str, str, str], Mapping[str, str]] = {}
+
+    def refused(self, pod: PodView, *, model: str, pool: PoolView, hosts: Iterable[Host]) -> Mapping[str, str]:
+        """Reasons by host, for the hosts that are refused."""
+        key = (model, pod.owner_uid, pool.name)
+        if key not in self._known:
+            found = {}
+            for host in hosts:
+                if (reason := self._reason(pod, model, pool, host.name)) is not None:
+                    found[host.name] = reason
+            self._known[key] = found
+        return self._known[key]
+
+    def _reason(self, pod: PodView, model: str, pool: PoolView, host: str) -> Obstacle | None:
+        node, view = self._nodes.get(host), self._gpu_nodes[host]
+        if node is not None and (reason := refusal(pod, node)) is not None:
+            return reason
+        style = resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style)
+        if not runs_with(style, runtime_class=pod.runtime_class or None):
+            return Obstacle.INJECTION_STYLE
+        if lacks(pool, node, view, self._devices):
+            return Obstacle.MECHANISM
+        if self._refusals.get((model, host), 0) > self._now:
+            return Obstacle.REFUSED
+        return None
+
+
+def item(
+    pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], rank: int, now: float | None = None
+) -> Item:
+    """A replica as the packer sees it. ``now``: seconds since 1970, where it counts how long it has waited."""
+    spec = case.model.spec
+    placement = spec.placement if spec is not None else None
+    beside = company(need, placement)
+    return Item(
+        key=f"{pod.namespace}/{pod.name}",
+        group=case.model.key,
+        gpus=need.gpus,
+        memory=need.bytes,
+        cpu=pod.cpu,
+        host_memory=pod.memory,
+        exclusive=beside.exclusive,
+        products=frozenset(placement.gpu_products) if placement is not None and placement.gpu_products else None,
+        avoid=frozenset(f"{pod.namespace}/{name}" for name in beside.avoid),
+        spread=Spread(placement.spread.value) if placement is not None else Spread.PREFER,
+        priority=pod.priority,
+        rank=rank,
+        refused=refused,
+        waited=0 if now is None else max(0, int(now - pod.created)),
+        preempts=pod.preempts,
+    )
+
+
+def objective_of(pool: PoolView) -> Objective:
+    """The pool's objective in the packer's words."""
+    return Objective.BALANCED if pool.spec.objective is PoolObjective.BALANCED else Objective.FEWEST_GPUS
+
+
+def main_reason(rejected: Mapping[str, int]) -> str:
+    """The one word: missing memory if that is all that some GPU lacks, else what rules out most of them."""
+    if not rejected:
+        return "NoMatchingGPU"
+    for reason in (Reason.INSUFFICIENT_GPU_MEMORY, Reason.TOO_FEW_GPUS):
+        if rejected.get(reason):
+            return reason
+    rules = {Reason.PRODUCT_MISMATCH, Obstacle.NODE_SELECTOR, Obstacle.NODE_AFFINITY, Obstacle.TAINT}
+    if set(rejected) <= rules:
+        return "NoMatchingGPU"
+    return max(sorted(set(rejected) - rules), key=lambda reason: rejected[reason])
