@@ -38,6 +38,7 @@ from vrampack.engines.serving import (
     LAST_SECONDS,
     MODELS,
     cpu,
+    hub_cache,
     model_location,
     probes,
     sleep,
@@ -226,14 +227,12 @@ def _speculation(given: EngineInput, drafts: Drafts) -> dict[str, str | int]:
 
 def _environment(given: EngineInput) -> tuple[Fragment, ...]:
     variables = [
-        literal("HF_HOME", f"{CACHE}/huggingface"),
+        *hub_cache(given),
         literal("VLLM_CACHE_ROOT", f"{CACHE}/vllm"),
         # vLLM's own limit of 600 s for loading would end a slow first download long before the startup probe does.
         literal("VLLM_ENGINE_READY_TIMEOUT_S", str(startup_seconds(given.weight_bytes))),
         literal("VLLM_NO_USAGE_STATS", "1"),
     ]
-    if isinstance(given.model, ClaimModel):
-        variables.append(literal("HF_HUB_OFFLINE", "1"))
     return tuple(variables)
 
 
