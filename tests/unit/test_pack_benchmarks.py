@@ -58,9 +58,10 @@ def test_portfolio_reads_checkpoints(
 ) -> None:
     file = tmp_path / "sizes.csv"
     file.write_text("model,safetensors_gib\na,14.2\nb,60\nc,\nd,900\n")
-    monkeypatch.setattr("sys.argv", ["pack_portfolio", "--checkpoints", str(file), "--seeds", "1", "-o", "json"])
+    monkeypatch.setattr(
+        "sys.argv", ["pack_portfolio", "--checkpoints", str(file), "--load", "0.1", "--seeds", "1", "-o", "json"]
+    )
     pack_portfolio.main()
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["models"], row["load"]) for row in rows] == [
-        (kind, load) for kind in ("any", "products") for load in (0.8, 0.9, 1.0, 1.1)
-    ]
+    assert [(row["models"], row["load"]) for row in rows] == [("any", 0.1), ("products", 0.1)]
+    assert all(row["replicas"] > 10 for row in rows)
