@@ -15,12 +15,13 @@ from vrampack.controller.loop import Loop
 from vrampack.controller.metrics import Metrics
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
-from vrampack.controller.pulse import Pulse
+from vrampack.controller.pulse import Pulse, watches
 from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.kube.act import Actor
 from vrampack.kube.client import Kube
+from vrampack.kube.mirror import Mirror
 from vrampack.kube.observe import Observer
 from vrampack.planning import verdict
 
@@ -85,10 +86,11 @@ async def run(settings: Settings) -> None:
             token_namespaces=settings.hub_token_namespaces,
         )
         stack.push_async_callback(watch.close)
+        mirror = Mirror(kube)
         refiner = Refiner(poke=trigger.poke)
         stack.push_async_callback(refiner.close)
         loop = Loop(
-            observer=Observer(kube, namespace=settings.namespace, lease_clock=time.monotonic),
+            observer=Observer(kube, namespace=settings.namespace, lease_clock=time.monotonic, mirror=mirror),
             actor=Actor(
                 kube,
                 epoch=lambda: leadership.epoch,
@@ -111,7 +113,7 @@ async def run(settings: Settings) -> None:
                 patience_seconds=settings.patience_seconds,
             ),
         )
-        pulse = Pulse(kube, poke=trigger.poke)
+        pulse = Pulse(watches(kube, mirror), poke=trigger.poke)
         checks = {
             "watching": lambda: watching.is_set() and pulse.connected(),
             "lease": lambda: leadership.epoch is None or loop.observed_once,
