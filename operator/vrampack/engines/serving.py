@@ -40,9 +40,10 @@ def model_location(given: EngineInput) -> str:
 
 
 def hub_cache(given: EngineInput) -> tuple[Fragment, ...]:
-    """Where the hub's client keeps what it fetched; with weights from a claim it asks for nothing at all."""
+    """Where the hub's client keeps what it fetched; where all weights are in a claim it asks for nothing at all."""
     variables = [literal("HF_HOME", f"{CACHE}/huggingface")]
-    if isinstance(given.model, ClaimModel):
+    drafts_from_hub = given.drafts is not None and isinstance(given.drafts.model, HubModel)
+    if isinstance(given.model, ClaimModel) and not drafts_from_hub:
         variables.append(literal("HF_HUB_OFFLINE", "1"))
     return tuple(variables)
 

@@ -38,6 +38,7 @@ from vrampack.engines.serving import (
     LAST_SECONDS,
     MODELS,
     cpu,
+    hub_cache,
     model_location,
     probes,
     sleep,
@@ -46,6 +47,8 @@ from vrampack.engines.serving import (
 from vrampack.engines.vllm_flags import FLAGS
 from vrampack.errors import InvalidInputError
 from vrampack.memory.constants import GRAPH_LARGEST_BATCH
+
+ENTRY: Final = ("vllm", "serve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         engine="vllm",
         image=given.image or image("vllm", version=given.version),
         port=given.port,
+        entry=ENTRY,
         args=(*_arguments(given, dialect), *given.args),
         env=(*share_environment(), *hub_environment(given), *_environment(given)),
         volumes=volumes,
@@ -223,14 +227,12 @@ def _speculation(given: EngineInput, drafts: Drafts) -> dict[str, str | int]:
 
 def _environment(given: EngineInput) -> tuple[Fragment, ...]:
     variables = [
-        literal("HF_HOME", f"{CACHE}/huggingface"),
+        *hub_cache(given),
         literal("VLLM_CACHE_ROOT", f"{CACHE}/vllm"),
         # vLLM's own limit of 600 s for loading would end a slow first download long before the startup probe does.
         literal("VLLM_ENGINE_READY_TIMEOUT_S", str(startup_seconds(given.weight_bytes))),
         literal("VLLM_NO_USAGE_STATS", "1"),
     ]
-    if isinstance(given.model, ClaimModel):
-        variables.append(literal("HF_HUB_OFFLINE", "1"))
     return tuple(variables)
 
 
