@@ -8,8 +8,8 @@ Two kinds of sequences. ``random``: ``--changes`` single arrivals and departures
 also its own creations and deletions, in their order, on its nodes cut at random to peak demand / 0.6, 0.8 and 0.95.
 
 Each change is one arrival or one departure. What arrives goes where least is lost (``vrampack.packing.fragmentation``)
-among the GPUs in use before empty ones are opened. Where it finds no place, at most two running replicas move for it,
-else it waits and is tried again after each departure, the oldest first. After each change at most ``--limit`` moves
+among the GPUs in use; else at most two running replicas make room for it there; else it opens an empty one. Where there
+is none it waits, and is tried again after each departure, the oldest first. After each change at most ``--limit`` moves
 close GPUs. ``moves_per_change`` counts both kinds, as the mode Evict carries them out. ``opened_percent``: the memory
 of all GPUs in use, as the mean over every ``--every``-th change, in per cent of what first-fit decreasing from scratch
 opens then for the replicas that run; below 100 is better than a fresh plan. ``waiting``: the mean number without a
@@ -31,8 +31,9 @@ from benchmarks.openb_trace import GPU_MILLI, Node, Pod, nodes, pods, trace_name
 from vrampack.packing.firstfit import pack
 from vrampack.packing.fragmentation import LeastFragmentation, Worth
 from vrampack.packing.moves import close_devices, make_room
+from vrampack.packing.portfolio import Member
 from vrampack.packing.prices import typical
-from vrampack.packing.problem import Device, Host, Item, Spread
+from vrampack.packing.problem import Device, Host, Item, Resident, Spread
 from vrampack.packing.rules import Rule
 from vrampack.packing.tenancy import Tenancy
 from vrampack.units import GIB, MIB
@@ -40,6 +41,12 @@ from vrampack.units import GIB, MIB
 LOADS = (0.6, 0.8, 0.95)
 MIXED = {24: 4, 40: 2, 48: 3, 80: 3, 141: 1}
 FOR_BLOCKED = 2
+BILLIONS = (0.6, 1.2, 1.7, 3.2, 4.0, 7.2, 8.0, 9.2, 12.2, 14.8, 20.9, 23.6, 27.4, 30.5, 32.8)
+"""Parameters of models that are much used."""
+PRECISIONS = (2.0, 1.0, 0.55)
+"""Bytes of a parameter: bf16, fp8, four bits with scales."""
+CACHES = (1, 2, 4, 8, 16)
+"""GiB of KV cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +93,11 @@ def replay(
             if (resident := tenancy.residents.get(change.item.key)) is not None:
                 tenancy.leave(resident)
         for item in candidates:
-            found = tenancy.settle(item, rule, shut=nowhere)
-            if found is None and not change.leaves:
-                here += len(make_room(tenancy, item=item, limit=FOR_BLOCKED, rule=rule) or ())
+            if change.leaves:
                 found = tenancy.settle(item, rule, shut=nowhere)
+            else:
+                found, moved = _admit(tenancy, item, rule)
+                here += moved
             if found is not None:
                 tenancy.accept(found)
                 del waiting[item.key]
@@ -115,9 +123,22 @@ def replay(
     )
 
 
+def _admit(tenancy: Tenancy, item: Item, rule: Rule) -> tuple[Resident | None, int]:
+    """A place in use; or one in use for which others move; or an empty one; or one for which others move."""
+    moves = 0
+    board = tenancy.board
+    for shut in (np.flatnonzero(~board.in_use), np.empty(0, np.int64)):
+        for limit in (0, FOR_BLOCKED):
+            if limit:
+                moves += len(make_room(tenancy, item=item, limit=limit, rule=rule, shut=shut) or ())
+            if (found := tenancy.settle(item, rule, shut=shut)) is not None:
+                return found, moves
+    return None, moves
+
+
 def _fresh(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[int, int]:
     """What first-fit decreasing opens for ``items`` on empty hosts, and how many it leaves without a place."""
-    packing = pack(hosts=hosts, items=items, members=())
+    packing = pack(hosts=hosts, items=items, members=[Member.FIRST_FIT_DECREASING])
     used = {(placement.host, device) for placement in packing.placed for device in placement.devices}
     opened = sum(device.capacity for host in hosts for device in host.devices if (host.name, device.id) in used)
     return opened, len(packing.unplaced)
@@ -138,16 +159,19 @@ def random_changes(*, classes: Sequence[Item], replicas: int, changes: int, seed
 
 
 def models(*, count: int, largest: int, seed: int) -> list[Item]:
-    """``count`` models with shares between 4 GiB and ``largest`` bytes, small ones more often, in steps of 64 MiB."""
+    """``count`` models, each replica on one GPU of at most ``largest`` bytes: weights at a precision, a KV cache and
+    1.5 GiB for the rest, in steps of 64 MiB."""
+    shares = sorted(
+        int((size * 1e9 * width + (cache + 1.5) * GIB) / (64 * MIB)) * 64 * MIB
+        for size in BILLIONS
+        for width in PRECISIONS
+        for cache in CACHES
+    )
     draw = random.Random(seed)
+    chosen = draw.sample([share for share in shares if share <= largest], count)
     return [
-        Item(
-            key=f"model-{number}",
-            group=f"model-{number}",
-            gpus=1,
-            memory=int(4 * GIB * (largest / (4 * GIB)) ** draw.random()) // (64 * MIB) * 64 * MIB,
-        )
-        for number in range(count)
+        Item(key=f"model-{number}", group=f"model-{number}", gpus=1, memory=share)
+        for number, share in enumerate(chosen)
     ]
 
 
@@ -179,7 +203,7 @@ def random_cases(*, replicas: int, changes: int, seed: int, limit: int, every: i
         found[name] = replay(
             hosts=fleet(sizes),
             changes=random_changes(classes=classes, replicas=replicas, changes=changes, seed=seed),
-            rule=LeastFragmentation(worth),
+            rule=Tightest(),
             limit=limit,
             every=every,
             skip=replicas,
@@ -276,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--replicas", type=int, default=500, help="in the random sequences (default 500)")
     parser.add_argument("--changes", type=int, default=3000, help="in the random sequences (default 3000)")
     parser.add_argument("--trace-changes", type=int, help="only the first so many of a trace's")
-    parser.add_argument("--limit", type=int, default=3, help="moves that close GPUs after a change (default 3)")
+    parser.add_argument("--limit", type=int, default=4, help="moves that close GPUs after a change (default 4)")
     parser.add_argument("--every", type=int, default=50, help="changes between two fresh plans (default 50)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")

@@ -135,6 +135,12 @@ def test_selectors_find_their_pods_and_no_others(render: Render) -> None:
         one(documents, "NetworkPolicy", "vrampack")["spec"]["podSelector"]["matchLabels"],
     ):
         assert [name for name, found in labels.items() if selector.items() <= found.items()] == ["vrampack"]
+    agents = one(documents, "Service", "vrampack-agent-metrics")
+    found = [name for name, own in labels.items() if agents["spec"]["selector"].items() <= own.items()]
+    assert found == ["vrampack-agent"]
+    agent_monitor = one(documents, "ServiceMonitor", "vrampack-agent")["spec"]
+    assert agent_monitor["selector"]["matchLabels"].items() <= agents["metadata"]["labels"].items()
+    assert agent_monitor["endpoints"][0]["honorLabels"]
     monitor = one(documents, "ServiceMonitor", "vrampack")["spec"]
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
@@ -187,22 +193,39 @@ def test_agents_are_bound_to_their_nodes_unless_one_stands_for_many(render: Rend
     assert "vrampack-agents" not in kinds
 
 
+POLICIES = ("vrampack-replicas", "vrampack-claims")
+
+
 def test_the_policies_speak_of_the_names_that_the_operator_writes(render: Render) -> None:
     documents = render()
-    claims = one(documents, "ValidatingAdmissionPolicy", "vrampack-claims")
-    no_claim_on_creation = claims["spec"]["validations"][0]["expression"]
-    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == {
-        *names.CLAIM_ANNOTATIONS,
-        *names.MECHANISM_ANNOTATIONS,
-    }
-    known = {*names.CLAIM_ANNOTATIONS, names.GATE, names.NEED, names.MODEL_DEPLOYMENT, f"{names.GROUP}/"}
-    assert set(re.findall(r"vrampack\.dev/[a-z-]*", json.dumps(claims["spec"]))) <= known
-    for name in ("vrampack-claims", "vrampack-epoch"):
-        constraints = one(documents, "ValidatingAdmissionPolicy", name)["spec"]["matchConstraints"]
-        (expression,) = constraints["objectSelector"]["matchExpressions"]
+    policies = {name: one(documents, "ValidatingAdmissionPolicy", name)["spec"] for name in POLICIES}
+    no_claim_on_creation = policies["vrampack-replicas"]["validations"][0]["expression"]
+    claims = {*names.CLAIM_ANNOTATIONS, *names.MECHANISM_ANNOTATIONS}
+    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == claims
+    known = {*claims, names.GATE, names.NEED, names.MODEL_DEPLOYMENT, f"{names.GROUP}/"}
+    for policy in policies.values():
+        assert set(re.findall(r"vrampack\.dev/[a-z-]*", json.dumps(policy))) <= known
+        (expression,) = policy["matchConstraints"]["objectSelector"]["matchExpressions"]
         assert expression == {"key": names.MODEL_DEPLOYMENT, "operator": "Exists"}
-    parameter = one(documents, "ValidatingAdmissionPolicyBinding", "vrampack-epoch")["spec"]["paramRef"]
-    assert (parameter["name"], parameter["namespace"]) == (names.LEADER_LEASE, "vrampack-system")
+        assert policy["failurePolicy"] == "Fail"
+
+
+def test_one_policy_is_for_what_is_created_and_one_with_the_lease_for_what_is_changed(render: Render) -> None:
+    documents = render()
+    rules = {
+        name: one(documents, "ValidatingAdmissionPolicy", name)["spec"]["matchConstraints"]["resourceRules"]
+        for name in POLICIES
+    }
+    operations = {name: rule["operations"] for name, (rule,) in rules.items()}
+    assert operations == {"vrampack-replicas": ["CREATE"], "vrampack-claims": ["UPDATE"]}
+    bindings = {name: one(documents, "ValidatingAdmissionPolicyBinding", name)["spec"] for name in POLICIES}
+    assert all(binding["validationActions"] == ["Deny"] for binding in bindings.values())
+    assert "paramRef" not in bindings["vrampack-replicas"]  # pods are made whether or not there is a Lease
+    assert bindings["vrampack-claims"]["paramRef"] == {
+        "name": names.LEADER_LEASE,
+        "namespace": "vrampack-system",
+        "parameterNotFoundAction": "Deny",
+    }
 
 
 def test_the_operators_requests_wait_among_those_of_controllers(render: Render) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -14,7 +14,7 @@ from vrampack.agent.health import Errors, standing_errors
 from vrampack.agent.kubelet import Kubelet
 from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.nodewatch import NodeWatch, Reader
-from vrampack.agent.pods import free_for_vrampack
+from vrampack.agent.pods import Pod, free_for_vrampack
 from vrampack.agent.processes import UNKNOWN, ProcessTable
 from vrampack.agent.reading import NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
@@ -70,6 +70,11 @@ class NodeAgent:
         self._sight = Sight()
         self._looking: asyncio.Future[Sight] | None = None
         self._complaint = Complaint(_log)
+
+    @property
+    def pods(self) -> Sequence[Pod]:
+        """The pods of the node, as they were last read."""
+        return self._watch.pods
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set. Raises StaleLibraryError where only a new container can reach the driver."""

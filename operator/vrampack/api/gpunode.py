@@ -77,6 +77,8 @@ class GPUAllocation(ApiModel):
     """Its container."""
     resource: str = Field(default="", max_length=253)
     """What it asked for, such as nvidia.com/gpu."""
+    device: str = Field(default="", max_length=96)
+    """UUID of the GPU, or of the MIG device of it, that it got."""
     reservation: bool = False
     """True: the pod holds the GPU for vrampack."""
 
@@ -241,6 +243,17 @@ class InjectionFailures(ApiModel):
     """Their UIDs."""
 
 
+class InjectionFound(ApiModel):
+    """What probe pods found out about a node."""
+
+    style: InjectionStyle | None = None
+    """How a GPU is handed to a container. Left out: by none of the styles that an annotation can carry."""
+    setup: str = Field(default="", max_length=256)
+    """Driver and container runtime that this holds for; with others it is found out anew."""
+    message: str = Field(default="", max_length=1024)
+    """What the probes saw, and what to do where no style works."""
+
+
 class GPUNodeStatus(ApiModel):
     """What the node's agent sees, and what vrampack has claimed there."""
 
@@ -252,6 +265,8 @@ class GPUNodeStatus(ApiModel):
     """Highest CUDA version that the driver supports."""
     injection_style: InjectionStyle | None = None
     """How a GPU is handed to a container on this node; found out by the agent."""
+    injection: InjectionFound | None = None
+    """How a GPU is handed to a container on this node, as probe pods found out. Written by the operator."""
     observed_at: str | None = Field(default=None, max_length=40, json_schema_extra={"format": "date-time"})
     """When the agent last wrote. Whether it is alive says its Lease."""
     summary: NodeSummary | None = None
@@ -262,7 +277,7 @@ class GPUNodeStatus(ApiModel):
     """What the node has left besides GPUs."""
     container_runtime: str | None = Field(default=None, max_length=128)
     """The node's container runtime and its version."""
-    mismatches: tuple[Mismatch, ...] | None = Field(default=None, max_length=64, json_schema_extra=by_key("uid"))
+    mismatches: tuple[Mismatch, ...] | None = Field(default=None, max_length=64)
     """Pods whose processes are not on exactly the GPUs that they claim. Written by the agent."""
     injection_failures: InjectionFailures | None = None
     """How often pods did not get their GPUs here. Written by the operator."""

@@ -25,6 +25,13 @@ CLAIM_ANNOTATIONS: Final = (GPUS, CLAIM, EPOCH, VISIBLE_DEVICES, UTILIZATION, KV
 MECHANISM_ANNOTATIONS: Final = (SCOPE, MPS_LIMIT)
 """Of a claim too, with some mechanisms."""
 
+# On the pods that find out how a node hands out GPUs, and on nodes, by the admin: whatever names the node's software.
+PROBE: Final = f"{GROUP}/probe"
+PROBE_NODE: Final = f"{GROUP}/probe-node"
+PROBE_SETUP: Final = f"{GROUP}/probe-setup"
+PROBE_STYLE: Final = f"{GROUP}/probe-style"
+NODE_STACK: Final = f"{GROUP}/node-stack"
+
 # On children.
 SPEC_HASH: Final = f"{GROUP}/spec-hash"  # of the user's spec that the template was made from
 TEMPLATE_HASH: Final = f"{GROUP}/template-hash"  # of the template as it was rendered: tells drift from a new version

@@ -14,6 +14,9 @@ from vrampack.cli.logs import LogFormat, LogLevel, configure
 from vrampack.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from aiohttp.web import AppRunner
+
+    from vrampack.agent.node import NodeAgent
     from vrampack.kube.client import Kube
 
 Simulate = Annotated[
@@ -38,6 +41,9 @@ PodResourcesSocket = Annotated[
 LeaseSeconds = Annotated[
     int, typer.Option(help="An agent that has not renewed its Lease for so long counts as gone.", min=3, max=600)
 ]
+StartPort = Annotated[
+    int, typer.Option(help="Where engines of this node ask whose turn it is to start; 0: nowhere.", min=0, max=65535)
+]
 MetricsPort = Annotated[int, typer.Option(help="/metrics of a real agent; 0: none.", min=0, max=65535)]
 
 
@@ -51,6 +57,7 @@ def agent(
     pod_resources: PodResourcesSocket = Path("/var/lib/kubelet/pod-resources/kubelet.sock"),
     metrics_port: MetricsPort = 9469,
     lease_seconds: LeaseSeconds = 60,
+    start_port: StartPort = 0,
 ) -> None:
     """Report the GPUs of this node, and what uses them, to the operator."""
     if simulate is None and not node:
@@ -67,6 +74,7 @@ def agent(
                 pod_resources=pod_resources,
                 metrics_port=metrics_port,
                 lease_seconds=lease_seconds,
+                start_port=start_port,
             )
         )
         return
@@ -89,6 +97,7 @@ async def _agent(
     pod_resources: Path,
     metrics_port: int,
     lease_seconds: int,
+    start_port: int,
 ) -> None:
     from vrampack.agent.driver import Driver
     from vrampack.agent.kubelet import Kubelet
@@ -117,11 +126,25 @@ async def _agent(
             ),
             metrics=metrics,
         )
+        gate = await _gate(agent, start_port) if start_port else None
         try:
             await agent.run(_stopped_by_signals())
         finally:
             if stop_serving is not None:
                 stop_serving()
+            if gate is not None:
+                await gate.cleanup()
+
+
+async def _gate(agent: "NodeAgent", port: int) -> "AppRunner":
+    from aiohttp.web import AppRunner, TCPSite
+
+    from vrampack.agent.startgate import StartGate, application, tenants_of
+
+    runner = AppRunner(application(StartGate(), tenants=lambda: tenants_of(agent.pods), clock=time.time))
+    await runner.setup()
+    await TCPSite(runner, port=port).start()
+    return runner
 
 
 async def _simulate(fleet: Path, *, kubeconfig: Path | None, namespace: str, poll: float) -> None:

@@ -202,6 +202,7 @@ def _subjects(
     endpoint: str | None,
 ) -> "list[Subject]":
     from vrampack.cli.estimatesubject import subject_of_options, subjects_of_files
+    from vrampack.engines.releases import RELEASES
 
     def read(source: str, wanted: str | None, file: str) -> "ModelFacts":
         return read_facts(source, file=file or model_file, revision=wanted, endpoint=endpoint)
@@ -214,7 +215,13 @@ def _subjects(
     engine = options.get("engine", {})
     if facts.weights.precision == "gguf":
         engine = {"name": "llamacpp"} | engine
-    return [subject_of_options(model, facts, {**options, "serving": serving, "engine": engine})]
+    name = engine.get("name", "vllm")
+    if name in RELEASES:
+        engine = {"version": RELEASES[name].newest} | engine
+    # An engine that has its GPUs alone is asked for so: nobody named a placement.
+    placement = {"sharing": "Exclusive"} if name == "tgi" else {}
+    chosen = {"serving": serving, "engine": engine, "placement": placement | options.get("placement", {})}
+    return [subject_of_options(model, facts, {**options, **chosen})]
 
 
 def read_facts(model: str, *, file: str = "", revision: str | None, endpoint: str | None) -> "ModelFacts":

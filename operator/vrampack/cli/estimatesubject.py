@@ -10,22 +10,16 @@ from typing import Any, Final
 
 from vrampack.api import names
 from vrampack.api.gpupool import GPUPoolSpec
-from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, ModelRef
-from vrampack.api.modeldeploymentstatus import ModelFacts as ServedFacts
+from vrampack.api.modeldeployment import ModelDeploymentSpec, ModelRef
 from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus
 from vrampack.api.source import SourceKind, parse_source, profile_name
 from vrampack.cli.manifests import mapping, name_of, objects_of, parsed
-from vrampack.engines.registry import ENGINES
-from vrampack.errors import InvalidInputError, UnsupportedModelError
-from vrampack.estimator import KV_OF_DTYPE
+from vrampack.errors import InvalidInputError
 from vrampack.models.facts import ModelFacts
 from vrampack.models.profile import profile_manifest
-from vrampack.planning.facts import architecture_and_weights
-from vrampack.planning.figures import estimate_status, figures
-from vrampack.planning.need import Need
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import ModelView, PoolView, ProfileView
-from vrampack.planning.verdict import Basis, Blocked, Settings, Sized
+from vrampack.planning.verdict import Blocked, Settings, Sized
 
 Json = dict[str, Any]
 Read = Callable[[str, str | None, str], ModelFacts]
@@ -54,8 +48,6 @@ class Subject:
 
     def sized(self, spec: ModelDeploymentSpec | None = None, *, products: Sequence[str] = ()) -> Sized | Blocked:
         """What a replica needs, by the spec or by another one; ``products``: of the GPUs that it may get."""
-        if (chosen := spec or self.spec).engine.name.value not in ENGINES:
-            return self._estimated(chosen, products)
         view = ModelView(
             namespace=self.namespace,
             name=self.name,
@@ -64,7 +56,7 @@ class Subject:
             generation=1,
             deleting=False,
             refresh="",
-            spec=chosen,
+            spec=spec or self.spec,
             raw_spec={},
         )
         return size(
@@ -76,49 +68,6 @@ class Subject:
             draft_commit=self.draft_commit,
             settings=Settings(hub_token_namespaces=frozenset({self.namespace})),
             products=products,
-        )
-
-    def _estimated(self, spec: ModelDeploymentSpec, products: Sequence[str]) -> Sized | Blocked:
-        """By an engine whose memory is known, but which this version does not run: there is no template."""
-        facts = self.profile.spec if self.profile is not None else None
-        assert facts is not None  # only of a custom engine nothing is known, and that one is run
-        try:
-            architecture, weights = architecture_and_weights(facts)
-            kv = spec.precision.kv_cache
-            precision = KV_OF_DTYPE[architecture.dtype] if kv is KVCachePrecision.AUTO else kv.value
-            headroom = spec.memory.headroom if spec.memory.headroom is not None else self.pool.spec.headroom
-            found = figures(
-                spec,
-                architecture=architecture,
-                weights=weights,
-                kv_precision=precision,
-                headroom_percent=headroom.percent,
-                products=products,
-            )
-        except InvalidInputError as error:
-            return Blocked(stalled=True, reason="InvalidSpec", message=str(error))
-        except UnsupportedModelError as error:
-            return Blocked(stalled=True, reason="UnsupportedArchitecture", message=str(error))
-        computed, declared = found.estimate, spec.memory.per_gpu
-        per_gpu = computed.per_gpu if declared is None else declared.bytes
-        return Sized(
-            need=Need(
-                gpus=computed.gpus,
-                bytes=per_gpu,
-                kv=computed.kv_cache_bytes,
-                context=computed.runtime_context,
-                comm=computed.communication,
-            ),
-            template={"spec": {"containers": []}},
-            estimate=estimate_status(found, declared=None if declared is None else per_gpu),
-            facts=ServedFacts(
-                revision=self.commit,
-                parameters=facts.parameters,
-                precision=facts.precision.value,
-                kv_cache_precision=precision,
-            ),
-            commit=self.commit,
-            basis=Basis(architecture=architecture, weights=weights, workload=found.workload),
         )
 
 

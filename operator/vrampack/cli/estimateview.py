@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from vrampack.cli.estimatesubject import Subject
-from vrampack.engines.registry import ENGINES
 from vrampack.errors import InvalidInputError, VrampackError
 from vrampack.estimator import TERMS
 from vrampack.memory.estimate import estimate
@@ -177,8 +176,6 @@ def _eligible(subject: Subject, cards: Sequence[Card]) -> list[str]:
 def _notes(subject: Subject, sized: Sized) -> Iterator[str]:
     if sized.precision is not None and not sized.precision.holds:
         yield sized.precision.message
-    if (engine := subject.spec.engine.name.value) not in ENGINES:
-        yield f"the memory of {engine} is known, but this version of vrampack does not run it: {', '.join(ENGINES)}"
 
 
 def _terms(sized: Sized) -> dict[str, int]:

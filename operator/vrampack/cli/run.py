@@ -49,6 +49,14 @@ ModelCheckSeconds = Annotated[
         min=0,
     ),
 ]
+ProbeImage = Annotated[
+    str,
+    typer.Option(help="Image, with a shell, of pods that find out how a node hands out GPUs. Empty: none."),
+]
+StartPort = Annotated[
+    int,
+    typer.Option(help="Port at which the nodes' agents say whose turn it is to start; 0: none.", min=0, max=65535),
+]
 HubEndpoint = Annotated[str | None, typer.Option(envvar="HF_ENDPOINT", help="The model hub, where it is a mirror.")]
 
 
@@ -70,6 +78,8 @@ def run(
     patience_seconds: PatienceSeconds = 600,
     model_check_seconds: ModelCheckSeconds = 30,
     hub_endpoint: HubEndpoint = None,
+    probe_image: ProbeImage = "",
+    start_port: StartPort = 0,
 ) -> None:
     """Run the operator until SIGTERM; of several, the holder of the Lease works."""
     configure(level=log_level, form=log_format)
@@ -90,6 +100,8 @@ def run(
         patience_seconds=patience_seconds,
         hub_endpoint=hub_endpoint or None,
         model_check_seconds=model_check_seconds,
+        probe_image=probe_image,
+        start_port=start_port,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(app.run(settings))

@@ -15,12 +15,14 @@ from vrampack.controller.loop import Loop
 from vrampack.controller.metrics import Metrics
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
-from vrampack.controller.pulse import Pulse
+from vrampack.controller.pulse import Pulse, watches
 from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
+from vrampack.engines.startgate import StartGate
 from vrampack.kube.act import Actor
 from vrampack.kube.client import Kube
+from vrampack.kube.mirror import Mirror
 from vrampack.kube.observe import Observer
 from vrampack.planning import verdict
 
@@ -48,6 +50,10 @@ class Settings:
     patience_seconds: int
     hub_endpoint: str | None
     model_check_seconds: float
+    probe_image: str = ""
+    """Empty: injection styles are what agents and pools say."""
+    start_port: int = 0
+    """Where the nodes' agents say whose turn it is to start; 0: nowhere."""
 
 
 async def run(settings: Settings) -> None:
@@ -85,10 +91,17 @@ async def run(settings: Settings) -> None:
             token_namespaces=settings.hub_token_namespaces,
         )
         stack.push_async_callback(watch.close)
+        mirror = Mirror(kube)
         refiner = Refiner(poke=trigger.poke)
         stack.push_async_callback(refiner.close)
         loop = Loop(
-            observer=Observer(kube, namespace=settings.namespace, lease_clock=time.monotonic),
+            observer=Observer(
+                kube,
+                namespace=settings.namespace,
+                lease_clock=time.monotonic,
+                mirror=mirror,
+                probing=bool(settings.probe_image),
+            ),
             actor=Actor(
                 kube,
                 epoch=lambda: leadership.epoch,
@@ -109,9 +122,13 @@ async def run(settings: Settings) -> None:
                 refusal_seconds=settings.refusal_seconds,
                 deletion_interval_seconds=settings.deletion_interval_seconds,
                 patience_seconds=settings.patience_seconds,
+                probing=verdict.Probing(image=settings.probe_image, namespace=settings.namespace)
+                if settings.probe_image
+                else None,
+                start_gate=StartGate(port=settings.start_port) if settings.start_port else None,
             ),
         )
-        pulse = Pulse(kube, poke=trigger.poke)
+        pulse = Pulse(watches(kube, mirror, probing=bool(settings.probe_image)), poke=trigger.poke)
         checks = {
             "watching": lambda: watching.is_set() and pulse.connected(),
             "lease": lambda: leadership.epoch is None or loop.observed_once,

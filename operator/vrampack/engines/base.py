@@ -175,6 +175,10 @@ class EngineContainer:
     env: tuple[Fragment, ...]
     command: tuple[str, ...] = ()
     """Empty: the image's own entry point."""
+    entry: tuple[str, ...] = ()
+    """What that entry point runs, for a script that stands before it; empty: the command above, or nobody knows."""
+    own_gate: int | None = None
+    """Port of a gate that the engine has itself between its imports and its first large allocation."""
     args: tuple[str, ...] = ()
     volumes: tuple[Fragment, ...] = ()
     mounts: tuple[Fragment, ...] = ()

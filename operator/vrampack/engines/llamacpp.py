@@ -38,7 +38,7 @@ from vrampack.memory.llamacpp import LlamaContext
 from vrampack.memory.llamacppbuilds import WINDOWS_OF_THE_STEP, build_of
 from vrampack.memory.llamacpppool import claim, context_of, printed
 
-COMMAND: Final = ("/app/llama-server",)
+ENTRY: Final = ("/app/llama-server",)
 PUBLIC_HUB: Final = "https://huggingface.co"
 ALL_LAYERS: Final = 999
 VARIABLES: Final = ("LLAMA_ARG_", "GGML_CUDA_")
@@ -65,6 +65,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         engine="llamacpp",
         image=given.image or image("llamacpp", version=given.version),
         port=given.port,
+        entry=ENTRY,
         args=(*_arguments(given, _context(given)), *given.args),
         env=(*share_environment(), *hub_environment(given), *_environment(given)),
         volumes=volumes,

@@ -87,6 +87,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         image=given.image or image("sglang", version=given.version),
         port=given.port,
         command=COMMAND,
+        own_gate=GATE_PORT if dialect.gated else None,
         args=(*_arguments(given, dialect), *given.args),
         env=(*share_environment(), *hub_environment(given), *_environment(given)),
         volumes=volumes,

@@ -48,6 +48,8 @@ from vrampack.engines.vllm_flags import FLAGS
 from vrampack.errors import InvalidInputError
 from vrampack.memory.constants import GRAPH_LARGEST_BATCH
 
+ENTRY: Final = ("vllm", "serve")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
@@ -102,6 +104,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         engine="vllm",
         image=given.image or image("vllm", version=given.version),
         port=given.port,
+        entry=ENTRY,
         args=(*_arguments(given, dialect), *given.args),
         env=(*share_environment(), *hub_environment(given), *_environment(given)),
         volumes=volumes,

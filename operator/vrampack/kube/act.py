@@ -32,6 +32,7 @@ from vrampack.planning.actions import (
     WriteStatus,
 )
 from vrampack.planning.claimpatch import claim_patch
+from vrampack.planning.snapshot import ProbeView
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class Outcome:
     """Model, kind and name of children that can't be created, because an object of that name is there."""
     child_errors: Mapping[str, str] = field(default_factory=dict)
     """By model, what the API server says to a child that it refuses."""
+    newest: int = field(default=0, compare=False)
+    """The highest resourceVersion that a claim was written at; 0 without one."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class _Tally:
     errors: int = 0
     name_conflicts: set[tuple[str, str, str]] = field(default_factory=set)
     child_errors: dict[str, str] = field(default_factory=dict)
+    newest: int = 0
 
     def outcome(self) -> Outcome:
         return Outcome(
@@ -95,6 +99,7 @@ class _Tally:
             errors=self.errors,
             name_conflicts=frozenset(self.name_conflicts),
             child_errors=dict(self.child_errors),
+            newest=self.newest,
         )
 
 
@@ -147,6 +152,8 @@ class Actor:
             await _together(self._evict(action, tally) for action in plan.evictions)
             await _together(self._write(action, tally) for action in plan.statuses)
             await _together(self._tell(event, tally) for event in plan.events)
+            await _together(self._probe(manifest, tally) for manifest in plan.probes)
+            await _together(self._end_probe(probe, tally) for probe in plan.ended_probes)
         except UnavailableError as error:
             raise InterruptedActError(error, outcome=tally.outcome()) from error
         return tally.outcome()
@@ -161,7 +168,7 @@ class Actor:
                 return
             try:
                 patch = claim_patch(pod=pod, node=action.node, annotations=action.annotations, epoch=epoch)
-                await self._kube.json_patch(path, patch, field_manager=names.PLACEMENT_MANAGER)
+                written = await self._kube.json_patch(path, patch, field_manager=names.PLACEMENT_MANAGER)
             except _STALE:
                 tally.conflicts += 1
             except UnavailableError:
@@ -171,6 +178,7 @@ class Actor:
                 _log.warning("claim for pod %s/%s on %s refused: %s", pod.namespace, pod.name, action.node, error)
             else:
                 tally.placed.append(action)
+                tally.newest = max(tally.newest, int(written["metadata"]["resourceVersion"]))
 
     async def _children(self, actions: Sequence[ChildAction], tally: _Tally) -> None:
         """Those of one model one by one, in their order. One that is refused does not hold up the others."""
@@ -211,6 +219,17 @@ class Actor:
                 path = paths.item(action.kind, namespace=action.namespace, name=action.name)
                 body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": version}}
                 await self._kube.merge_patch(path, body, field_manager=names.FIELD_MANAGER)
+
+    async def _probe(self, manifest: Json, tally: _Tally) -> None:
+        meta = manifest["metadata"]
+        path = paths.collection("Pod", namespace=meta["namespace"])
+        await self._sent(
+            f"probe {meta['name']}", lambda: self._kube.create(path, manifest, field_manager=names.FIELD_MANAGER), tally
+        )
+
+    async def _end_probe(self, probe: ProbeView, tally: _Tally) -> None:
+        path = paths.item("Pod", namespace=probe.namespace, name=probe.name)
+        await self._sent(f"end of probe {probe.name}", lambda: self._kube.delete(path, uid=probe.uid), tally)
 
     async def _delete(self, action: DeletePod, tally: _Tally) -> None:
         pod = action.pod

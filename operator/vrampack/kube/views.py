@@ -1,21 +1,43 @@
 """From objects on the wire to the views that a decision reads."""
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from pydantic import ValidationError
 
 from vrampack.api import names
+from vrampack.api.gpupool import InjectionStyle
 from vrampack.kube import wire
-from vrampack.planning.snapshot import ChildView, Claim, NodeView, PodView, ReplicaSetView
+from vrampack.planning.snapshot import ChildView, Claim, NodeView, PodView, ProbeView, ReplicaSetView
 from vrampack.units import parse_bytes, parse_millicores
 
+_log = logging.getLogger(__name__)
+
+UNREADABLE: Final = (msgspec.DecodeError, ValueError)
+"""What reading an object of any shape may raise."""
 _STARTING: Final = ("", "ContainerCreating", "PodInitializing")
 """Why a container waits where nothing is wrong."""
+_UNMADE: Final = ("CreateContainerError", "RunContainerError", "CreateContainerConfigError")
+"""Why a container that was pulled can't be made: with a device that nobody can resolve, for one."""
+_SAID: Final = 200
 _SHOWN_ERRORS: Final = 3
 _SHOWN_CHARACTERS: Final = 80
 _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+
+
+def read_pod(raw: msgspec.Raw) -> tuple[wire.Metadata, PodView]:
+    """A pod that can't be read in whole still counts: its claim stands in its metadata. Raises one of UNREADABLE where
+    not even that can be read."""
+    try:
+        pod = msgspec.json.decode(raw, type=wire.Pod)
+        return pod.metadata, pod_view(pod)
+    except UNREADABLE as error:
+        pod = wire.Pod(metadata=msgspec.json.decode(raw, type=wire.Head).metadata)
+        _log.warning("pod %s/%s: only its claim can be read: %s", pod.metadata.namespace, pod.metadata.name, error)
+        return pod.metadata, pod_view(pod)
 
 
 def pod_view(pod: wire.Pod) -> PodView:
@@ -56,6 +78,35 @@ def pod_view(pod: wire.Pod) -> PodView:
         affinity=spec.affinity,
         tolerations=spec.tolerations,
         runtime_class=spec.runtime_class_name,
+    )
+
+
+def probe_view(pod: wire.Pod) -> ProbeView:
+    """Raises ValueError for a pod that is no probe of ours."""
+    meta, status = pod.metadata, pod.status
+    annotations = meta.annotations or {}
+    state = next((each.state for each in status.container_statuses), wire.ContainerState())
+    refused = state.waiting is not None and state.waiting.reason in _UNMADE
+    said = ""
+    if state.terminated is not None:
+        said = state.terminated.message or state.terminated.reason
+    elif state.waiting is not None:
+        said = f"{state.waiting.reason} {state.waiting.message}"
+    failed = status.phase == "Failed" or refused
+    if failed and state.terminated is not None:
+        said = f"saw {state.terminated.message.strip() or 'no GPU'}"
+    return ProbeView(
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        node=annotations.get(names.PROBE_NODE, ""),
+        setup=annotations.get(names.PROBE_SETUP, ""),
+        style=InjectionStyle(annotations.get(names.PROBE_STYLE, "")),
+        created=meta.creation_timestamp.timestamp() if meta.creation_timestamp else 0.0,
+        succeeded=status.phase == "Succeeded",
+        failed=failed,
+        message=said.strip()[:_SAID],
     )
 
 

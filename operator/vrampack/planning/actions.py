@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vrampack.planning.resolution import ResolveRequest, Token, Watch
-from vrampack.planning.snapshot import PodView
+from vrampack.planning.snapshot import PodView, ProbeView
 
 if TYPE_CHECKING:
     from vrampack.planning.findings import Question
@@ -121,6 +121,10 @@ class Plan:
     """Replicas that wait, by reason: for the metrics."""
     gpu_bytes: Mapping[tuple[str, str], int] | None = None
     """Bytes by (product, kind), kind one of usable, claimed, free, foreign: for the metrics."""
+    probes: tuple[Json, ...] = ()
+    """Pods to make that find out how their nodes hand out GPUs."""
+    ended_probes: tuple[ProbeView, ...] = ()
+    """Those to delete, once the statuses are written."""
     over_budget: frozenset[str] = frozenset()
     """UIDs of the pods that use more than they claim."""
     questions: Mapping[str, tuple["Question", int]] = field(default_factory=dict)

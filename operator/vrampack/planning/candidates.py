@@ -6,17 +6,21 @@ from vrampack.api.gpupool import PoolObjective
 from vrampack.packing.problem import Host, Item, Objective, Reason, Spread
 from vrampack.planning.cases import Case
 from vrampack.planning.eligibility import refusal
+from vrampack.planning.injection import style_of
 from vrampack.planning.mechanisms import lacks
 from vrampack.planning.need import Need, company
+from vrampack.planning.probing import unknown
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import PodView, PoolView, Snapshot
-from vrampack.sharing.visible_devices import resolve_style, runs_with
+from vrampack.sharing.visible_devices import runs_with
 
 
 class Eligibility:
-    """Hosts that can't take a pod, with the reason; replicas of one template share the answer."""
+    """Hosts that can't take a pod, with the reason; replicas of one template share the answer. ``probing``: whether
+    nodes of which nobody knows how they hand out GPUs are found out about."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, *, probing: bool = False) -> None:
+        self._probing = probing
         self._now = snapshot.now
         self._nodes = {node.name: node for node in snapshot.nodes}
         self._gpu_nodes = {view.name: view for view in snapshot.gpu_nodes}
@@ -39,7 +43,9 @@ class Eligibility:
         node, view = self._nodes.get(host), self._gpu_nodes[host]
         if node is not None and (reason := refusal(pod, node)) is not None:
             return reason
-        style = resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style)
+        if self._probing and unknown(view, node, pool):
+            return Obstacle.INJECTION_UNKNOWN
+        style = style_of(view.status, pool=pool.spec)
         if not runs_with(style, runtime_class=pod.runtime_class or None):
             return Obstacle.INJECTION_STYLE
         if lacks(pool, node, view, self._devices):
@@ -50,9 +56,17 @@ class Eligibility:
 
 
 def item(
-    pod: PodView, need: Need, case: Case, *, refused: Mapping[str, str], rank: int, now: float | None = None
+    pod: PodView,
+    need: Need,
+    case: Case,
+    *,
+    refused: Mapping[str, str],
+    rank: int,
+    now: float | None = None,
+    alone: bool = False,
 ) -> Item:
-    """A replica as the packer sees it. ``now``: seconds since 1970, where it counts how long it has waited."""
+    """A replica as the packer sees it. ``now``: seconds since 1970, where it counts how long it has waited. ``alone``:
+    no device of its pool has more than one."""
     spec = case.model.spec
     placement = spec.placement if spec is not None else None
     beside = company(need, placement)
@@ -63,7 +77,7 @@ def item(
         memory=need.bytes,
         cpu=pod.cpu,
         host_memory=pod.memory,
-        exclusive=beside.exclusive,
+        exclusive=alone or beside.exclusive,
         products=frozenset(placement.gpu_products) if placement is not None and placement.gpu_products else None,
         avoid=frozenset(f"{pod.namespace}/{name}" for name in beside.avoid),
         spread=Spread(placement.spread.value) if placement is not None else Spread.PREFER,

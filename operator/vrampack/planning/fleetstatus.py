@@ -3,21 +3,31 @@
 from collections.abc import Mapping, Sequence
 
 from vrampack.api.common import Quantity
-from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound, SuggestedMove
+from vrampack.api.gpunode import InjectionFound
+from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound
 from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.findings import Findings
 from vrampack.planning.injection import condition_words, failures
 from vrampack.planning.inventory import GPU, Inventory
-from vrampack.planning.moves import as_json, suggestion
+from vrampack.planning.moves import as_json
 from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
+from vrampack.planning.suggestedmoves import as_suggestions
 from vrampack.planning.whole import proven
 from vrampack.units import counted, human_bytes
 
 
-def gpu_node_status(view: GPUNodeView, stock: Inventory, *, pool: GPUPoolSpec, now: float) -> tuple[Json, bool]:
-    """The operator's fields of a GPUNode, and whether they differ from what is there."""
+def gpu_node_status(
+    view: GPUNodeView,
+    stock: Inventory,
+    *,
+    pool: GPUPoolSpec,
+    injection: InjectionFound | None = None,
+    now: float,
+) -> tuple[Json, bool]:
+    """The operator's fields of a GPUNode, and whether they differ from what is there. ``injection``: what probes found
+    out, now or before."""
     mine = [gpu for gpu in stock.gpus.values() if gpu.node == view.name]
     entries = [_entry(gpu, stock) for gpu in mine]
     # A GPU that vanished from the agent's report keeps its entry only while a replica still claims it.
@@ -42,7 +52,21 @@ def gpu_node_status(view: GPUNodeView, stock: Inventory, *, pool: GPUPoolSpec, n
         "gpus": entries,
         "conditions": [condition],
     }
-    if view.status.mismatches is not None:  # an agent that sees processes
+    if injection is not None:
+        status["injection"] = injection.wire()
+        style = injection.style
+        status["conditions"].append(
+            carried(
+                former_conditions(view.raw_status),
+                type_="InjectionKnown",
+                holds=style is not None,
+                reason=style.value if style is not None else "Unsupported",
+                message=f"{injection.message} (with {injection.setup})"[:2048],
+                generation=view.generation,
+                now=now,
+            )
+        )
+    if view.status.mismatches is not None or view.status.injection_failures is not None:
         found = failures(view.status, pool=pool)
         broken, reason, message = condition_words(found)
         status["injectionFailures"] = found.wire()
@@ -91,6 +115,7 @@ def _has(raw: Json, mine: Json) -> bool:
         and raw.get("observedGeneration") == mine["observedGeneration"]
         and (raw.get("summary") or {}).get("claimed") == mine["summary"]["claimed"]
         and all(found.get(each["uuid"], {}) | each == found.get(each["uuid"], {}) for each in mine["gpus"])
+        and raw.get("injection") == mine.get("injection")
         and raw.get("injectionFailures") == mine.get("injectionFailures", raw.get("injectionFailures"))
         and all(conditions.get(each["type"]) == each for each in mine["conditions"])
     )
@@ -198,15 +223,7 @@ def _stranded(gpus: Sequence[GPU], stock: Inventory, waits: Mapping[str, Sequenc
 
 def _found(findings: Findings, stock: Inventory) -> Json:
     """Moves that are suggested, and what is proven."""
-    pods = {f"{pod.namespace}/{pod.name}": pod for tenants in stock.tenants.values() for pod in tenants}
-    purposes = [(f"room for {key}", move) for key, moves in findings.room.items() for move in moves]
-    purposes += [(f"{counted(len(move.resident.devices), 'GPU')} less in use", move) for move in findings.closing]
-    told: dict[str, SuggestedMove] = {}
-    for because, move in purposes:
-        key = move.resident.item.key
-        if key not in told and key in pods:
-            told[key] = suggestion(move, pod=pods[key], because=because)
-    found: Json = {"suggestedMoves": as_json(told.values())}
+    found: Json = {"suggestedMoves": as_json(as_suggestions(findings, stock))}
     whole, bound = findings.question.whole, findings.bound
     if bound is not None:
         distance = f"{max(0, whole.used - bound.opened) / bound.opened:.1%}" if bound.opened else ""

@@ -8,7 +8,7 @@ before the pod is deleted; it begins anew when the node is set up in another way
 from typing import Final
 
 from vrampack.api.gpunode import GPUNodeStatus, InjectionFailures, Mismatch
-from vrampack.api.gpupool import GPUPoolSpec
+from vrampack.api.gpupool import GPUPoolSpec, InjectionStyle
 from vrampack.sharing.visible_devices import resolve_style
 
 ENOUGH: Final = 2
@@ -16,9 +16,15 @@ ENOUGH: Final = 2
 _KEPT: Final = 8
 
 
+def style_of(status: GPUNodeStatus, *, pool: GPUPoolSpec) -> InjectionStyle:
+    """The style in force on a node: the pool's, the agent's, that which probes found out, or the fallback."""
+    found = status.injection.style if status.injection is not None else None
+    return resolve_style(pool=pool.injection_style, node=status.injection_style or found)
+
+
 def setup_of(status: GPUNodeStatus, *, pool: GPUPoolSpec) -> str:
     """How a node hands out GPUs now."""
-    style = resolve_style(pool=pool.injection_style, node=status.injection_style)
+    style = style_of(status, pool=pool)
     words = (style.value, f"driver {status.driver or 'unknown'}", status.container_runtime or "")
     return ", ".join(filter(None, words))[:256]
 

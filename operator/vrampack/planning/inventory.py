@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from vrampack.api.common import Quantity
 from vrampack.api.gpunode import GPUClaim, GPUStatus, MIGDevice
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
@@ -92,6 +93,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
     nodes = {node.name: node for node in snapshot.nodes}
     companies = _companies(snapshot)
     tenants = holders(snapshot.pods)
+    ended = {pod.uid: pod for pod in snapshot.pods if pod.ended and pod.claim is not None}
     on_node: dict[str, list[PodView]] = defaultdict(list)
     # The first by name has a GPU that two nodes report.
     devices = {view.name: devices_of(view, by_name[pools[view.name]]) for view in snapshot.gpu_nodes}
@@ -105,7 +107,8 @@ def inventory(snapshot: Snapshot) -> Inventory:
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
         account = [
-            _gpu(view, gpu, pool, tenants.get(gpu.uuid, ()), granted.get(gpu.uuid, ())) for gpu in devices[view.name]
+            _gpu(view, gpu, pool, tenants.get(gpu.uuid, ()), granted.get(gpu.uuid, ()), ended)
+            for gpu in devices[view.name]
         ]
         # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
@@ -144,7 +147,15 @@ def _slice(gpu: GPUStatus, device: MIGDevice) -> GPUStatus:
     """A MIG device as an entry of its own. Its processes are not told apart from the GPU's."""
     product = f"{gpu.product}-MIG-{device.profile}"[:_LABEL] if gpu.product and device.profile else gpu.product
     return GPUStatus(
-        uuid=device.uuid, index=gpu.index, product=product, memory=device.memory, health=gpu.health, xid=gpu.xid
+        uuid=device.uuid,
+        index=gpu.index,
+        product=product,
+        memory=device.memory,
+        health=gpu.health,
+        xid=gpu.xid,
+        offered=gpu.offered,
+        # A MIG device that was given away is no other one's trouble; the whole GPU is.
+        allocations=tuple(each for each in gpu.allocations or () if each.device in ("", gpu.uuid, device.uuid)),
     )
 
 
@@ -223,8 +234,18 @@ def _granted_to_others(snapshot: Snapshot) -> dict[str, tuple[Grant, ...]]:
     return found
 
 
+def _claim(pod: PodView) -> GPUClaim:
+    assert pod.claim is not None
+    return GPUClaim(namespace=pod.namespace, pod=pod.name, uid=pod.uid, bytes=Quantity.of(pod.claim.bytes))
+
+
 def _gpu(
-    view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...], granted: tuple[Grant, ...]
+    view: GPUNodeView,
+    gpu: GPUStatus,
+    pool: PoolView,
+    tenants: tuple[PodView, ...],
+    granted: tuple[Grant, ...],
+    ended: Mapping[str, PodView],
 ) -> GPU:
     spec = next((each for each in view.spec.gpus if each.uuid == gpu.uuid), None)
     sliced = mechanism(pool.spec.mechanism.value).sliced
@@ -234,6 +255,7 @@ def _gpu(
         observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
     claims = {pod.uid: pod.claim.bytes for pod in tenants if pod.claim is not None}
     outlived = {each.uid: each for each in gpu.claims or () if each.uid not in claims and each.uid in observed}
+    outlived |= {uid: _claim(ended[uid]) for uid in observed if uid in ended}
     sizes = claims | {uid: each.bytes.bytes for uid, each in outlived.items()}
     held = {uid: max(sizes.get(uid, 0), observed.get(uid, 0)) for uid in sorted(sizes.keys() | observed.keys())}
     return GPU(

@@ -16,6 +16,7 @@ from vrampack.planning.inventory import Inventory, inventory
 from vrampack.planning.mechanisms import read_back, readiness
 from vrampack.planning.moves import Moving, eviction, kept, under_way
 from vrampack.planning.placing import Placed, place
+from vrampack.planning.probing import Probes, probes
 from vrampack.planning.rollout import Rolled, roll
 from vrampack.planning.snapshot import Json, PoolView, Snapshot
 from vrampack.planning.status import model_status
@@ -32,7 +33,8 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     stock = inventory(snapshot)
     moving = under_way(snapshot)
     given = cases(snapshot, settings, stock=stock, moving=moving)
-    eligible = Eligibility(snapshot)
+    eligible = Eligibility(snapshot, probing=settings.probing is not None)
+    asked = probes(snapshot, stock, settings.probing)
     placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds)
     placed = suggested(placed, given=given, snapshot=snapshot, stock=stock, settings=settings, eligible=eligible)
     pools = {pool.name: pool for pool in snapshot.pools}
@@ -87,7 +89,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             events += events_of(model, status)
     if not placed.placements:
         # While replicas are being placed these would be out of date at once; the pass after the last one writes them.
-        statuses += _fleet(snapshot, stock, placed, moving)
+        statuses += _fleet(snapshot, stock, placed, moving, asked)
     return Plan(
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),
@@ -98,7 +100,12 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
         events=(*events, *leaving.events),
         resolve=tuple(dict.fromkeys(request for case in given for request in case.sized.resolves)),
         watch=watches(given),
-        wake_at=min((each for each in (leaving.wake_at, budget.wake_at) if each is not None), default=None),
+        wake_at=min(
+            (each for each in (leaving.wake_at, budget.wake_at, asked.wake_at) if each is not None), default=None
+        ),
+        probes=asked.create,
+        # An answer is kept before the probes that gave it go: one that could not be written is given again.
+        ended_probes=tuple(probe for probe in asked.delete if not placed.placements),
         waiting=_waiting(given, placed),
         gpu_bytes=_gpu_bytes(stock, placed),
         over_budget=budget.over,
@@ -125,12 +132,15 @@ def _questions(placed: Placed, pools: Mapping[str, PoolView]) -> Mapping[str, tu
     }
 
 
-def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed, moving: Sequence[Moving]) -> list[WriteStatus]:
+def _fleet(
+    snapshot: Snapshot, stock: Inventory, placed: Placed, moving: Sequence[Moving], asked: Probes
+) -> list[WriteStatus]:
     statuses = []
     pools = {pool.name: pool for pool in snapshot.pools}
     for view in snapshot.gpu_nodes:
         pool = pools[stock.pool_of[view.name]]
-        status, changed = gpu_node_status(view, stock, pool=pool.spec, now=snapshot.now)
+        injection = asked.found.get(view.name, view.status.injection)
+        status, changed = gpu_node_status(view, stock, pool=pool.spec, injection=injection, now=snapshot.now)
         if changed:
             statuses.append(
                 WriteStatus(kind="GPUNode", namespace="", name=view.name, resource_version="", status=status)

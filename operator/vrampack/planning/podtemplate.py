@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from vrampack.api import names
 from vrampack.engines.base import VISIBLE_DEVICES, EngineContainer, is_reserved, literal
+from vrampack.engines.startgate import StartGate, command, waiting
 from vrampack.errors import InvalidInputError
 from vrampack.planning.need import Need
 from vrampack.planning.overlay import Fragment, merge
@@ -50,17 +51,21 @@ def pod_template(
     priority_class: str | None = None,
     unreachable_seconds: int = UNREACHABLE_SECONDS,
     mutation: Mutation = NO_MUTATION,
+    gate: StartGate | None = None,
 ) -> Fragment:
     """The template of the pods of the ModelDeployment ``name``.
 
     ``overlay``: its ``spec.podTemplate``. ``runtime_class``: the pool's; None or empty sets none. ``mutation``: of the
-    pool's mechanism.
+    pool's mechanism. ``gate``: where engines of one GPU start one after the other, and the agent says whose turn it is.
     Raises InvalidInputError with the field of the ModelDeployment for an overlay that can't be laid on top.
     """
     engine = shared(engine, mutation)
     owned = (*engine.owned_variables, *(variable["name"] for variable in mutation.env))
     check_overlay(overlay, owns_command=engine.owns_command, variables=owned)
     check_shape(overlay, path=FIELD)
+    gate = gate if _known_command(engine, overlay) else None
+    if gate is not None:
+        engine = waiting(engine, gate)
     spec = _spec(engine, runtime_class if mutation.runtime_class else None, priority_class)
     base = {"metadata": _metadata(name, engine, need), "spec": _with(spec, mutation, name)}
     template = merge(base, overlay, path=FIELD)
@@ -76,6 +81,8 @@ def pod_template(
     ]
     spec["tolerations"] = _tolerations(spec.get("tolerations", []), unreachable_seconds)
     spec["containers"] = [_own(container, engine, owned) for container in _containers(spec)]
+    if gate is not None:
+        spec["containers"] = [_gated(container, engine) for container in spec["containers"]]
     if spec.get("initContainers"):
         spec["initContainers"] = [_blind(container) for container in spec["initContainers"]]
     canonical: Fragment = _canonical(template, FIELD)
@@ -208,6 +215,20 @@ def _own(container: Fragment, engine: EngineContainer, owned: tuple[str, ...]) -
     ours = [each for each in engine.env if is_reserved(each["name"]) or each["name"] in owned]
     named = {each["name"] for each in ours}
     return container | {"env": ours + [each for each in _unreserved(container) if each["name"] not in named]}
+
+
+def _known_command(engine: EngineContainer, overlay: Fragment) -> bool:
+    """Whether it is known what the engine's container runs: nothing can stand before an image's own entry point."""
+    given = (overlay.get("spec") or {}).get("containers") or []
+    written = any(each.get("name") == names.ENGINE_CONTAINER and each.get("command") for each in given)
+    return bool(engine.command or engine.entry or written)
+
+
+def _gated(container: Fragment, engine: EngineContainer) -> Fragment:
+    if container["name"] != names.ENGINE_CONTAINER:
+        return container
+    known = container.get("command") or list(engine.entry)
+    return container | {"command": command(known, own_gate=engine.own_gate)}
 
 
 def _blind(container: Fragment) -> Fragment:

@@ -16,6 +16,7 @@ from vrampack.planning.actions import EvictPods, PlacePod
 from vrampack.planning.candidates import Eligibility, main_reason, objective_of
 from vrampack.planning.cases import Case
 from vrampack.planning.findings import MOST_BLOCKED, MOST_SUGGESTED, Findings, Question
+from vrampack.planning.injection import style_of
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.mechanisms import mechanism_of
 from vrampack.planning.need import Need
@@ -26,7 +27,6 @@ from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.planning.tenancy import Tenants, movers, running, tenants
 from vrampack.planning.whole import whole
 from vrampack.sharing.base import Claimed, Share
-from vrampack.sharing.visible_devices import resolve_style
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,7 +318,7 @@ def _action(
         Claimed(
             gpus=[gpu.uuid for gpu in gpus],
             bytes=need.bytes,
-            style=resolve_style(pool=pool.spec.injection_style, node=view.status.injection_style),
+            style=style_of(view.status, pool=pool.spec),
             share=Share(
                 kv_cache=need.kv, runtime_context=need.context, communication=need.comm, fraction=need.fraction
             ),

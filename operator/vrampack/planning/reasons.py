@@ -31,6 +31,7 @@ class Obstacle(StrEnum):
     NODE_AFFINITY = "NodeAffinityMismatch"
     TAINT = "UntoleratedTaint"
     INJECTION_STYLE = "InjectionStyleMismatch"
+    INJECTION_UNKNOWN = "InjectionUnknown"
     MECHANISM = "MechanismNotReady"
     REFUSED = "RefusedByScheduler"
 
@@ -55,6 +56,7 @@ WORDS: Final[Mapping[str, str]] = {
     Obstacle.NODE_AFFINITY: "on a node that the affinity leaves out",
     Obstacle.TAINT: "on a node with a taint that is not tolerated",
     Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, and not to a pod with a RuntimeClass",
+    Obstacle.INJECTION_UNKNOWN: "on a node of which no probe has told yet how it hands out GPUs",
     Obstacle.MECHANISM: "on a node where the pool's mechanism does not work",
     Obstacle.REFUSED: "on a node where the scheduler has just refused this model",
     Reason.PRODUCT_MISMATCH: "of a product that was not asked for",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching, SpeculationMethod
+from vrampack.api.gpupool import Startup
 from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, Sharing, WeightsPrecision
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
 from vrampack.api.source import ModelSource, SourceKind, parse_source
@@ -327,6 +328,7 @@ def _template(
         priority_class=spec.priority_class_name,
         unreachable_seconds=settings.unreachable_seconds,
         mutation=mutation,
+        gate=settings.start_gate if pool.spec.startup is Startup.SERIALIZED else None,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
-from vrampack.api.gpupool import GPUPoolSpec
+from vrampack.api.gpupool import GPUPoolSpec, InjectionStyle
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modelprofile import Measurement, ModelProfileSpec
 from vrampack.planning.resolution import Look, Resolution, ResolveRequest, Watch
@@ -229,6 +229,29 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeView:
+    """A pod that finds out how its node hands out GPUs."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    node: str
+    setup: str
+    style: InjectionStyle
+    created: float
+    succeeded: bool
+    failed: bool
+    message: str
+    """What it saw, or why its container can't be made."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it can say no more."""
+        return self.succeeded or self.failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What the loop remembers between passes, because no object says it. Lost in a restart, and only time is lost.
 
@@ -268,6 +291,7 @@ class Snapshot:
     children: tuple[ChildView, ...] = ()
     resolutions: Mapping[ResolveRequest, Resolution] = field(default_factory=dict)
     looks: Mapping[Watch, Look] = field(default_factory=dict)
+    probes: tuple[ProbeView, ...] = ()
     devices: DeviceView | None = None
     """None: no pool shares by DRA."""
     memory: Memory

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vrampack.api.modeldeploymentstatus import EstimateStatus, ModelFacts
+from vrampack.engines.startgate import StartGate
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.workload import Workload
 from vrampack.planning.need import Need
@@ -10,6 +11,14 @@ from vrampack.planning.podtemplate import UNREACHABLE_SECONDS
 from vrampack.planning.precision import Verdict
 from vrampack.planning.resolution import ResolveRequest
 from vrampack.planning.snapshot import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probing:
+    """The pods that find out how a node hands out GPUs. ``image``: any with a shell; the runtime brings nvidia-smi."""
+
+    image: str
+    namespace: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +30,10 @@ class Settings:
     unreachable_seconds: int = UNREACHABLE_SECONDS
     refusal_seconds: float = 30
     deletion_interval_seconds: float = 60
+    probing: Probing | None = None
+    """None: injection styles are what agents and pools say."""
+    start_gate: StartGate | None = None
+    """Where the agents say whose turn it is to start; None: nowhere."""
     patience_seconds: int = 600
     """After so long a replica that waits goes by its age, and the oldest that fits nowhere has a place kept for it."""
 

@@ -138,6 +138,8 @@ class Mechanism:
     chooses: bool = True
     """Whether the GPU is the one that vrampack chose. Else another scheduler chooses among those of the node, and the
     claim is one on the node until its choice is read back."""
+    by_runtime: bool = True
+    """Whether the container runtime hands the GPU over, by one of the injection styles."""
     sliced: bool = False
     """Whether MIG devices are what is shared out, each to one replica, instead of GPUs."""
     total_is_share: bool = False

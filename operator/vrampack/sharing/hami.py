@@ -53,5 +53,6 @@ MECHANISM: Final = Mechanism(
     mutation=_mutation,
     annotations=_annotations,
     lacks=_lacks,
+    by_runtime=False,
     total_is_share=True,
 )

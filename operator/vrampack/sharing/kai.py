@@ -56,5 +56,6 @@ MECHANISM: Final = Mechanism(
     mutation=_mutation,
     annotations=_annotations,
     lacks=_lacks,
+    by_runtime=False,
     chooses=False,
 )
