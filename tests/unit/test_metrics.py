@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from vrampack.agent.health import Errors
+from vrampack.agent.metrics import AgentMetrics
+from vrampack.agent.reading import NodeReading
 from vrampack.controller.metrics import Memory, Metrics, Pass, Phase, Placement
 
 
@@ -88,7 +91,10 @@ def test_the_chart_uses_names_that_exist(registry: CollectorRegistry, metrics: M
     metrics.set_waiting({"NoRoom": 1})
     metrics.set_changed({"RevisionMoved": 1})
     metrics.set_gpu_memory({"L4": {Memory.USABLE: 24}})
+    agents = AgentMetrics(node="n", clock=lambda: 0.0)
+    agents.show(NodeReading(driver="", cuda="", injection_style=None, gpus=(), cpu=0, memory=0, pods=0), Errors(), {})
     known = {sample.name for family in registry.collect() for sample in family.samples}
+    known |= {family.name for family in agents.collect()}
     templates = (repo_root / "charts" / "vrampack").rglob("*.yaml")
     used = {
         name

@@ -58,7 +58,7 @@ def test_a_slice_is_a_device_and_takes_one_replica() -> None:
     assert sorted(where(found).values()) == [("MIG-a",), ("MIG-b",)]
     (first, *_) = found.placements
     assert first.annotations[names.VISIBLE_DEVICES].startswith("runtime.nvidia.com/gpu=MIG-")
-    assert waiting(found, "m")["reason"] in ("GPUNotEmpty", "GPUExclusive", "InsufficientGPUMemory")
+    assert waiting(found, "m")["reason"] == "TooManyReplicasOnGPU"
 
 
 def test_the_neighbour_comes_into_no_slice_that_has_a_replica() -> None:
