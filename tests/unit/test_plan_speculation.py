@@ -8,7 +8,7 @@ import pytest
 from tests.unit.planning_world import Json, child, condition, decide, estimated, profile, status_of, world
 from vrampack.api import names
 from vrampack.api.source import profile_name
-from vrampack.planning.actions import ApplyChild, CreateChild, Plan, Plan
+from vrampack.planning.actions import ApplyChild, CreateChild, Plan
 from vrampack.planning.need import Need
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import ProfileView

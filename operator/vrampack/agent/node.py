@@ -185,7 +185,7 @@ class NodeAgent:
 
     async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
         if now >= self._renew_at:
-            await reporter.renew()
+            await reporter.renew(there=self._watch.reported)
             self._renew_at = now + self._settings.lease.renew
         await reporter.report(reading)
 
