@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from benchmarks.llama_profile import LLAMA_PROFILE
 from benchmarks.podwatch import PodWatch
 from vrampack.agent.fleet import kwok_nodes, parse_fleet
 from vrampack.api import names
@@ -56,28 +57,6 @@ GOALS = {
     "single_p99_seconds": "<= 1",
     "writes_per_pod": "1",
     "rss_bytes": "<= 200 MB",
-}
-# Llama-3.1-8B-Instruct, from its config.json and its safetensors headers.
-PROFILE: Mapping[str, Any] = {
-    "source": "hf://meta-llama/Llama-3.1-8B-Instruct",
-    "revision": "0e9e39f249a16976918f6564b8830bc894c89659",
-    "architecture": {
-        "modelType": "llama",
-        "layers": 32,
-        "hiddenSize": 4096,
-        "intermediateSize": 14336,
-        "vocabSize": 128256,
-        "attentionHeads": 32,
-        "kvHeads": 8,
-        "headDim": 128,
-        "dtype": "bfloat16",
-        "maxContext": 131072,
-        "rotaryPositions": 131072,
-        "rotaryDim": 128,
-    },
-    "parameters": 8030261248,
-    "weightFiles": {"bytes": "16060522496", "embeddingBytes": "2101346304", "replicatedBytes": "532480"},
-    "precision": "bf16",
 }
 
 
@@ -316,7 +295,7 @@ async def measure(size: Size, folder: Path) -> Result:
                 body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
                 await admin.create("/api/v1/namespaces", body)
             for kind, name, spec in (
-                ("ModelProfile", "llama-8b", PROFILE),
+                ("ModelProfile", "llama-8b", LLAMA_PROFILE),
                 ("GPUPool", names.DEFAULT_POOL, {"startup": "Parallel"}),
             ):
                 body = {"apiVersion": names.API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}

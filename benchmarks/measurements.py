@@ -22,7 +22,7 @@ from vrampack.models.config import architecture_of
 from vrampack.units import GIB
 
 LLAMA_CPP = frozenset({"llama.cpp", "ik_llama.cpp"})
-KNOWN_ENGINES = frozenset({"vllm", "sglang"}) | LLAMA_CPP
+KNOWN_ENGINES = frozenset({"vllm", "sglang", "tgi"}) | LLAMA_CPP
 
 LARGEST = 10**12
 """No count of tokens and no GiB is beyond it."""

@@ -17,6 +17,7 @@ on a run once another run of the same kind was measured (`benchmarks.memory_pair
 """
 
 import argparse
+import csv
 import json
 import math
 import statistics
@@ -201,8 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         rows = read_rows(asked.measurements, asked.configs)
-    except OSError as error:
-        print(f"{asked.measurements} can't be read: {error.strerror}", file=sys.stderr)
+    except (OSError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        print(f"{asked.measurements} can't be read: {why}", file=sys.stderr)
         return 2
     found = report(rows, peers=asked.peers)
     if asked.output == "json":

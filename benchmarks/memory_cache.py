@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchmarks.measurements import LLAMA_CPP, Row, UnusableError
 from benchmarks.memory_runs import Compared, asked, graph_batch, only_vllm, workload_of
-from vrampack.memory import sglang
+from vrampack.memory import sglang, tgi
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, Span
 from vrampack.memory.llamacpp import LlamaContext, cache_buffers
 from vrampack.memory.vllm.layout import kv_layout
@@ -22,6 +22,8 @@ def kv_tokens(row: Row) -> Compared:
     tokens = row.printed("kv_cache_tokens")
     if row.engine == "sglang":
         low, middle, high = _sglang_pools(row)
+    elif row.engine == "tgi":
+        low, middle, high = _tgi_tokens(row)
     else:
         low, middle, high = (found.tokens for found in _pools(row))
     block = row.cache.get("block", 16) * row.decode_context
@@ -97,6 +99,21 @@ def _sglang_pools(row: Row) -> tuple[float, float, float]:
     def counted(row: Row) -> tuple[float, float, float]:
         low, middle, high = (
             within(int(gib * GIB)) for gib in (pool.value - pool.half_digit, pool.value, pool.value + pool.half_digit)
+        )
+        return low, middle, high
+
+    return asked(row, counted)
+
+
+def _tgi_tokens(row: Row) -> tuple[float, float, float]:
+    """Whole blocks of the printed bytes."""
+    pool = row.printed("kv_cache_gib")
+
+    def counted(row: Row) -> tuple[float, float, float]:
+        workload = workload_of(row, graph_batch(row))
+        low, middle, high = (
+            tgi.printed(row.architecture(), workload, int(gib * GIB)).tokens
+            for gib in (pool.value - pool.half_digit, pool.value, pool.value + pool.half_digit)
         )
         return low, middle, high
 

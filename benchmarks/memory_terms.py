@@ -116,9 +116,10 @@ def weights_of(row: Row) -> Weights:
 
 def weights_bytes(row: Row) -> int:
     """Per GPU. vLLM prints tensors; on AMD's GPUs it prints by how much free memory fell, as SGLang does everywhere."""
+    weights = weights_of(row)
     workload = workload_of(row, BatchDefaults(max_sequences=1, max_batched_tokens=2048))
     measure = reserved_bytes if row.amd or row.engine == "sglang" else loaded_bytes
-    return measure(row.architecture(), weights_of(row), workload)
+    return measure(row.architecture(), weights, workload)
 
 
 def activations_bytes(row: Row) -> int:
@@ -190,6 +191,7 @@ _PARTS: Mapping[str, Callable[[Row], int]] = {
 
 def _non_kv(row: Row) -> Compared:
     """All that the row prints besides the KV cache, against the estimate of just these terms."""
+    asked(row, lambda row: only_vllm(row, "what is there besides the cache"))
     found = {column: row.printed(column) for column in _PARTS if row.cells.get(column, "").strip()}
     if "activation_peak_gib" in found and release_of(row.version) >= GRAPHS_IN_PEAK:
         found.pop("cuda_graph_gib", None)  # the printed peak has them

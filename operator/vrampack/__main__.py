@@ -2,4 +2,5 @@
 
 from vrampack.cli.main import main
 
-main()
+if __name__ == "__main__":  # a process that it starts imports this module, too
+    main()

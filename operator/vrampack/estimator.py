@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture
+from vrampack.memory.draft import Draft
 from vrampack.memory.estimate import Estimate
 from vrampack.memory.estimate import estimate as claim_of
 from vrampack.memory.gpus import GPUS, gpu_named
@@ -125,8 +126,14 @@ def estimate(
     text_only: bool = False,
     videos: bool = False,
     headroom_percent: float = 3.0,
+    product: str = "",
     engine: str = "vllm",
     engine_version: str = "",
+    speculation: str = "",
+    speculative_tokens: int = 0,
+    draft_model: Model | None = None,
+    lora_adapters: int = 0,
+    lora_rank: int = 0,
     file: str = "",
     revision: str | None = None,
     token: str | None = None,
@@ -139,8 +146,10 @@ def estimate(
     are what a ModelDeployment says under the same names; ``weights`` is the checkpoint's own precision, or fp8 that the
     engine makes of 16 bits while it loads; ``kv_cache`` is one of its precisions; ``text_only`` leaves out the towers
     for images and sound; ``videos`` lets them in, which no ModelDeployment does; ``prefix_caching`` None is what the
-    engine does by default, and an empty ``engine_version`` the newest that is known. ``file`` is a GGUF file of a
-    repository or folder that has several; on the hub also a pattern. ``revision``, ``token`` and ``endpoint`` are for
+    engine does by default, and an empty ``engine_version`` the newest that is known. ``product`` is the GPU's, by the
+    driver's name with dashes; without it what hangs on it is the most of any. ``speculation`` is mtp, eagle, eagle3,
+    medusa, draft or ngram, and ``draft_model`` the model that drafts, given as ``model`` is. ``file`` is a GGUF file of
+    a repository or folder that has several; on the hub also a pattern. ``revision``, ``token`` and ``endpoint`` are for
     models on the hub: a branch, tag or commit; an access token (None: HF_TOKEN); the hub's address (None: HF_ENDPOINT,
     else the public one).
 
@@ -164,10 +173,23 @@ def estimate(
         text_only=text_only,
         videos=videos,
         headroom_percent=headroom_percent,
+        product=product,
         engine=engine,
         engine_version=engine_version,
+        speculation=speculation,
+        speculative_tokens=speculative_tokens,
+        draft=_draft(draft_model, token=token, endpoint=endpoint),
+        lora_adapters=lora_adapters,
+        lora_rank=lora_rank,
     )
     return estimated(facts, workload)
+
+
+def _draft(model: Model | None, *, token: str | None, endpoint: str | None) -> Draft | None:
+    if model is None:
+        return None
+    facts = read_model(model, token=token, endpoint=endpoint)
+    return Draft(architecture=facts.architecture, weights=facts.weights)
 
 
 def estimated(model: ModelFacts, workload: Workload) -> ModelEstimate:

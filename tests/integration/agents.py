@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.integration.claims import RELEASE
 from tests.integration.machinery import Machinery, Process
+from tests.unit.kubelet_double import KubeletDouble
 from vrampack.cli.standinfleet import StandinFleet
 
 
@@ -16,6 +19,7 @@ class AgentMachinery(Machinery):
     """Each node of the fleet has an agent of its own, which signs in as a pod on that node does."""
 
     agents: dict[str, Process] = field(default_factory=dict)
+    kubelets: dict[str, KubeletDouble] = field(default_factory=dict)
     drivers: StandinFleet | None = None
     _showing: asyncio.Task[None] | None = None
 
@@ -32,15 +36,33 @@ class AgentMachinery(Machinery):
     async def start_node_agent(self, node: str) -> Process:
         assert self.drivers is not None
         kubeconfig = await self.cluster.token_for("vrampack-agent", RELEASE, node=node)
-        flags = (f"--kubeconfig={kubeconfig}", f"--namespace={RELEASE}", "--poll=0.5", "--metrics-port=0")
-        process = self._start(f"agent-{node}", "agent", *flags, environment=self.drivers.environment(node))
+        flags = (
+            f"--kubeconfig={kubeconfig}",
+            f"--namespace={RELEASE}",
+            "--poll=0.5",
+            "--metrics-port=0",
+            "--lease-seconds=6",
+        )
+        if node not in self.kubelets:
+            # Under /tmp: the path of a socket may have 107 characters.
+            self.kubelets[node] = KubeletDouble(Path(tempfile.mkdtemp(prefix="kubelet")) / "kubelet.sock")
+            self.kubelets[node].start()
+        environment = {**self.drivers.environment(node), "VRAMPACK_POD_RESOURCES": str(self.kubelets[node].socket)}
+        process = self._start(f"agent-{node}", "agent", *flags, environment=environment)
         self.agents[node] = process
         return process
+
+    def agent_logs(self) -> Mapping[str, str]:
+        return {node: process.log.read_text(errors="replace")[-2000:] for node, process in self.agents.items()}
 
     async def end_agents(self) -> None:
         """Of the nodes of a world that is over."""
         await asyncio.gather(*(process.stop() for process in self.agents.values()))
+        for kubelet in self.kubelets.values():
+            kubelet.stop()
+            kubelet.socket.parent.rmdir()
         self.agents.clear()
+        self.kubelets.clear()
 
     def check_alive(self) -> None:
         for process in self.agents.values():

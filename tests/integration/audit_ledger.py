@@ -320,7 +320,8 @@ def _objection(gpu: AuditedGPU | None, holders: Mapping[str, AuditedPod], *, res
     if not gpu.healthy:
         return "it has failed"
     held = sum(max(pod.claim, gpu.processes.get(uid, 0)) for uid, pod in holders.items())
-    orphans = sum(size for uid, size in gpu.processes.items() if uid not in holders)
+    # A claim lives until the processes of its pod are gone, wherever it was written down.
+    orphans = sum(max(size, gpu.claims.get(uid, 0)) for uid, size in gpu.processes.items() if uid not in holders)
     total = held + orphans + gpu.foreign + gpu.reserve + reserve
     if total <= gpu.usable:
         return ""

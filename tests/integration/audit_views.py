@@ -43,6 +43,8 @@ class AuditedGPU:
     usable: int | None
     foreign: int
     processes: Mapping[str, int]
+    claims: Mapping[str, int]
+    """As the operator has written them there, by the UID of the pod."""
     reserve: int
     cordoned: bool
     healthy: bool
@@ -110,6 +112,7 @@ def read_gpus(node: Mapping[str, Any]) -> dict[str, AuditedGPU]:
             usable=parse_bytes(gpu["memory"]) if "memory" in gpu else None,
             foreign=sum(parse_bytes(entry["bytes"]) for entry in gpu.get("foreign", ())),
             processes={entry["podUID"]: parse_bytes(entry["bytes"]) for entry in gpu.get("processes", ())},
+            claims={entry["uid"]: parse_bytes(entry["bytes"]) for entry in gpu.get("claims", ())},
             reserve=parse_bytes(wish.get("reserve", "0")),
             cordoned=wish.get("cordoned", False),
             healthy=gpu.get("health") != "Unhealthy",

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.llama_profile import LLAMA_PROFILE
+
 Manifest = dict[str, Any]
 
-COMMIT = "0e9e39f249a16976918f6564b8830bc894c89659"
+COMMIT = LLAMA_PROFILE["revision"]
 UUID = "GPU-5a1b2c3d-0000-1111-2222-333344445555"
 
 DEPLOYMENT: Manifest = {
@@ -26,25 +28,7 @@ PROFILE: Manifest = {
     "apiVersion": "vrampack.dev/v1alpha1",
     "kind": "ModelProfile",
     "metadata": {"name": "good"},
-    "spec": {
-        "source": "hf://meta-llama/Llama-3.1-8B-Instruct",
-        "revision": COMMIT,
-        "architecture": {
-            "modelType": "llama",
-            "layers": 32,
-            "hiddenSize": 4096,
-            "intermediateSize": 14336,
-            "vocabSize": 128256,
-            "attentionHeads": 32,
-            "kvHeads": 8,
-            "headDim": 128,
-            "dtype": "bfloat16",
-            "maxContext": 131072,
-        },
-        "parameters": 8030261248,
-        "weightFiles": {"bytes": 16060522496, "byDtype": {"BF16": 16060522496}, "embeddingBytes": 2101346304},
-        "precision": "bf16",
-    },
+    "spec": dict(LLAMA_PROFILE),
 }
 NODE: Manifest = {
     "apiVersion": "vrampack.dev/v1alpha1",

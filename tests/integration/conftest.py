@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -97,6 +96,4 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
     world = getattr(item, "funcargs", {}).get("world")
     if report.failed and isinstance(world, World):
         report.sections.append(("log of the operators", world.operator_log()))
-        agent = world.machinery.agent
-        if agent is not None and isinstance(agent.log, Path):
-            report.sections.append(("log of the agent", agent.log.read_text(errors="replace")[-2000:]))
+        report.sections += [(f"log of {name}", text) for name, text in world.machinery.agent_logs().items()]

@@ -116,6 +116,10 @@ class Machinery:
             flags = (f"--simulate={self.fleet_file}", f"--kubeconfig={self.agent_kubeconfig}", "--poll=0.2")
             self.agent = self._start("agent", "agent", *flags, f"--namespace={RELEASE}")
 
+    def agent_logs(self) -> Mapping[str, str]:
+        """The end of what each agent said, by its name."""
+        return {} if self.agent is None else {"the agent": self.agent.log.read_text(errors="replace")[-2000:]}
+
     async def tend(self, nodes: Sequence[str]) -> None:
         """New nodes are there. The one simulated agent sees them in its file."""
 

@@ -11,14 +11,22 @@ from pathlib import Path
 import pytest
 
 from vrampack.localcluster.assets import Assets
+from vrampack.localcluster.standin.driver import compiler
 
 pytestmark = pytest.mark.cluster
 
 COMMAND = [sys.executable, "-m", "vrampack", "demo"]
 
 
-def test_exit_means_that_all_that_fits_is_ready(assets: Assets) -> None:
-    done = subprocess.run([*COMMAND, "--exit"], capture_output=True, text=True, check=False, timeout=200)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param((), id="simulated"),
+        pytest.param(("--agents",), id="agents", marks=pytest.mark.skipif(compiler() is None, reason="no C compiler")),
+    ],
+)
+def test_exit_means_that_all_that_fits_is_ready(assets: Assets, flags: tuple[str, ...]) -> None:
+    done = subprocess.run([*COMMAND, "--exit", *flags], capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.rpartition("NAMESPACE")[2]
     for model in ("llama-31-8b", "mistral-7b", "qwen3-4b", "qwen3-8b", "qwen3-8b-fp8", "llama-33-70b"):

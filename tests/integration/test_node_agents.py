@@ -236,6 +236,27 @@ async def test_an_agent_can_not_speak_for_another_node(world: World, machinery: 
         await kube.close()
 
 
+async def test_what_the_kubelet_may_hand_out_is_left_alone(world: World, machinery: AgentMachinery) -> None:
+    await world.fleet(group("a", product="L40S"))
+    kubelet, uuid = machinery.kubelets[world.node("a")], world.gpu("a")
+
+    async def said(field: str, value: object) -> None:
+        async def so() -> None:
+            assert of_gpu(await world.get("GPUNode", world.node("a")), uuid).get(field) == value
+
+        await world.eventually(so)
+
+    await said("offered", False)
+    kubelet.offers = {"nvidia.com/gpu": [uuid]}
+    await said("offered", True)
+    await world.apply(model("m", claim="10Gi"))
+    assert (await world.waiting("m", "GPUNotFenced"))["rejected"] == {"GPUNotFenced": 1}
+    kubelet.pods = {"default/notebook": {"main": {"plugin": {"nvidia.com/gpu": [uuid]}}}}
+    assert (await world.waiting("m", "GPUAllocated"))["rejected"] == {"GPUAllocated": 1}
+    kubelet.pods, kubelet.offers = {}, {}  # the plugin is taken off the node
+    await world.ready("m")
+
+
 async def test_an_agent_without_a_driver_says_so_and_lets_go_when_told(world: World, machinery: AgentMachinery) -> None:
     await world.fleet(group("a", product="L40S"))
     name = world.node("a")

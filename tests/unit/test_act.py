@@ -266,7 +266,7 @@ async def test_a_deletion_is_of_the_pod_that_was_read() -> None:
     [
         (status(), {"name": "llama", "namespace": "serving", "resourceVersion": "5"}),
         (status("GPUNode", "", "gpu-1"), {"name": "gpu-1"}),
-        (status("GPUPool", "", "default"), {"name": "default"}),
+        (status("GPUPool", "", "default"), {"name": "default", "resourceVersion": "5"}),
     ],
     ids=lambda value: getattr(value, "kind", None),
 )

@@ -203,7 +203,7 @@ async def test_who_counts(double: KubeletDouble) -> None:
         ("static", False),
     ]
     assert found.allocations["GPU-a"][1] == Allocation(
-        namespace="default", pod="pretender", container="main", resource="nvidia.com/gpu"
+        namespace="default", pod="pretender", container="main", resource="nvidia.com/gpu", device="GPU-a"
     )
 
 

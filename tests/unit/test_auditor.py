@@ -115,6 +115,11 @@ class TestClaims:
             ({"reserve": "61"}, False),
             ({"processes": [{"podUID": "uid-gone", "bytes": "60"}]}, True),
             ({"processes": [{"podUID": "uid-gone", "bytes": "61"}]}, False),
+            (
+                {"processes": [{"podUID": "uid-gone", "bytes": "1"}], "claims": [{"uid": "uid-gone", "bytes": "61"}]},
+                False,
+            ),
+            ({"claims": [{"uid": "uid-gone", "bytes": "61"}]}, True),
             ({"memory": "40"}, True),
             ({"memory": "39"}, False),
             ({"cordoned": True}, False),

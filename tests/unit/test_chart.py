@@ -135,6 +135,12 @@ def test_selectors_find_their_pods_and_no_others(render: Render) -> None:
         one(documents, "NetworkPolicy", "vrampack")["spec"]["podSelector"]["matchLabels"],
     ):
         assert [name for name, found in labels.items() if selector.items() <= found.items()] == ["vrampack"]
+    agents = one(documents, "Service", "vrampack-agent-metrics")
+    found = [name for name, own in labels.items() if agents["spec"]["selector"].items() <= own.items()]
+    assert found == ["vrampack-agent"]
+    agent_monitor = one(documents, "ServiceMonitor", "vrampack-agent")["spec"]
+    assert agent_monitor["selector"]["matchLabels"].items() <= agents["metadata"]["labels"].items()
+    assert agent_monitor["endpoints"][0]["honorLabels"]
     monitor = one(documents, "ServiceMonitor", "vrampack")["spec"]
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]

@@ -95,8 +95,10 @@ class TestModel:
         small, large = found["cards"]
         assert (small["gpu"], small["usable"]) == ("L4", GPUS["L4"].usable)
         assert (large["gpu"], large["usable"]) == ("24Gi", 24 * GIB)
-        assert small["free"] == GPUS["L4"].usable - found["claim"]
-        assert small["largest_concurrency"]["value"] == expected.largest_concurrency("L4").value
+        there = estimate(folder, context_length=1024, concurrency=4, tokens_per_sequence=512, product="NVIDIA-L4")
+        assert small["claim"] == there.per_gpu < large["claim"] == found["claim"], "CUDA takes less of a small GPU"
+        assert small["free"] == GPUS["L4"].usable - small["claim"]
+        assert small["largest_concurrency"]["value"] == there.largest_concurrency("L4").value
         assert small["longest_context"] == {"value": 4096, "limit": "refused"}
 
     def test_a_configuration_alone_has_the_same_figures(self, folder: str) -> None:
@@ -128,7 +130,7 @@ class TestModel:
         assert invoke(folder, "-g", "500Mi", "-g", "T4")[0] == 0
 
     def test_what_if(self, folder: str) -> None:
-        needed = answer(folder, "-n", "64", "-g", "T4")["claim"]
+        needed = answer(folder, "-n", "64", "-g", "L40S")["claim"]
         small = str(needed - MIB)
         (card,) = answer(folder, "-n", "64", "-g", small, "--what-if")["cards"]
         assert not card["fits"]
@@ -149,13 +151,13 @@ class TestEngines:
         path = tmp_path / "m-Q4_0.gguf"
         path.write_bytes(gguf_file({**MINIMAL}, {**TENSORS}))
         found = answer(str(path), "-c", "128", "-n", "2", "-g", "T4")
-        expected = estimate(path, context_length=128, concurrency=2, engine="llamacpp")
+        expected = estimate(path, context_length=128, concurrency=2, engine="llamacpp", product="Tesla-T4")
         assert (found["claim"], found["precision"]) == (expected.per_gpu, "gguf")
         assert found["cards"][0]["largest_concurrency"]["limit"] == "refused"
 
     @pytest.mark.parametrize("engine", ["sglang", "tgi"])
     def test_engines_beside_vllm(self, folder: str, engine: str) -> None:
-        found = answer(folder, "-c", "1024", "-n", "4", "-g", "T4", "--engine", engine)
+        found = answer(folder, "-c", "1024", "-n", "4", "-g", "L40S", "--engine", engine)
         expected = estimate(folder, context_length=1024, concurrency=4, engine=engine)
         assert found["claim"] == expected.per_gpu
         assert found["notes"] == []
@@ -189,7 +191,7 @@ class TestFile:
         )
         status = status_of(decide(snapshot), "tiny")
         path = manifest(tmp_path / "all.yaml", raw, profile_of(folder))
-        assert Quantity(status["estimate"]["perGPU"]).bytes == answer("-f", path, "-g", "T4")["claim"]
+        assert Quantity(status["estimate"]["perGPU"]).bytes == answer("-f", path, "-g", "L40S")["claim"]
 
     def test_several_deployments_fit_only_together(self, tmp_path: Path, folder: str) -> None:
         huge = deployment("huge", serving={"contextLength": 4096, "concurrency": 4096})

@@ -35,6 +35,15 @@ class Resolver:
         return {}
 
 
+class Refiner:
+    def ask(self, _: Any) -> None: ...
+
+    def forget(self) -> None: ...
+
+    def findings(self) -> dict[Any, Any]:
+        return {}
+
+
 class Watch:
     def watch(self, _: Any) -> None: ...
 
@@ -53,7 +62,13 @@ def test_passes_that_all_fail_are_no_good_health(error: Exception, epoch: int | 
     async def scenario() -> None:
         time = asyncio.get_running_loop().time
         heartbeat = Heartbeat(stall_seconds=120)
-        parts: Any = {"observer": Observer(error), "actor": None, "resolver": Resolver(), "watch": Watch()}
+        parts: Any = {
+            "observer": Observer(error),
+            "actor": None,
+            "resolver": Resolver(),
+            "watch": Watch(),
+            "refiner": Refiner(),
+        }
         parts["leadership"] = SimpleNamespace(epoch=epoch)
         loop = Loop(
             **parts,

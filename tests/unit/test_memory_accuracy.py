@@ -273,3 +273,18 @@ def test_no_peer_is_nearer_in_the_median(published: dict[str, Any], term: str) -
 def test_no_published_row_breaks_the_estimate(published: dict[str, Any]) -> None:
     reasons = [one["reason"] for entry in published.values() for one in entry["unusable"]]
     assert [reason for reason in reasons if "failed" in reason] == []
+
+
+@pytest.mark.parametrize("engine", ["sglang", "tgi", "llama.cpp"])
+def test_what_is_not_modelled_of_an_engine_is_said_and_its_cache_is_used(report, engine: str) -> None:  # type: ignore[no-untyped-def]
+    printed = {"kv_cache_gib": "4.5", "kv_cache_tokens": "32768", "weights_gib": "15", "cuda_graph_gib": "1"}
+    found = report({**RUN, **printed, "engine": engine, "version": "", "max_model_len": "32768"})
+    assert found["kv_tokens"]["rows"] == 1
+    assert found["kv_tokens"]["within_1_percent"] == 1
+    assert f"of {engine} is not modelled" in found["non_kv"]["unusable"][0]["reason"]
+
+
+def test_a_cell_that_no_table_can_hold_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs.csv").write_text("engine,model\nvllm," + "x" * 200_000 + "\n")
+    assert main(["--measurements", str(tmp_path / "runs.csv"), "--configs", str(tmp_path)]) == 2
+    assert "runs.csv can't be read: field larger" in capsys.readouterr().err

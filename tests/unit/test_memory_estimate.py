@@ -243,3 +243,23 @@ def test_what_is_not_known_is_never_guessed(architecture: Architecture, weights:
     with pytest.raises(UnsupportedModelError) as refusal:
         estimate(architecture=architecture, weights=weights, workload=workload())
     assert refusal.value.unknown == unknown
+
+
+def test_a_small_gpu_needs_a_smaller_context() -> None:
+    work = Workload(context_length=4096, concurrency=4, tokens_per_sequence=4096, max_batched_tokens=4096)
+    large, small = (
+        estimate(architecture=QWEN3_8B, weights=QWEN3_8B_WEIGHTS, workload=dataclasses.replace(work, product=product))
+        for product in ("", "NVIDIA-L4")
+    )
+    assert large.runtime_context - small.runtime_context in (102 * MIB, 103 * MIB)
+    assert large.per_gpu > small.per_gpu
+    assert {term for term in TERMS if getattr(large, term) != getattr(small, term)} <= {"runtime_context", "headroom"}
+
+
+@pytest.mark.parametrize(("engine", "assumed"), [("vllm", False), ("sglang", True), ("tgi", True), ("llamacpp", False)])
+def test_what_is_taken_from_another_engine_is_said(engine: str, assumed: bool) -> None:
+    work = Workload(
+        context_length=4096, concurrency=4, tokens_per_sequence=4096, max_batched_tokens=4096, engine=engine
+    )
+    found = estimate(architecture=QWEN3_8B, weights=QWEN3_8B_WEIGHTS, workload=work)
+    assert any("counted as vLLM's" in each for each in found.assumptions) == assumed

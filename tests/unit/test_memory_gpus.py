@@ -2,7 +2,8 @@
 
 import pytest
 
-from vrampack.memory.gpus import GPUS, gpu_named
+from vrampack.memory.gpus import GPUS, context_bytes, gpu_named
+from vrampack.units import GIB
 
 
 def test_no_card_gives_all_that_it_has() -> None:
@@ -24,3 +25,12 @@ def test_a_card_goes_by_two_names(name: str) -> None:
 def test_other_names_are_not_known() -> None:
     assert gpu_named("H100") is None
     assert gpu_named("") is None
+
+
+@pytest.mark.parametrize(
+    ("product", "gib"),
+    [("Tesla-T4", 0.51), ("NVIDIA-L4", 0.51), ("NVIDIA-H200", 0.61), ("NVIDIA-B200", 0.61), ("never heard of", 0.61)],
+)
+def test_the_context_is_as_measured_or_the_most_that_was(product: str, gib: float) -> None:
+    assert context_bytes(product) == int(gib * GIB)
+    assert context_bytes("") == max(gpu.context for gpu in GPUS.values())

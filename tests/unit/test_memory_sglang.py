@@ -106,6 +106,21 @@ def test_what_is_claimed_is_what_is_printed() -> None:
         assert said.max_concurrency == said.tokens / 4096
 
 
+def test_a_stage_of_a_pipeline_has_the_pools_of_its_own_layers() -> None:
+    alike = model((28, QUERY))
+    assert pools_of(alike, replace(WORK, pipeline=2)).token_bytes == 14 * 1024
+    assert pools_of(alike, replace(WORK, pipeline=3)).token_bytes == 10 * 1024, "one stage has a layer more"
+    lopsided = model((12, QUERY), (12, DELTA))
+    states = pools_of(lopsided, replace(WORK, pipeline=2))
+    assert (states.token_bytes, states.states) == (0, 48), "the states are more than the tokens"
+
+
+@pytest.mark.parametrize("changes", [{"decode_context": 2, "tensor": 2}, {"kv_cache_precision": "q8_0"}])
+def test_what_sglang_does_not_have_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidInputError):
+        pools_of(model((28, QUERY)), replace(WORK, **changes))  # type: ignore[arg-type]
+
+
 def test_the_line_is_sglang_s_own() -> None:
     said = printed(model((28, QUERY)), WORK, 1_287_482 * 28672)
     assert said.lines == ("KV Cache is allocated. #tokens: 1287482, K size: 17.19 GB, V size: 17.19 GB",)

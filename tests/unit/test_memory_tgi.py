@@ -47,3 +47,10 @@ def test_what_it_does_not_have_is_refused() -> None:
         claim(model((28, QUERY)), replace(WORK, kv_cache_precision="nvfp4"))
     with pytest.raises(UnsupportedModelError, match="gated_delta"):
         claim(model((28, DELTA)), WORK)
+
+
+@pytest.mark.parametrize("field", ["pipeline", "data", "decode_context"])
+def test_ranks_that_it_does_not_have_are_refused(field: str) -> None:
+    with pytest.raises(InvalidInputError, match="1: TGI has no such ranks") as refusal:
+        block_bytes(model((28, QUERY)), replace(WORK, **{field: 2}))  # type: ignore[arg-type]
+    assert refusal.value.field.startswith("spec.parallelism.")

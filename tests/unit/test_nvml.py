@@ -173,7 +173,7 @@ def test_no_error_of_any_call_is_a_crash(standin: StandinDriver, call: str) -> N
         driver = Driver(NVML(), patience=1)
         assert see(driver).silence is None
         standin.show(state.Driver(gpus=well.gpus, errors={call: code}))
-        for now in (1.0, 11.0, 12.0, 13.0, 30.0):
+        for now in (1.0, 11.0, 22.0):
             try:
                 sight = see(driver, now)
             except StaleLibraryError:
@@ -303,9 +303,10 @@ def test_critical_errors_are_told_by_gpu(standin: StandinDriver) -> None:
     assert isinstance(inventory, Inventory)
     watch = nvml.watch_xids(inventory.handles)
     assert isinstance(watch, XidWatch)
-    shown.events.append(Event(gpu=1, xid=48))
+    shown.events.append(Event(gpu=1, xid=79))
+    shown.gpus[1].error = pynvml.NVML_ERROR_GPU_IS_LOST  # so that it can't be asked who it is
     standin.show(shown)
-    assert watch.wait(milliseconds=2000) == Xid(uuid="GPU-1", number=48)
+    assert watch.wait(milliseconds=2000) == Xid(uuid="GPU-1", number=79)
     assert watch.wait(milliseconds=0) is None
     watch.close()
     nvml.close()

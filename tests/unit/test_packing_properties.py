@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.packing_builders import gpu, host, item
 from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
-from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Reason, Spread
+from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Reason, Reservation, Spread
 
 GROUPS = ["ns/a", "ns/b", "ns/c", "ns/d"]
 PRODUCTS = ["L40S", "H100"]
@@ -88,12 +88,20 @@ def queue(draw: random.Random) -> list[Item]:
     return [replace(draw.choice(classes), key=f"r-{number}") for number in range(draw.randint(0, 20))]
 
 
+def reservation(draw: random.Random, hosts: list[Host], item: Item) -> Reservation:
+    """Room that the caller keeps for a replica; as many devices as it needs, or as the node has."""
+    host = draw.choice(hosts)
+    names = [device.id for device in draw.sample(host.devices, min(item.gpus, len(host.devices)))]
+    return Reservation(item=item, host=host.name, devices=tuple(names))
+
+
 @FEW
 @given(draw=chances, objective=st.sampled_from(Objective), patience=st.sampled_from([None, 60]))
 def test_every_promise_is_kept(draw: random.Random, objective: Objective, patience: int | None) -> None:
     hosts, items = fleet(draw), queue(draw)
-    packing = pack(hosts=hosts, items=items, objective=objective, patience=patience)
-    assert violations(hosts=hosts, items=items, packing=packing) == []
+    reserve = [reservation(draw, hosts, item) for item in items[:2] if draw.random() < 0.3 and hosts]
+    packing = pack(hosts=hosts, items=items, objective=objective, patience=patience, reserve=reserve)
+    assert violations(hosts=hosts, items=items, packing=packing, reserve=reserve) == []
 
 
 @FEW

@@ -35,6 +35,7 @@ COMMIT = "b" * 40
 ASKED = ResolveRequest(source=HUB, revision="", token_secret=None)
 UNKNOWN = profile(precision="gguf")
 EAGLE = {"method": "eagle", "draftModel": "hf://org/draft", "tokens": 3}
+CLAIMED = {"method": "eagle", "draftModel": "pvc://claim/draft", "tokens": 3}
 GATED = {"source": HUB, "tokenSecretRef": {"name": "hub"}}
 
 
@@ -49,9 +50,9 @@ def deep(levels: int) -> dict[str, Any]:
         (model(placement={"pool": "gold"}), "PoolNotFound", "'gold'"),
         (model(memory={}), "InvalidSpec", "spec.memory.perGPU"),
         (model(speculation={"method": "ngram", "tokens": 3}), "InvalidSpec", "spec.speculation"),
-        (estimated(speculation=EAGLE), "InvalidSpec", "write mtp or ngram, or leave speculation out"),
+        (model(speculation=EAGLE), "InvalidSpec", "write mtp or ngram, or leave speculation out"),
         (estimated(speculation={"method": "mtp", "tokens": 1}), "InvalidSpec", "no layers that predict further tokens"),
-        (model(parallelism={"data": 2}), "InvalidSpec", "spec.parallelism.data"),
+        (estimated(speculation=CLAIMED), "ProfileNotFound", "spec.speculation.draftModel: no ModelProfile has"),
         (model(podTemplate={"spec": {"containers": "none"}}), "InvalidSpec", "spec.podTemplate.spec.containers"),
         (model(podTemplate={"spec": {"x": deep(300)}}), "InvalidSpec", "spec.podTemplate.spec.x"),
         (estimated(source="profile://other"), "ProfileNotFound", "'other'"),

@@ -28,6 +28,7 @@ from vrampack.planning.snapshot import ProfileView, Snapshot
 from vrampack.units import GIB, parse_bytes
 
 L40S = "NVIDIA-L40S"
+L4 = "NVIDIA-L4"
 SERVED = {"contextLength": 4096, "concurrency": 4}
 
 
@@ -160,3 +161,12 @@ def test_another_change_beside_a_calibration_is_no_calibration() -> None:
 def test_declared_memory_stays_what_was_declared() -> None:
     found = fresh(memory={"perGPU": "30Gi"})
     assert (found["perGPU"], found["method"]) == ("30Gi", "Declared")
+
+
+def test_products_with_another_runtime_context_have_lines_of_their_own() -> None:
+    fleet = [gpu_node(name, gpu(f"GPU-{name}", product=name)) for name in (H100, L4)]
+    both = estimate_of(world(estimated(), profiles=[profile()], gpu_nodes=fleet))
+    by_product = {each["product"]: each["perGPU"] for each in both["byProduct"]}
+    assert both["perGPU"] == by_product[H100]
+    assert parse_bytes(by_product[H100]) > parse_bytes(by_product[L4])
+    assert both["method"] == "Computed"

@@ -35,7 +35,9 @@ def test_a_claim_says_gpu_bytes_and_what_the_engine_is_to_use() -> None:
     need = Need(gpus=1, bytes=20 * GIB, kv=4 * GIB, context=GIB, comm=0)
     [action] = decide(world(model(), pods=[replace(pod(), need=need.to_json())])).placements
     assert (action.node, action.gpus) == ("n1", ("GPU-1",))
+    assert "of 1 GPU that could take it" in action.because
     assert action.annotations == {
+        names.BECAUSE: action.because,
         names.GPUS: "GPU-1",
         names.CLAIM: str(20 * GIB),
         names.VISIBLE_DEVICES: "runtime.nvidia.com/gpu=GPU-1",

@@ -177,7 +177,8 @@ def test_once_one_has_gone_for_it_the_others_are_waited_for() -> None:
 
 def test_those_that_fit_after_the_victims_of_others_are_gone_evict_nobody_twice() -> None:
     two = (waits("large-0", need="50Gi"), waits("large-1", need="30Gi"))
-    found = decide(full(*two))
+    both = model("large", per_gpu="60Gi", priorityClassName="high", replicas=2)
+    found = decide(full(*two, models=(both, SMALL)))
     entries = nominations(found)
     assert {each["pod"] for each in entries} == {"large-0", "large-1"}
     evicted = [each["pod"] for entry in entries for each in entry.get("evicts", [])]

@@ -236,13 +236,14 @@ def _with(raw: Json, change: str) -> Json:
 def test_the_status_of_a_waiting_model_says_what_would_help() -> None:
     pods = [pod(f"llama-{index}", need=str(need_of(LLAMA))) for index in range(3)]
     fleet = [gpu_node("n1", *world_gpus(2, memory="24Gi"))]
-    found = decide(world(LLAMA, pods=pods, gpu_nodes=fleet, profiles=tuple(PROFILES.values())))
+    three = estimated(serving=SERVING, replicas=3)
+    found = decide(world(three, pods=pods, gpu_nodes=fleet, profiles=tuple(PROFILES.values())))
     lines = waiting(found)["wouldFitIf"]
     assert waiting(found)["count"] == 3
     assert lines == suggestions(LLAMA, gpus(24, 24))
     assert lines
     # The same snapshot, the same words.
-    again = decide(world(LLAMA, pods=pods, gpu_nodes=fleet, profiles=tuple(PROFILES.values())))
+    again = decide(world(three, pods=pods, gpu_nodes=fleet, profiles=tuple(PROFILES.values())))
     assert again == found
 
 

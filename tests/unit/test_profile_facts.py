@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from benchmarks.llama_profile import LLAMA_PROFILE
 from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS
 from vrampack.api.modelprofile import ModelProfileSpec
 from vrampack.errors import InvalidInputError, VrampackError
@@ -19,28 +20,7 @@ from vrampack.models.facts import ModelFacts
 from vrampack.models.profile import architecture_spec, profile_manifest
 from vrampack.planning.facts import architecture_and_weights
 
-SPEC: dict[str, Any] = {
-    "source": "hf://meta-llama/Llama-3.1-8B-Instruct",
-    "revision": "0e9e39f249a16976918f6564b8830bc894c89659",
-    "architecture": {
-        "modelType": "llama",
-        "className": "LlamaForCausalLM",
-        "layers": 32,
-        "hiddenSize": 4096,
-        "intermediateSize": 14336,
-        "vocabSize": 128256,
-        "attentionHeads": 32,
-        "kvHeads": 8,
-        "headDim": 128,
-        "dtype": "bfloat16",
-        "maxContext": 131072,
-        "rotaryPositions": 131072,
-        "rotaryDim": 128,
-    },
-    "parameters": 8030261248,
-    "weightFiles": {"bytes": "16060522496", "embeddingBytes": "2101346304", "replicatedBytes": "532480"},
-    "precision": "bf16",
-}
+SPEC: dict[str, Any] = dict(LLAMA_PROFILE)
 
 
 def test_a_profile_written_by_hand_is_the_model() -> None:

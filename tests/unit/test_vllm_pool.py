@@ -24,7 +24,7 @@ from vrampack.memory.vllm.groups import least_padding
 from vrampack.memory.vllm.layout import KVLayout, kv_layout
 from vrampack.memory.vllm.pages import compressed_caches, state_bytes, vector_bytes
 from vrampack.memory.vllm.pipeline import stages
-from vrampack.memory.vllm.pool import claim, least_blocks, printed
+from vrampack.memory.vllm.pool import claim, printed
 from vrampack.memory.workload import Workload
 
 MLP = FeedForward(width=8192)
@@ -424,7 +424,7 @@ def test_a_claim_of_latents_holds_on_gpus_whose_blocks_are_larger() -> None:
     workload = load(context_length=100, concurrency=1, tokens_per_sequence=100)
     found = kv_layout(of((61, LATENT)), workload)
     assert claim(found, workload).bytes == (4 + 1) * 32 * 61 * 1152
-    assert least_blocks(found, workload) == (4 + 1) * 2
+    assert claim(found, workload).least == (4 + 1) * 2
     quantized = load(context_length=100, concurrency=1, tokens_per_sequence=100, kv_cache_precision="fp8")
     assert claim(kv_layout(of((61, LATENT)), quantized), quantized).bytes == (2 + 1) * 64 * 61 * 576
 

@@ -59,6 +59,7 @@ def held(
                 pod=grant.pod,
                 container=grant.container,
                 resource=grant.resource,
+                device=gpus.device(grant, slices) or uuid,
                 reservation=pod in reserving,
             )
         )
@@ -102,6 +103,13 @@ class _Names:
         if grant.driver == _DRIVER and (match := _DRA.fullmatch(grant.device)) is not None:
             return self._minors.get(int(match[1]))
         return None
+
+    def device(self, grant: Grant, slices: Slices) -> str | None:
+        """The MIG device that was granted, where its UUID is known."""
+        name = (
+            slices.get((grant.driver, grant.pool, grant.device), "") if grant.driver else _REPLICA.sub("", grant.device)
+        )
+        return name if name in self._uuids else None
 
     def plugged(self, resource: str, device: str) -> str | None:
         if not resource.startswith(_VENDOR):

@@ -79,10 +79,10 @@ class Driver:
             self._inventory, self._look_at = opened, now + _LOOK_SECONDS
         elif now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
-            before = len(self._inventory.handles)
+            before = self._inventory.handles.keys()
             if (failure := self._inventory.look()) is not None:
                 return self._gone(failure, now=now)
-            if len(self._inventory.handles) != before:
+            if self._inventory.handles.keys() != before:
                 self._watch_xids()
         devices = self._inventory.poll()
         if isinstance(devices, Failure):

@@ -1,10 +1,11 @@
 """What GPUs a node has and what they do: read off the driver, which may be away or lose a GPU at any moment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vrampack.agent.devices import Device, DriverVersions, Identity, Memory, Mig, MigDevice, Traits
-from vrampack.agent.nvml import NVML, Failure, Handle, Trouble, value
+from vrampack.agent.nvml import NVML, Failure, Trouble, value
+from vrampack.agent.nvmlcalls import Handle
 
 _PATIENCE = 3
 """Readings that may fail in a row before a GPU counts as lost."""
@@ -39,8 +40,9 @@ class Inventory:
         return inventory if failure is None else failure
 
     @property
-    def handles(self) -> Sequence[Handle]:
-        return [known.handle for known in self._known.values()]
+    def handles(self) -> Mapping[str, Handle]:
+        """By UUID."""
+        return {uuid: known.handle for uuid, known in self._known.items()}
 
     def look(self) -> Failure | None:
         """Everything anew, what changes seldom as well: which GPUs there are, their modes, errors and MIG devices.

@@ -20,14 +20,11 @@ from vrampack.agent.reading import NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
 from vrampack.agent.tenants import Tenants
 from vrampack.agent.writer import worth_writing
-from vrampack.errors import ClusterError
+from vrampack.errors import ClusterError, StaleLibraryError
 
 _log = logging.getLogger(__name__)
 
-_HANG_SECONDS: Final = 10.0
-_HANGS: Final = Silence(
-    reason="DriverHangs", message=f"the NVIDIA driver has not answered for {_HANG_SECONDS:.0f} s; it is waited for"
-)
+_HANGS: Final = Silence(reason="DriverHangs", message="the NVIDIA driver does not answer in time; it is waited for")
 
 
 class Cluster(Applier, Reader, Protocol):
@@ -36,11 +33,12 @@ class Cluster(Applier, Reader, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """``poll``: seconds between two looks at the driver."""
+    """``poll``: seconds between two looks at the driver. ``patience``: seconds until one that does not end hangs."""
 
     node: str
     namespace: str
     poll: float = 1.0
+    patience: float = 10.0
     lease: LeaseTerms = field(default_factory=LeaseTerms)
 
 
@@ -84,14 +82,27 @@ class NodeAgent:
             watching = asyncio.create_task(self._watch.run())
             try:
                 while not stop.is_set():
-                    await self._pass(thread)
+                    await self._pass_safely(thread)
+                    if watching.done():
+                        watching.result()  # it ends only by a mistake of ours
                     if self._metrics is not None:
                         self._metrics.passed()
                     await _pause(stop, self._settings.poll)
             finally:
                 watching.cancel()
                 await asyncio.wait({watching})
+                if self._kubelet is not None:
+                    self._kubelet.close()
                 thread.submit(self._driver.close)
+
+    async def _pass_safely(self, thread: ThreadPoolExecutor) -> None:
+        """One object that nobody expected must not end the reports of all others."""
+        try:
+            await self._pass(thread)
+        except StaleLibraryError:
+            raise
+        except Exception:
+            _log.exception("a pass failed; the next one starts afresh")
 
     async def _pass(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
@@ -115,7 +126,7 @@ class NodeAgent:
         if self._looking is None:
             look: Callable[[], Sight] = lambda: self._driver.see(now=loop.time(), release=self._watch.release)  # noqa: E731
             self._looking = loop.run_in_executor(thread, look)
-        await asyncio.wait({self._looking}, timeout=_HANG_SECONDS)
+        await asyncio.wait({self._looking}, timeout=self._settings.patience)
         if not self._looking.done():
             return Sight(devices=self._sight.devices, versions=self._sight.versions, silence=_HANGS)
         self._sight = self._looking.result()

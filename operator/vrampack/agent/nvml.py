@@ -4,10 +4,10 @@ NVML only, by nvidia-ml-py: CUDA is never loaded, so the agent holds no context 
 asked for by the call before it; what a product lacks is a failure that says Unsupported.
 """
 
-import ctypes
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import pynvml
@@ -20,10 +20,20 @@ from vrampack.agent.devices import (
     Process,
     RemappedRows,
 )
-from vrampack.units import MIB
+from vrampack.agent.nvmlcalls import (
+    Handle,
+    address,
+    listings,
+    memory,
+    memory_v1,
+    pair,
+    placements_of,
+    profile_calls,
+    rows,
+    text,
+)
 
 T = TypeVar("T")
-Handle = Any
 
 _COMPUTE_MODES: Final = (
     ComputeMode.DEFAULT,
@@ -31,8 +41,6 @@ _COMPUTE_MODES: Final = (
     ComputeMode.PROHIBITED,
     ComputeMode.EXCLUSIVE_PROCESS,
 )
-_NO_INSTANCE: Final = 0xFFFFFFFF
-_MOST_PLACEMENTS: Final = 64
 
 
 class Trouble(StrEnum):
@@ -128,7 +136,7 @@ class NVML:
 
     def bus(self, handle: Handle) -> str | Failure:
         """PCI address, such as 00000000:1B:00.0."""
-        return _ask("nvmlDeviceGetPciInfo", lambda: _text(pynvml.nvmlDeviceGetPciInfo(handle).busId))
+        return _ask("nvmlDeviceGetPciInfo", lambda: text(pynvml.nvmlDeviceGetPciInfo(handle).busId))
 
     def minor(self, handle: Handle) -> int | Failure:
         return _ask("nvmlDeviceGetMinorNumber", lambda: pynvml.nvmlDeviceGetMinorNumber(handle))
@@ -141,16 +149,16 @@ class NVML:
 
     def memory(self, handle: Handle) -> Memory | Failure:
         """Before the second version of the call, what the driver keeps counts as used."""
-        return _ask("nvmlDeviceGetMemoryInfo", lambda: _memory(handle), lambda: _memory_v1(handle))
+        return _ask("nvmlDeviceGetMemoryInfo", lambda: memory(handle), lambda: memory_v1(handle))
 
     def processes(self, handle: Handle) -> tuple[Process, ...] | Failure:
         """Whatever computes or draws on the GPU, MPS clients as well, each process once."""
-        found = _ask("nvmlDeviceGetComputeRunningProcesses", *_listings("Compute", handle))
+        found = _ask("nvmlDeviceGetComputeRunningProcesses", *listings("Compute", handle))
         if isinstance(found, Failure):
             return found
         by_pid = {process.pid: process for process in found}
         for kind in ("Graphics", "MPSCompute"):
-            more = _ask(f"nvmlDeviceGet{kind}RunningProcesses", *_listings(kind, handle))
+            more = _ask(f"nvmlDeviceGet{kind}RunningProcesses", *listings(kind, handle))
             for process in () if isinstance(more, Failure) else more:
                 by_pid.setdefault(process.pid, process)
         return tuple(by_pid.values())
@@ -171,7 +179,7 @@ class NVML:
         )
 
     def rows(self, handle: Handle) -> RemappedRows | Failure:
-        return _ask("nvmlDeviceGetRemappedRows", lambda: _rows(handle))
+        return _ask("nvmlDeviceGetRemappedRows", lambda: rows(handle))
 
     def retiring(self, handle: Handle) -> bool | Failure:
         """Of products before Ampere, which retire pages instead of replacing rows."""
@@ -199,7 +207,7 @@ class NVML:
 
     def mig_mode(self, handle: Handle) -> tuple[bool, bool] | Failure:
         """Now, and after the next reset."""
-        return _ask("nvmlDeviceGetMigMode", lambda: _pair(pynvml.nvmlDeviceGetMigMode(handle)))
+        return _ask("nvmlDeviceGetMigMode", lambda: pair(pynvml.nvmlDeviceGetMigMode(handle)))
 
     def most_mig_devices(self, handle: Handle) -> int | Failure:
         return _ask("nvmlDeviceGetMaxMigDeviceCount", lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(handle))
@@ -219,24 +227,22 @@ class NVML:
         """All sizes of MIG device that the GPU can have; a driver before 470 has no names for them."""
         found = []
         for number in range(pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
-            info = _ask("nvmlDeviceGetGpuInstanceProfileInfoV", *_profile_calls(handle, number))
-            if not isinstance(info, Failure):
-                found.append(info)
+            info = _ask("nvmlDeviceGetGpuInstanceProfileInfoV", *profile_calls(handle, number))
+            if isinstance(info, Failure):
+                continue
+            places = _ask("nvmlDeviceGetGpuInstancePossiblePlacements", partial(placements_of, handle, info.id))
+            found.append(replace(info, placements=value(places) or ()))
         return tuple(found)
 
-    def watch_xids(self, handles: Iterable[Handle]) -> "XidWatch | Failure":
-        """Critical errors from now on. A GPU that has no events is left out."""
+    def watch_xids(self, handles: Mapping[str, Handle]) -> "XidWatch | Failure":
+        """Critical errors from now on, of GPUs by their UUIDs. One that has no events is left out."""
         events = _ask("nvmlEventSetCreate", pynvml.nvmlEventSetCreate)
         if isinstance(events, Failure):
             return events
-        for handle in handles:
-            _ask(
-                "nvmlDeviceRegisterEvents",
-                lambda handle=handle: pynvml.nvmlDeviceRegisterEvents(  # type: ignore[misc]
-                    handle, pynvml.nvmlEventTypeXidCriticalError, events
-                ),
-            )
-        return XidWatch(events)
+        for handle in handles.values():
+            register = partial(pynvml.nvmlDeviceRegisterEvents, handle, pynvml.nvmlEventTypeXidCriticalError, events)
+            _ask("nvmlDeviceRegisterEvents", register)
+        return XidWatch(events, names={address(handle): uuid for uuid, handle in handles.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,18 +254,19 @@ class Xid:
 
 
 class XidWatch:
-    """A queue of critical errors in the driver."""
+    """A queue of critical errors in the driver. ``names``: UUIDs by the address of their handles; a GPU that has fallen
+    off the bus can't be asked for its own."""
 
-    def __init__(self, events: Any) -> None:
+    def __init__(self, events: Any, *, names: Mapping[int | None, str]) -> None:
         self._events = events
+        self._names = names
 
     def wait(self, *, milliseconds: int) -> Xid | Failure | None:
         """The next error; None: none came in this time. Blocks without holding Python's lock."""
         data = _ask("nvmlEventSetWait", lambda: pynvml.nvmlEventSetWait_v2(self._events, milliseconds))
         if isinstance(data, Failure):
             return None if data.code == pynvml.NVML_ERROR_TIMEOUT else data
-        uuid = _ask("nvmlDeviceGetUUID", lambda: pynvml.nvmlDeviceGetUUID(data.device))
-        return Xid(uuid="" if isinstance(uuid, Failure) else uuid, number=int(data.eventData))
+        return Xid(uuid=self._names.get(address(data.device), ""), number=int(data.eventData))
 
     def close(self) -> None:
         _ask("nvmlEventSetFree", lambda: pynvml.nvmlEventSetFree(self._events))
@@ -298,92 +305,3 @@ def _failed(call: str, error: Any) -> Failure:
 
 def _failure(answer: object) -> Failure | None:
     return answer if isinstance(answer, Failure) else None
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _pair(values: Any) -> tuple[bool, bool]:
-    first, second = values
-    return bool(first), bool(second)
-
-
-def _memory(handle: Handle) -> Memory:
-    info = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
-    return Memory(total=info.total, reserved=info.reserved, used=info.used)
-
-
-def _memory_v1(handle: Handle) -> Memory:
-    info = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    return Memory(total=info.total, reserved=0, used=info.used)
-
-
-def _rows(handle: Handle) -> RemappedRows:
-    corrected, uncorrected, pending, failed = pynvml.nvmlDeviceGetRemappedRows(handle)
-    return RemappedRows(corrected=corrected, uncorrected=uncorrected, pending=bool(pending), failed=bool(failed))
-
-
-def _listings(kind: str, handle: Handle) -> list[Callable[[], list[Process]]]:
-    """The newest version of a listing of processes first. Drivers before 510 lack the third, before 450 the second."""
-
-    def listing(version: str) -> Callable[[], list[Process]]:
-        name = f"nvmlDeviceGet{kind}RunningProcesses_{version}"
-        return lambda: [_process(each) for each in getattr(pynvml, name)(handle)]
-
-    return [listing("v3"), listing("v2"), lambda: _processes_v1(kind, handle)]
-
-
-def _process(found: Any) -> Process:
-    instance = getattr(found, "gpuInstanceId", _NO_INSTANCE)
-    return Process(
-        pid=found.pid,
-        bytes=found.usedGpuMemory,
-        instance=None if instance == _NO_INSTANCE else instance,
-    )
-
-
-class _ProcessV1(ctypes.Structure):
-    _fields_ = (("pid", ctypes.c_uint), ("used", ctypes.c_ulonglong))
-
-
-def _processes_v1(kind: str, handle: Handle) -> list[Process]:
-    """The first version, which nvidia-ml-py has no wrapper for."""
-    call = pynvml._nvmlGetFunctionPointer(f"nvmlDeviceGet{kind}RunningProcesses")
-    count = ctypes.c_uint(0)
-    code = call(handle, ctypes.byref(count), None)
-    if code == pynvml.NVML_SUCCESS:
-        return []
-    if code != pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
-        raise pynvml.NVMLError(code)
-    count.value = count.value * 2 + 5  # more may start meanwhile
-    found = (_ProcessV1 * count.value)()
-    pynvml._nvmlCheckReturn(call(handle, ctypes.byref(count), found))
-    unknown = pynvml.NVML_VALUE_NOT_AVAILABLE_ulonglong.value
-    return [Process(pid=each.pid, bytes=None if each.used == unknown else each.used) for each in found[: count.value]]
-
-
-def _profile_calls(handle: Handle, number: int) -> list[Callable[[], MigProfile]]:
-    def of(version: int) -> Callable[[], MigProfile]:
-        return lambda: _profile(handle, pynvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, number, version=version))
-
-    return [of(2), of(1)]
-
-
-def _profile(handle: Handle, info: Any) -> MigProfile:
-    name = _text(getattr(info, "name", b"")).removeprefix("MIG ")
-    return MigProfile(
-        id=info.id,
-        name=name or f"{info.sliceCount}g.{round(info.memorySizeMB / 1024)}gb",
-        memory=info.memorySizeMB * MIB,
-        most=info.instanceCount,
-        placements=value(_ask("nvmlDeviceGetGpuInstancePossiblePlacements", lambda: _placements(handle, info.id)))
-        or (),
-    )
-
-
-def _placements(handle: Handle, profile: int) -> tuple[tuple[int, int], ...]:
-    count = ctypes.c_uint(_MOST_PLACEMENTS)
-    found = (pynvml.c_nvmlGpuInstancePlacement_t * _MOST_PLACEMENTS)()
-    pynvml.nvmlDeviceGetGpuInstancePossiblePlacements(handle, profile, found, ctypes.byref(count))
-    return tuple((each.start, each.size) for each in found[: count.value])

@@ -36,6 +36,8 @@ class Allocation:
     pod: str
     container: str
     resource: str
+    device: str = ""
+    """UUID of the GPU or of the MIG device."""
     reservation: bool = False
 
 

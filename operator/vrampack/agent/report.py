@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from pydantic import ValidationError
+
 from vrampack.agent.reading import NodeReading
 from vrampack.agent.status import conditions_of, status_of
 from vrampack.api import names
@@ -118,7 +120,7 @@ class Reporter:
         if found["metadata"]["uid"] != self._uid:
             self._uid = found["metadata"]["uid"]
             self._last = None
-            self._former = GPUNodeStatus.model_validate(found.get("status", {}))
+            self._former = _readable(found.get("status", {}))
             self._conditions = {condition.type: condition for condition in self._former.conditions or ()}
 
     def _object(self, metadata: dict[str, Any], **content: Any) -> dict[str, Any]:
@@ -127,6 +129,14 @@ class Reporter:
 
     async def _apply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._kube.apply(path, body, field_manager=names.AGENT_MANAGER)
+
+
+def _readable(status: Any) -> GPUNodeStatus:
+    """What another version may have written; one that can't be read says nothing."""
+    try:
+        return GPUNodeStatus.model_validate(status)
+    except ValidationError:
+        return GPUNodeStatus()
 
 
 def _now() -> str:

@@ -201,6 +201,7 @@ def _allocations(gpu: GPUReading) -> tuple[GPUAllocation, ...] | None:
             pod=each.pod,
             container=each.container,
             resource=each.resource,
+            device=each.device,
             reservation=each.reservation,
         )
         for each in gpu.allocations[:_MOST_ALLOCATIONS]

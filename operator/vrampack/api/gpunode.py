@@ -77,6 +77,8 @@ class GPUAllocation(ApiModel):
     """Its container."""
     resource: str = Field(default="", max_length=253)
     """What it asked for, such as nvidia.com/gpu."""
+    device: str = Field(default="", max_length=96)
+    """UUID of the GPU, or of the MIG device of it, that it got."""
     reservation: bool = False
     """True: the pod holds the GPU for vrampack."""
 
@@ -275,7 +277,7 @@ class GPUNodeStatus(ApiModel):
     """What the node has left besides GPUs."""
     container_runtime: str | None = Field(default=None, max_length=128)
     """The node's container runtime and its version."""
-    mismatches: tuple[Mismatch, ...] | None = Field(default=None, max_length=64, json_schema_extra=by_key("uid"))
+    mismatches: tuple[Mismatch, ...] | None = Field(default=None, max_length=64)
     """Pods whose processes are not on exactly the GPUs that they claim. Written by the agent."""
     injection_failures: InjectionFailures | None = None
     """How often pods did not get their GPUs here. Written by the operator."""

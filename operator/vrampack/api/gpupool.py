@@ -138,7 +138,7 @@ class Moves(ApiModel):
     """Never, Suggest (moves are listed in status) or Evict (they are made, by the Eviction API)."""
     per_placement: int = Field(default=2, ge=1, le=16)
     """Most moves that may make room for one replica."""
-    per_hour: int = Field(default=6, ge=1, le=3600)
+    per_hour: int = Field(default=6, ge=1, le=120)
     """Most moves in an hour."""
 
 
@@ -211,21 +211,52 @@ class GPUPoolSpec(ApiModel):
     """Whether running replicas may be moved to make room."""
 
 
+class MoveOutcome(StrEnum):
+    """How far a move has come."""
+
+    MOVING = "Moving"
+    DONE = "Done"
+    FAILED = "Failed"
+
+
 class SuggestedMove(ApiModel):
-    """A move that would make room."""
+    """A move that would make room, or close a GPU."""
 
     namespace: str = Field(min_length=1, max_length=63)
     """Namespace of the pod."""
     pod: str = Field(min_length=1, max_length=253)
     """Name of the pod."""
+    uid: str = Field(default="", max_length=63)
+    """UID of the pod."""
     from_node: str = Field(min_length=1, max_length=253)
     """Node where it is."""
+    from_gpus: tuple[Annotated[str, Field(max_length=96)], ...] = Field(default=(), max_length=64)
+    """UUIDs of the GPUs that it has."""
     to_node: str = Field(min_length=1, max_length=253)
     """Node where it would go."""
     to_gpus: tuple[Annotated[str, Field(max_length=96)], ...] = Field(default=(), max_length=64)
     """UUIDs of the GPUs that it would get."""
+    gain: Quantity | None = None
+    """Memory of GPUs that would be empty then, or room that is made for a replica that waits."""
+    cost: Quantity | None = None
+    """Memory that must be loaded anew."""
     because: str = Field(default="", max_length=256)
-    """What the move would make room for."""
+    """What the move is good for."""
+
+
+class MoveStatus(SuggestedMove):
+    """A move that vrampack makes, or made in the last hour: a new replica first, and then the old one is evicted."""
+
+    model: str = Field(min_length=1, max_length=63)
+    """Name of its ModelDeployment."""
+    outcome: MoveOutcome
+    """Moving, Done or Failed."""
+    started_at: str = Field(max_length=32, json_schema_extra={"format": "date-time"})
+    """When it began."""
+    waiting_uid: str = Field(default="", max_length=63)
+    """UID of the pod that it makes room for; empty where it closes a GPU."""
+    message: str = Field(default="", max_length=512)
+    """Why it failed."""
 
 
 class PackingBound(ApiModel):
@@ -237,6 +268,10 @@ class PackingBound(ApiModel):
     """Memory of the GPUs that hold a replica now."""
     distance: str = Field(default="", max_length=16)
     """The difference as a percentage of the least."""
+    explanation: str = Field(default="", max_length=512)
+    """The same in words, with the constraints that the least leaves out."""
+    work: str = Field(default="", max_length=64)
+    """What the search for it has done: pricing rounds, dives and nodes."""
 
 
 class GPUPoolStatus(ApiModel):
@@ -256,6 +291,8 @@ class GPUPoolStatus(ApiModel):
     """Free memory that no waiting or typical replica can use."""
     suggested_moves: tuple[SuggestedMove, ...] = Field(default=(), max_length=64)
     """Moves that would make room."""
+    moves: tuple[MoveStatus, ...] = Field(default=(), max_length=128)
+    """Moves under way, and those of the last hour."""
     bound: PackingBound | None = None
     """How far the packing is from the best one possible."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))

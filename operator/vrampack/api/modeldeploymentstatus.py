@@ -127,6 +127,8 @@ class PlacementStatus(ApiModel):
     """Name of the node."""
     gpus: tuple[PlacedGPU, ...] = Field(max_length=64)
     """GPUs of the replica."""
+    because: str | None = Field(default=None, max_length=512)
+    """Why it got these."""
 
 
 class ClosestGPU(ApiModel):
@@ -190,6 +192,8 @@ class NominationStatus(ApiModel):
     """UUIDs of the GPUs that it will get."""
     evicts: tuple[EvictedPod, ...] = Field(default=(), max_length=64)
     """Replicas of lower priority that are evicted for it."""
+    moves: tuple[EvictedPod, ...] = Field(default=(), max_length=64)
+    """Replicas that get another place for it."""
 
 
 class ModelDeploymentStatus(ApiModel):

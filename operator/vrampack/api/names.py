@@ -17,6 +17,7 @@ VISIBLE_DEVICES: Final = f"{GROUP}/visible-devices"
 UTILIZATION: Final = f"{GROUP}/utilization"
 KV_CACHE_BYTES: Final = f"{GROUP}/kv-cache-bytes"
 MEMORY_LIMIT_MIB: Final = f"{GROUP}/memory-limit-mib"
+BECAUSE: Final = f"{GROUP}/because"  # why these GPUs, in words; written with the claim, and no part of it
 SCOPE: Final = f"{GROUP}/scope"  # where another scheduler chooses the GPU: the claim is one on the node until then
 NODE_SCOPE: Final = "node"
 MPS_LIMIT: Final = f"{GROUP}/mps-limit"
@@ -36,6 +37,7 @@ SPEC_HASH: Final = f"{GROUP}/spec-hash"  # of the user's spec that the template 
 TEMPLATE_HASH: Final = f"{GROUP}/template-hash"  # of the template as it was rendered: tells drift from a new version
 ESTIMATE: Final = f"{GROUP}/estimate"  # the estimate in force, JSON
 COMMIT: Final = f"{GROUP}/commit"  # the model's revision in force
+DRAFT_COMMIT: Final = f"{GROUP}/draft-commit"  # that of the model that drafts
 DIGEST: Final = f"{GROUP}/weights-digest"  # over the weight files of that revision, when the template was made
 
 # On a ModelDeployment, by the user: any new value adopts the newest estimate and template.

@@ -41,6 +41,9 @@ PodResourcesSocket = Annotated[
 StartPort = Annotated[
     int, typer.Option(help="Where engines of this node ask whose turn it is to start; 0: nowhere.", min=0, max=65535)
 ]
+LeaseSeconds = Annotated[
+    int, typer.Option(help="An agent that has not renewed its Lease for so long counts as gone.", min=3, max=600)
+]
 MetricsPort = Annotated[int, typer.Option(help="/metrics of a real agent; 0: none.", min=0, max=65535)]
 
 
@@ -52,7 +55,8 @@ def agent(
     node: Node = "",
     proc: Proc = Path("/proc"),
     pod_resources: PodResourcesSocket = Path("/var/lib/kubelet/pod-resources/kubelet.sock"),
-    metrics_port: MetricsPort = 8080,
+    metrics_port: MetricsPort = 9469,
+    lease_seconds: LeaseSeconds = 60,
     start_port: StartPort = 0,
 ) -> None:
     """Report the GPUs of this node, and what uses them, to the operator."""
@@ -70,6 +74,7 @@ def agent(
                 pod_resources=pod_resources,
                 metrics_port=metrics_port,
                 start_port=start_port,
+                lease_seconds=lease_seconds,
             )
         )
         return
@@ -92,6 +97,7 @@ async def _agent(
     pod_resources: Path,
     metrics_port: int,
     start_port: int,
+    lease_seconds: int,
 ) -> None:
     from vrampack.agent.driver import Driver
     from vrampack.agent.kubelet import Kubelet
@@ -100,13 +106,15 @@ async def _agent(
     from vrampack.agent.nvml import NVML
     from vrampack.agent.podresources import PodResources
     from vrampack.agent.processes import ProcessTable
+    from vrampack.agent.report import LeaseTerms
 
     metrics = AgentMetrics(node=node)
+    lease = LeaseTerms(renew=lease_seconds / 3, duration=lease_seconds)
     stop_serving = serve(metrics, port=metrics_port) if metrics_port else None
     async with _connected(kubeconfig) as kube:
         agent = NodeAgent(
             kube=kube,
-            settings=AgentSettings(node=node, namespace=namespace, poll=poll),
+            settings=AgentSettings(node=node, namespace=namespace, poll=poll, lease=lease),
             driver=Driver(NVML()),
             processes=ProcessTable(proc=proc),
             kubelet=Kubelet(

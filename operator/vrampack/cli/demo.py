@@ -26,17 +26,25 @@ Exit = Annotated[bool, typer.Option("--exit", help="End when all is ready that s
 Patience = Annotated[
     float, typer.Option(help="With --exit: seconds from the first manifest until all is ready.", min=1)
 ]
+Agents = Annotated[
+    bool,
+    typer.Option(
+        "--agents",
+        help="A real agent for each node over a stand-in of NVIDIA's driver, instead of a simulated one for all. Needs "
+        "a C compiler.",
+    ),
+]
 
 
-def demo(exit_: Exit = False, patience: Patience = 120) -> None:
+def demo(exit_: Exit = False, patience: Patience = 120, agents: Agents = False) -> None:
     """Pack real models onto a simulated fleet, in a real Kubernetes on this machine: no GPU, no Docker."""
     check_installed()
     with contextlib.suppress(KeyboardInterrupt):
-        raise typer.Exit(asyncio.run(_demo(patience if exit_ else None)))
+        raise typer.Exit(asyncio.run(_demo(patience if exit_ else None, agents=agents)))
     raise typer.Exit(130 if exit_ else 0)  # Ctrl-C ends a demo that stays up, and proves nothing with --exit
 
 
-async def _demo(patience: float | None) -> int:
+async def _demo(patience: float | None, *, agents: bool) -> int:
     """The exit status. ``patience`` None: stays up until Ctrl-C."""
     from rich.console import Console
 
@@ -54,7 +62,7 @@ async def _demo(patience: float | None) -> int:
     def say(what: str) -> None:
         console.print(f"[green]✓[/] {time.monotonic() - began:4.1f} s  {what}", soft_wrap=True)
 
-    async with demo_world(assets, say=say) as world:
+    async with demo_world(assets, agents=agents, say=say) as world:
         await world.cluster.kubectl("apply", "-f", str(bundle.examples()))
         say(f"kubectl apply -f {bundle.examples()}\n")
         models = await world.unless_dead(_settle(world, console, patience))

@@ -5,12 +5,14 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
 from vrampack.agent.fleet import kwok_nodes, parse_fleet
+from vrampack.cli.standinfleet import StandinFleet
 from vrampack.errors import LocalClusterError
 from vrampack.kube.client import Kube
 from vrampack.localcluster import bundle
@@ -23,8 +25,9 @@ from vrampack.localcluster.process import Child, Guard
 
 T = TypeVar("T")
 
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
 NAMESPACE: Final = "vrampack-system"
-_SETTINGS: Final = ("--set", "operator.replicas=0", "--set", "agent.bindToNode=false")
 _PATIENCE_SECONDS: Final = 5.0  # the operator gives its Lease back
 
 
@@ -37,6 +40,8 @@ class World:
     """As admin."""
     fleet: Path
     metrics_port: int
+    drivers: asyncio.Task[None] | None = None
+    """What keeps the stand-in drivers in step with the cluster."""
     children: list[Child] = field(default_factory=list)
     death: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -47,6 +52,8 @@ class World:
     async def supervise(self) -> NoReturn:
         """Waits until a process dies by itself, and raises LocalClusterError with its last log lines."""
         await self.death.wait()
+        if self.drivers is not None and self.drivers.done():
+            self.drivers.result()
         raise LocalClusterError("\n".join(child.obituary() for child in self.children if not child.running))
 
     async def unless_dead(self, work: Coroutine[Any, Any, T]) -> T:
@@ -62,10 +69,11 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def demo_world(assets: Assets, *, say: Callable[[str], None]) -> AsyncIterator[World]:
+async def demo_world(assets: Assets, *, agents: bool = False, say: Callable[[str], None]) -> AsyncIterator[World]:
     """Starts it all; leaving the context ends it all, and so does the death of this process, however it dies.
 
-    ``say`` hears of each step as it is finished. Raises LocalClusterError, ClusterError.
+    ``agents``: a real agent for each node over a stand-in driver, instead of a simulated one for all; that needs a C
+    compiler. ``say`` hears of each step as it is finished. Raises LocalClusterError, ClusterError.
     """
     _keep_proxies_out_of_the_way()
     example = bundle.examples() / "fleet" / "fleet.yaml"
@@ -75,8 +83,9 @@ async def demo_world(assets: Assets, *, say: Callable[[str], None]) -> AsyncIter
         HubDouble(open_terms=True) as hub,
     ):
         say(f"a Kubernetes control plane with {len(nodes)} simulated nodes")
-        settings = ("--namespace", NAMESPACE, "--create-namespace", *_SETTINGS, "--wait")
-        await cluster.helm("install", "vrampack", str(bundle.chart()), *settings)
+        settings = ("--namespace", NAMESPACE, "--create-namespace", "--set", "operator.replicas=0", "--wait")
+        bound = f"agent.bindToNode={str(agents).lower()}"  # a simulated agent stands for many nodes
+        await cluster.helm("install", "vrampack", str(bundle.chart()), *settings, "--set", bound)
         say("the chart, installed by helm: resource kinds, roles, admission policies")
         kube = await Kube.connect(str(cluster.kubeconfig))
         metrics_port, probes_port = free_ports(2)
@@ -84,24 +93,46 @@ async def demo_world(assets: Assets, *, say: Callable[[str], None]) -> AsyncIter
         shutil.copyfile(example, world.fleet)
         with Guard() as guard:
             try:
-                agent = await cluster.token_for("vrampack-agent", NAMESPACE)
-                _start(world, guard, "agent", f"--simulate={world.fleet}", f"--kubeconfig={agent}")
+                if agents:
+                    await _start_agents(world, guard)
+                else:
+                    agent = await cluster.token_for("vrampack-agent", NAMESPACE)
+                    _start(world, guard, "agent", f"--simulate={world.fleet}", f"--kubeconfig={agent}")
                 operator = await cluster.token_for("vrampack", NAMESPACE)
                 ports = (f"--probes-port={probes_port}", f"--metrics-port={metrics_port}")
                 _start(world, guard, "run", f"--kubeconfig={operator}", f"--hub-endpoint={hub.url}", *ports)
-                say("the operator and the simulated agent, signed in as the chart's ServiceAccounts")
+                who = f"{len(nodes)} agents over stand-in drivers" if agents else "the simulated agent"
+                say(f"the operator and {who}, signed in as the chart's ServiceAccounts")
                 yield world
             finally:
+                if world.drivers is not None:
+                    world.drivers.cancel()
                 await kube.close()
                 await asyncio.gather(*(child.stop(patience=_PATIENCE_SECONDS) for child in world.children))
 
 
-def _start(world: World, guard: Guard, command: str, *arguments: str) -> None:
+async def _start_agents(world: World, guard: Guard) -> None:
+    """A stand-in driver and an agent for each node; its token names the node, as that of a pod there does."""
+    fleet = StandinFleet(fleet=world.fleet, folder=world.cluster.folder / "hosts")
+    await fleet.show(world.kube)
+    world.drivers = asyncio.create_task(fleet.run(world.kube))
+    world.drivers.add_done_callback(lambda _: world.death.set())
+    for node in fleet.names():
+        token = await world.cluster.token_for("vrampack-agent", NAMESPACE, node=node)
+        environment = fleet.environment(node)
+        flags = (f"--kubeconfig={token}", "--metrics-port=0")
+        _start(world, guard, "agent", *flags, log=f"agent-{node}", environment=environment)
+
+
+def _start(
+    world: World, guard: Guard, command: str, *arguments: str, log: str = "", environment: Mapping[str, str] = _NOTHING
+) -> None:
+    variables = ["env", *(f"{key}={value}" for key, value in environment.items())] if environment else []
     world.children.append(
         Child(
             name=f"vrampack {command}",
-            command=[sys.executable, "-m", "vrampack", command, *arguments, f"--namespace={NAMESPACE}"],
-            log=world.cluster.folder / f"{command}.log",
+            command=[*variables, sys.executable, "-m", "vrampack", command, *arguments, f"--namespace={NAMESPACE}"],
+            log=world.cluster.folder / f"{log or command}.log",
             group=guard.group,
             on_death=lambda _: world.death.set(),
         )

@@ -3,20 +3,17 @@
 Both are sized by the code of the operator, so the figure is the one that a cluster would claim.
 """
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-import yaml
-from pydantic import BaseModel, ValidationError
+from typing import Any, Final
 
 from vrampack.api import names
 from vrampack.api.gpupool import GPUPoolSpec
-from vrampack.api.modeldeployment import ModelDeploymentSpec
+from vrampack.api.modeldeployment import ModelDeploymentSpec, ModelRef
 from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus
 from vrampack.api.source import SourceKind, parse_source, profile_name
+from vrampack.cli.manifests import mapping, name_of, objects_of, parsed
 from vrampack.errors import InvalidInputError
 from vrampack.models.facts import ModelFacts
 from vrampack.models.profile import profile_manifest
@@ -28,14 +25,8 @@ Json = dict[str, Any]
 Read = Callable[[str, str | None, str], ModelFacts]
 """The facts of a ``hf://`` source at a revision, and of one file of it where one is named."""
 
-_MAX_BYTES: Final = 16 * 1024**2
-_DEEPEST: Final = 200
-"""Levels of maps and lists; an object of Kubernetes has fewer than thirty."""
-_SHOWN: Final = 80
 _LOCAL: Final = "pvc://local/model"
 """Stands for a folder of this machine where the API wants a source that a cluster can reach."""
-
-_Spec = TypeVar("_Spec", bound=BaseModel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +42,9 @@ class Subject:
     commit: str
     pool: PoolView
     namespace: str = "default"
+    draft: ProfileView | None = None
+    """Of the model that drafts, where the spec names one."""
+    draft_commit: str = ""
 
     def sized(self, spec: ModelDeploymentSpec | None = None, *, products: Sequence[str] = ()) -> Sized | Blocked:
         """What a replica needs, by the spec or by another one; ``products``: of the GPUs that it may get."""
@@ -68,9 +62,10 @@ class Subject:
         return size(
             view,
             pool=self.pool,
-            profiles={self.profile.name: self.profile} if self.profile is not None else {},
+            profiles={each.name: each for each in (self.profile, self.draft) if each is not None},
             resolutions={},
             commit=self.commit,
+            draft_commit=self.draft_commit,
             settings=Settings(hub_token_namespaces=frozenset({self.namespace})),
             products=products,
         )
@@ -81,7 +76,7 @@ def subject_of_options(model: str, facts: ModelFacts, spec: Json) -> Subject:
     on_hub = model.startswith("hf://")
     source = model if on_hub else _LOCAL
     profile = _profile_of(replace(facts, source=source))
-    wanted = _parsed(ModelDeploymentSpec, {**spec, "model": {"source": source}}, field="spec")
+    wanted = parsed(ModelDeploymentSpec, {**spec, "model": {"source": source}}, field="spec")
     return Subject(
         name=model,
         model=model,
@@ -98,7 +93,7 @@ def subjects_of_files(paths: Iterable[Path], *, overrides: Json, read: Read) -> 
     ``overrides``: values that are laid over every spec, part by part. Raises InvalidInputError for what no API server
     would take, ModelSourceError and UnsupportedModelError where a model can't be read.
     """
-    objects = [each for path in paths for each in _objects(path)]
+    objects = [each for path in paths for each in objects_of(path)]
     by_kind: dict[str, list[Json]] = {"ModelDeployment": [], "ModelProfile": [], "GPUPool": []}
     for each in objects:
         if each.get("kind") in by_kind and str(each.get("apiVersion", "")).startswith(f"{names.GROUP}/"):
@@ -110,19 +105,20 @@ def subjects_of_files(paths: Iterable[Path], *, overrides: Json, read: Read) -> 
             allowed=f"there is no ModelDeployment of {names.GROUP} in it: name a file that has one",
         )
     profiles = {view.name: view for view in map(_profile_view, by_kind["ModelProfile"])}
-    pools = {_name(each): each for each in by_kind["GPUPool"]}
+    pools = {name_of(each): each for each in by_kind["GPUPool"]}
     return [_subject(each, overrides, profiles, pools, read) for each in by_kind["ModelDeployment"]]
 
 
 def _subject(
     found: Json, overrides: Json, profiles: Mapping[str, ProfileView], pools: Mapping[str, Json], read: Read
 ) -> Subject:
-    name = _name(found)
-    raw = dict(_object(found.get("spec"), f"{name}.spec"))
+    name = name_of(found)
+    raw = dict(mapping(found.get("spec"), f"{name}.spec"))
     for part, values in overrides.items():
-        raw[part] = {**_object(raw.get(part) or {}, f"{name}.spec.{part}"), **values}
-    spec = _parsed(ModelDeploymentSpec, raw, field=f"{name}: spec")
+        raw[part] = {**mapping(raw.get(part) or {}, f"{name}.spec.{part}"), **values}
+    spec = parsed(ModelDeploymentSpec, raw, field=f"{name}: spec")
     profile, commit = (None, "") if spec.engine.name.value == "custom" else _facts(name, spec, profiles, read)
+    draft, draft_commit = _draft_facts(name, spec, profiles, read)
     return Subject(
         name=name,
         model=spec.model.source,
@@ -131,7 +127,19 @@ def _subject(
         commit=commit,
         pool=_pool(pools, spec.placement.pool),
         namespace=str(found["metadata"].get("namespace") or "default"),
+        draft=draft,
+        draft_commit=draft_commit,
     )
+
+
+def _draft_facts(
+    name: str, spec: ModelDeploymentSpec, profiles: Mapping[str, ProfileView], read: Read
+) -> tuple[ProfileView | None, str]:
+    """Of the model that drafts."""
+    if spec.speculation is None or not spec.speculation.draft_model:
+        return None, ""
+    alone = spec.model_copy(update={"model": ModelRef(source=spec.speculation.draft_model)})
+    return _facts(name, alone, profiles, read)
 
 
 def _facts(
@@ -160,17 +168,17 @@ def _facts(
 
 def _profile_of(facts: ModelFacts) -> ProfileView:
     manifest = profile_manifest(facts)
-    spec = _parsed(ModelProfileSpec, manifest["spec"], field="ModelProfile")
+    spec = parsed(ModelProfileSpec, manifest["spec"], field="ModelProfile")
     return ProfileView(name=manifest["metadata"]["name"], generation=1, spec=spec)
 
 
 def _profile_view(found: Json) -> ProfileView:
-    name = _name(found)
-    status = _parsed(ModelProfileStatus, found.get("status") or {}, field=f"{name}: status")
+    name = name_of(found)
+    status = parsed(ModelProfileStatus, found.get("status") or {}, field=f"{name}: status")
     return ProfileView(
         name=name,
         generation=1,
-        spec=_parsed(ModelProfileSpec, _object(found.get("spec"), f"{name}.spec"), field=f"{name}: spec"),
+        spec=parsed(ModelProfileSpec, mapping(found.get("spec"), f"{name}.spec"), field=f"{name}: spec"),
         measurements=status.measurements,
     )
 
@@ -178,77 +186,4 @@ def _profile_view(found: Json) -> ProfileView:
 def _pool(pools: Mapping[str, Json], name: str) -> PoolView:
     """One that is in no file counts as one with default values: which nodes it has does not matter here."""
     raw = pools.get(name, {}).get("spec") or {}
-    return PoolView(name=name, generation=1, spec=_parsed(GPUPoolSpec, raw, field=f"GPUPool {name}: spec"))
-
-
-def _objects(path: Path) -> Iterator[Json]:
-    try:
-        if str(path) == "-":
-            content = sys.stdin.buffer.read(_MAX_BYTES + 1)
-        else:
-            with path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise InvalidInputError(field="--file", value=str(path), allowed=f"it can't be read: {why}") from error
-    if len(content) > _MAX_BYTES:
-        raise InvalidInputError(field="--file", value=str(path), allowed=f"it is larger than {_MAX_BYTES} bytes")
-    try:
-        _check_depth(content, path)
-        documents = list(yaml.load_all(content, Loader=yaml.CSafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())
-        raise InvalidInputError(field="--file", value=str(path), allowed=f"write YAML: {why[:300]}") from error
-    for document in documents:
-        for each in document.get("items") or () if _is_list(document) else (document,):
-            if isinstance(each, dict):
-                yield each
-
-
-def _check_depth(content: bytes, path: Path) -> None:
-    """The reader's own recursion is in C, where nothing ends it but the end of the stack."""
-    depth = 0
-    for event in yaml.parse(content, Loader=yaml.CSafeLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > _DEEPEST:
-                raise InvalidInputError(field="--file", value=str(path), allowed=f"no more than {_DEEPEST} levels")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-
-
-def _is_list(document: object) -> bool:
-    """What ``kubectl get -o yaml`` prints of several objects."""
-    return isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list)
-
-
-def _name(found: Json) -> str:
-    metadata = _object(found.get("metadata"), f"{found['kind']}.metadata")
-    name = metadata.get("name")
-    if not isinstance(name, str) or not name:
-        raise InvalidInputError(field=f"{found['kind']}.metadata.name", value=name, allowed="every object has a name")
-    return name
-
-
-def _object(value: object, field: str) -> Json:
-    if not isinstance(value, dict):
-        raise InvalidInputError(field=field, value=_shown(value), allowed="write an object")
-    return value
-
-
-def _parsed(model: type[_Spec], raw: Json, *, field: str) -> _Spec:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidInputError(
-            field=".".join(str(part) for part in (field, *first["loc"])),
-            value=None if first["type"] == "missing" else _shown(first["input"]),
-            allowed=first["msg"].removeprefix("Value error, "),
-        ) from error
-
-
-def _shown(value: object) -> object:
-    """As it is, or the beginning of it in words."""
-    text = repr(value)
-    return value if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return PoolView(name=name, generation=1, spec=parsed(GPUPoolSpec, raw, field=f"GPUPool {name}: spec"))

@@ -1,7 +1,7 @@
 """An estimate as its picture and its JSON need it: the terms, and what becomes of them on each GPU product."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from vrampack.cli.estimatesubject import Subject
@@ -123,7 +123,7 @@ def view_of(subject: Subject, cards: Sequence[Card], *, what_if: bool) -> Estima
         precision=sized.facts.precision,
         kv_cache_precision=sized.facts.kv_cache_precision,
         method=status.method.value if status.method is not None else "",
-        assumptions=basis.architecture.assumptions if basis is not None else (),
+        assumptions=(*basis.architecture.assumptions, *computed.assumptions) if basis and computed else (),
         context_length=spec.serving.context_length,
         concurrency=spec.serving.concurrency,
         tokens_per_sequence=spec.serving.tokens_per_sequence or spec.serving.context_length,
@@ -192,7 +192,8 @@ def _card_view(subject: Subject, sized: Sized, card: Card, *, what_if: bool) -> 
     fits = allowed and claim <= room
     concurrency = context = None
     if (basis := sized.basis) is not None:
-        known, weights, workload = basis.architecture, basis.weights, basis.workload
+        known, weights = basis.architecture, basis.weights
+        workload = replace(basis.workload, product=card.label)
         concurrency = largest_concurrency(architecture=known, weights=weights, workload=workload, available=room)
         context = longest_context(architecture=known, weights=weights, workload=workload, available=room)
     return CardView(

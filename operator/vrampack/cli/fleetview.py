@@ -118,9 +118,14 @@ def fleet_view(
     nodes = [_node(gpunode, models) for gpunode in gpunodes]
     waiting = [entry for deployment in modeldeployments for entry in _waiting(deployment)]
     return FleetView(
-        nodes=tuple(sorted(nodes, key=lambda node: _natural(node.name))),
+        nodes=in_order(nodes),
         waiting=tuple(sorted(waiting, key=lambda entry: (entry.model, entry.reason))),
     )
+
+
+def in_order(nodes: Iterable[NodeRow]) -> tuple[NodeRow, ...]:
+    """By name, node-2 before node-10."""
+    return tuple(sorted(nodes, key=lambda node: _natural(node.name)))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

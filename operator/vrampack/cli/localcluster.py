@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from vrampack.localcluster import check_installed
 
@@ -22,6 +21,8 @@ Folder = Annotated[
 def build() -> None:
     """Build etcd, Kubernetes, kwok and helm, once, into the user's cache folder."""
     check_installed()
+    from rich.console import Console
+
     from vrampack.localcluster.assets import ensure_assets
     from vrampack.localcluster.progress import progress_on
 
@@ -39,6 +40,8 @@ def up(nodes: Nodes = 3, folder: Folder = None) -> None:
 
 
 async def _up(*, nodes: int, folder: Path | None) -> None:
+    from rich.console import Console
+
     from vrampack.localcluster.assets import ensure_assets
     from vrampack.localcluster.cluster import LocalCluster
     from vrampack.localcluster.nodes import NodeSpec

@@ -14,6 +14,7 @@ from vrampack.cli.estimate import estimate
 from vrampack.cli.localcluster import app as cluster
 from vrampack.cli.map import fleet_map
 from vrampack.cli.miglayout import mig_layout
+from vrampack.cli.plan import plan
 from vrampack.cli.profile import profile
 from vrampack.cli.run import run
 from vrampack.errors import VrampackError
@@ -32,6 +33,7 @@ app.command("agent")(agent)
 app.command("demo")(demo)
 app.command("map")(fleet_map)
 app.command("estimate")(estimate)
+app.command("plan")(plan)
 app.command("profile")(profile)
 app.command("calibrate")(calibrate)
 app.command("mig-layout")(mig_layout)

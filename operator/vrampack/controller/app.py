@@ -16,6 +16,7 @@ from vrampack.controller.metrics import Metrics
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
 from vrampack.controller.pulse import DEPLOYMENTS, PODS, PROBES, Pulse
+from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.engines.startgate import StartGate
@@ -89,6 +90,8 @@ async def run(settings: Settings) -> None:
             token_namespaces=settings.hub_token_namespaces,
         )
         stack.push_async_callback(watch.close)
+        refiner = Refiner(poke=trigger.poke)
+        stack.push_async_callback(refiner.close)
         loop = Loop(
             observer=Observer(
                 kube,
@@ -104,6 +107,7 @@ async def run(settings: Settings) -> None:
             ),
             resolver=resolver,
             watch=watch,
+            refiner=refiner,
             leadership=leadership,
             trigger=trigger,
             metrics=metrics,

@@ -12,6 +12,7 @@ from vrampack.controller.metrics import HELD, Metrics, Pass, Phase, Placement
 from vrampack.controller.metrics import Memory as MemoryKind
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat
+from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import UnavailableError
@@ -104,6 +105,7 @@ class Loop:
         actor: Actor,
         resolver: Resolver,
         watch: ModelWatch,
+        refiner: Refiner,
         leadership: Leadership,
         trigger: Trigger,
         metrics: Metrics,
@@ -116,6 +118,7 @@ class Loop:
         self._actor = actor
         self._resolver = resolver
         self._watch = watch
+        self._refiner = refiner
         self._leadership = leadership
         self._trigger = trigger
         self._metrics = metrics
@@ -136,6 +139,7 @@ class Loop:
                 self._recollection = None
                 self._resolver.request(())
                 self._watch.watch({})
+                self._refiner.forget()
                 self._metrics.set_leader(False)
                 self._heartbeat.standby(self._monotonic())
                 continue
@@ -164,7 +168,9 @@ class Loop:
         recollection = self._recollection
         began = self._monotonic()
         snapshot = await self._observer.observe(
-            now=self._clock(), memory=recollection.memory(), resolutions=self._resolver.results()
+            now=self._clock(),
+            memory=replace(recollection.memory(), findings=self._refiner.findings()),
+            resolutions=self._resolver.results(),
         )
         self.observed_once = True
         snapshot = replace(snapshot, looks=self._watch.looks())
@@ -173,6 +179,7 @@ class Loop:
         planned = self._monotonic()
         self._resolver.request(decided.resolve)
         self._watch.watch(decided.watch)
+        self._refiner.ask(decided.questions)
         try:
             outcome = await self._actor.act(decided)
         except InterruptedActError as error:

@@ -60,12 +60,14 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drafts:
-    """Speculative decoding that needs no second model: the model's own heads, or the prompt."""
+    """Speculative decoding."""
 
     method: str
-    """``mtp`` or ``ngram``."""
+    """As ``spec.speculation.method`` names it."""
     tokens: int
     """Drafted in each step."""
+    model: HubModel | ClaimModel | None = None
+    """What drafts them; None: the model's own heads, or the prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,8 @@ class EngineInput:
     """Tensor parallel size: GPUs of one stage."""
     pipeline: int = 1
     """Pipeline parallel size: stages of the replica."""
+    data: int = 1
+    """Data parallel size: ranks with a scheduler and a KV cache of their own."""
     expert: bool = False
     """Whether experts are dealt out to the GPUs instead of being split."""
     decode_context: int = 1
@@ -254,7 +258,7 @@ def hub_environment(given: EngineInput) -> tuple[Fragment, ...]:
 
 def shared_memory(given: EngineInput) -> int:
     """Ranks of one replica talk through /dev/shm; a single one needs no more than there is by default."""
-    return given.shared_memory if given.tensor * given.pipeline > 1 else 0
+    return given.shared_memory if given.tensor * given.pipeline * given.data > 1 else 0
 
 
 def literal(name: str, value: str) -> Fragment:

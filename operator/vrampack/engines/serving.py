@@ -65,7 +65,7 @@ def sleep(seconds: int) -> Fragment:
 
 def cpu(given: EngineInput) -> int:
     """Request in thousandths of a core."""
-    return CPU_BASE + CPU_PER_RANK * given.tensor * given.pipeline
+    return CPU_BASE + CPU_PER_RANK * given.tensor * given.pipeline * given.data
 
 
 def _probe(port: int, path: str, *, period: int, timeout: int, failures: int) -> Fragment:

@@ -18,6 +18,7 @@ from vrampack.engines.base import (
     KV_CACHE_BYTES,
     UTILIZATION,
     ClaimModel,
+    Drafts,
     EngineContainer,
     EngineInput,
     Fragment,
@@ -35,6 +36,7 @@ from vrampack.engines.serving import (
     DTYPES,
     ENDPOINTS_SECONDS,
     LAST_SECONDS,
+    MODELS,
     cpu,
     model_location,
     probes,
@@ -62,6 +64,8 @@ class Dialect:
     """Whether ``--shutdown-timeout`` is there."""
     without: frozenset[str] = frozenset()
     """Precisions of weights that it can't load."""
+    draft_models: bool = True
+    """Whether its second engine core drafts with a whole model."""
 
 
 DIALECTS: Final = (
@@ -73,7 +77,14 @@ DIALECTS: Final = (
         without=frozenset({"bitsandbytes", "gguf"}),
     ),
     Dialect(since=(0, 20), online_fp8="fp8_per_tensor", plain_kv_dtype=True, drains=True, without=frozenset({"gguf"})),
-    Dialect(since=(0, 12), online_fp8="fp8", plain_kv_dtype=False, drains=False, without=frozenset({"gguf"})),
+    Dialect(
+        since=(0, 12),
+        online_fp8="fp8",
+        plain_kv_dtype=False,
+        drains=False,
+        without=frozenset({"gguf"}),
+        draft_models=False,
+    ),
 )
 """Newest first. A release that is newer than the newest is taken to speak as that one does."""
 
@@ -86,6 +97,7 @@ def container(given: EngineInput, /) -> EngineContainer:
     """
     dialect = _dialect(given.version)
     check(given.args, flags=FLAGS)
+    _check_drafts(given, dialect)
     volumes, mounts = volumes_and_mounts(given)
     return EngineContainer(
         engine="vllm",
@@ -124,7 +136,7 @@ def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:
     arguments += [
         f"--kv-cache-dtype={_kv_cache_dtype(given, dialect, dtype)}",
         f"--max-model-len={given.context_length}",
-        f"--max-num-seqs={given.concurrency}",
+        f"--max-num-seqs={_sequences(given)}",
         f"--max-num-batched-tokens={given.max_batched_tokens}",
         *_parallelism(given),
         f"--gpu-memory-utilization=$({UTILIZATION})",
@@ -132,7 +144,7 @@ def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:
     ]
     if given.cuda_graphs:
         # vLLM's own rule, but for newer GPUs, where its limit is higher: the same graphs on every GPU.
-        largest = min(2 * given.concurrency, GRAPH_LARGEST_BATCH, given.max_batched_tokens)
+        largest = min(2 * _sequences(given), GRAPH_LARGEST_BATCH, given.max_batched_tokens)
         arguments.append(f"--max-cudagraph-capture-size={largest}")
     else:
         arguments.append("--enforce-eager")
@@ -149,6 +161,8 @@ def _parallelism(given: EngineInput) -> list[str]:
     arguments = [f"--tensor-parallel-size={given.tensor}"]
     if given.pipeline > 1:
         arguments.append(f"--pipeline-parallel-size={given.pipeline}")
+    if given.data > 1:
+        arguments.append(f"--data-parallel-size={given.data}")
     if given.expert:
         arguments.append("--enable-expert-parallel")
     if given.decode_context > 1:
@@ -164,8 +178,7 @@ def _extras(given: EngineInput) -> list[str]:
         limits = {"image": given.images_per_prompt, "video": 0, "audio": 0}
         arguments.append(f"--limit-mm-per-prompt={json.dumps(limits)}")
     if given.drafts is not None:
-        drafts = {"method": given.drafts.method, "num_speculative_tokens": given.drafts.tokens}
-        arguments.append(f"--speculative-config={json.dumps(drafts)}")
+        arguments.append(f"--speculative-config={json.dumps(_speculation(given, given.drafts))}")
     if given.adapters is not None:
         arguments += [
             "--enable-lora",
@@ -173,6 +186,42 @@ def _extras(given: EngineInput) -> list[str]:
             f"--max-lora-rank={given.adapters.rank}",
         ]
     return arguments
+
+
+def _check_drafts(given: EngineInput, dialect: Dialect) -> None:
+    if given.drafts is not None and given.drafts.method == "draft" and not dialect.draft_models:
+        raise InvalidInputError(
+            field="spec.speculation.method",
+            value="draft",
+            allowed=f"vllm {given.version} drafts with heads alone: write eagle, eagle3, medusa, mtp or ngram, or a "
+            "release of 0.20 or newer",
+        )
+
+
+def _sequences(given: EngineInput) -> int:
+    """Of one data parallel rank: its scheduler knows only its own."""
+    return -(-given.concurrency // given.data)
+
+
+def _speculation(given: EngineInput, drafts: Drafts) -> dict[str, str | int]:
+    """The model that drafts is split as the other one is. Raises InvalidInputError for one that can't be mounted."""
+    wanted: dict[str, str | int] = {
+        "method": "draft_model" if drafts.method == "draft" else drafts.method,
+        "num_speculative_tokens": drafts.tokens,
+    }
+    if drafts.model is None:
+        return wanted
+    if isinstance(drafts.model, HubModel):
+        wanted |= {"model": drafts.model.repository, "revision": drafts.model.commit}
+    elif isinstance(given.model, ClaimModel) and given.model.claim == drafts.model.claim:
+        wanted["model"] = f"{MODELS}/{drafts.model.path.strip('/')}"
+    else:
+        raise InvalidInputError(
+            field="spec.speculation.draftModel",
+            value=f"pvc://{drafts.model.claim}/{drafts.model.path}",
+            allowed="put it into the claim of the model itself, or on the hub: one volume of models is mounted",
+        )
+    return wanted | {"draft_tensor_parallel_size": given.tensor}
 
 
 def _environment(given: EngineInput) -> tuple[Fragment, ...]:

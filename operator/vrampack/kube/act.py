@@ -41,8 +41,9 @@ ChildAction = CreateChild | ApplyChild | PatchChild
 
 _STALE: Final = (ConflictError, NotFoundError)
 _ALREADY_THERE: Final = "already exists"
-_VERSIONED: Final = "ModelDeployment"
-"""Its status has one writer and is decided by its spec; a GPUNode's changes whenever its agent reports."""
+_VERSIONED: Final = ("ModelDeployment", "GPUPool")
+"""Their status has one writer, and what stands there is what the next decision rests on; a GPUNode's changes whenever
+its agent reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +261,7 @@ class Actor:
         meta = {"name": action.name}
         if action.namespace:
             meta["namespace"] = action.namespace
-        if action.kind == _VERSIONED:
+        if action.kind in _VERSIONED and action.resource_version:
             meta["resourceVersion"] = action.resource_version
         body = {
             "apiVersion": paths.api_version(action.kind),

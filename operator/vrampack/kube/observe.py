@@ -240,6 +240,7 @@ class Observer:
             spec=spec or GPUPoolSpec(),
             problem=problem,
             status=found.status,
+            resource_version=meta.resource_version,
         )
 
     def _gpu_node(self, found: wire.CustomObject) -> GPUNodeView:

@@ -50,6 +50,7 @@ def pod_view(pod: wire.Pod) -> PodView:
         ),
         need=annotations.get(names.NEED, ""),
         claim=claim_of(annotations),
+        because=annotations.get(names.BECAUSE, ""),
         annotated=meta.annotations is not None,
         priority=spec.priority,
         preempts=spec.preemption_policy != "Never",

@@ -1,8 +1,13 @@
 """Refusals: what the engine would refuse at start, said before anything is placed, and formats that are not known."""
 
+from operator import attrgetter
+from typing import Final
+
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.constants import DTYPE_BYTES, WEIGHT_BITS
+from vrampack.memory.draft import FIELD as _DRAFT
+from vrampack.memory.draft import draft_of, draft_workload
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, StateKind
 from vrampack.memory.mixers import mixer_counts
 from vrampack.memory.vllm.dtypes import AUTO
@@ -11,6 +16,19 @@ from vrampack.memory.weights import padded_vocabulary
 from vrampack.memory.workload import Workload
 
 _TENSOR = "spec.parallelism.tensor"
+_COUNTS: Final = tuple(
+    (field, attrgetter(name))
+    for field, name in (
+        ("spec.serving.contextLength", "context_length"),
+        ("spec.serving.concurrency", "concurrency"),
+        ("spec.serving.tokensPerSequence", "tokens_per_sequence"),
+        ("spec.engine.maxBatchedTokens", "max_batched_tokens"),
+        (_TENSOR, "tensor"),
+        ("spec.parallelism.pipeline", "pipeline"),
+        ("spec.parallelism.data", "data"),
+        ("spec.parallelism.decodeContext", "decode_context"),
+    )
+)
 
 
 def check(*, architecture: Architecture, weights: Weights, workload: Workload) -> None:
@@ -19,6 +37,7 @@ def check(*, architecture: Architecture, weights: Weights, workload: Workload) -
         _check_formats(architecture, weights)
     _check_workload(architecture, workload)
     _check_split(architecture, workload)
+    _check_draft(architecture, workload)
 
 
 def _check_formats(architecture: Architecture, weights: Weights) -> None:
@@ -35,18 +54,8 @@ def _check_formats(architecture: Architecture, weights: Weights) -> None:
 
 
 def _check_workload(architecture: Architecture, workload: Workload) -> None:
-    counts = {
-        "spec.serving.contextLength": workload.context_length,
-        "spec.serving.concurrency": workload.concurrency,
-        "spec.serving.tokensPerSequence": workload.tokens_per_sequence,
-        "spec.engine.maxBatchedTokens": workload.max_batched_tokens,
-        _TENSOR: workload.tensor,
-        "spec.parallelism.pipeline": workload.pipeline,
-        "spec.parallelism.data": workload.data,
-        "spec.parallelism.decodeContext": workload.decode_context,
-    }
-    for field, value in counts.items():
-        if value < 1:
+    for field, count in _COUNTS:
+        if (value := count(workload)) < 1:
             raise InvalidInputError(field=field, value=value, allowed="a whole number of at least 1")
     if architecture.max_context is not None and workload.context_length > architecture.max_context:
         raise InvalidInputError(
@@ -87,13 +96,20 @@ def _check_workload(architecture: Architecture, workload: Workload) -> None:
 def _check_split(architecture: Architecture, workload: Workload) -> None:
     """vLLM splits heads, widths and vocabulary evenly, and copies KV heads only a whole number of times."""
     tensor = workload.tensor
-    if tensor == 1:
+    if tensor * workload.data == 1:
         return
     parts = {"padded vocabulary": padded_vocabulary(architecture)}
     if not architecture.experts:
         parts["feed-forward width"] = architecture.intermediate_size
     elif not workload.expert:
-        parts["expert feed-forward width"] = architecture.expert_intermediate_size
+        # Experts are split over the data ranks too; all else is there once for each of them.
+        if architecture.expert_intermediate_size % (tensor * workload.data):
+            raise InvalidInputError(
+                field=_TENSOR if workload.data == 1 else "spec.parallelism.data",
+                value=tensor if workload.data == 1 else workload.data,
+                allowed=f"a divisor of the model's {architecture.expert_intermediate_size} expert feed-forward width"
+                + ("" if workload.data == 1 else f" together with tensor, {tensor}; or expert: true"),
+            )
         parts["shared expert feed-forward width"] = architecture.shared_expert_intermediate_size
     for mixer in mixer_counts(architecture):
         parts.update(_split_parts(mixer))
@@ -101,6 +117,26 @@ def _check_split(architecture: Architecture, workload: Workload) -> None:
     for part, size in parts.items():
         if size % tensor:
             raise InvalidInputError(field=_TENSOR, value=tensor, allowed=f"a divisor of the model's {size} {part}")
+
+
+def _check_draft(architecture: Architecture, workload: Workload) -> None:
+    """The model that drafts is split as the other one is, and knows the same words."""
+    draft = draft_of(workload)
+    if draft is None:
+        return
+    _check_formats(draft.architecture, draft.weights)
+    if workload.speculation == "draft" and draft.architecture.vocab_size != architecture.vocab_size:
+        raise InvalidInputError(
+            field=_DRAFT,
+            value=f"a vocabulary of {draft.architecture.vocab_size}",
+            allowed=f"a model with the vocabulary of the one that it drafts for, {architecture.vocab_size}",
+        )
+    try:
+        _check_split(draft.architecture, draft_workload(workload))
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            field=error.field, value=error.value, allowed=f"{error.allowed}, of the model that drafts"
+        ) from error
 
 
 def _split_parts(mixer: Mixer) -> dict[str, int]:

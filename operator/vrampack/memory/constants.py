@@ -90,8 +90,12 @@ parallelism, beyond what one GPU prints. The larger of two runs, 0.31 GiB (H100)
 the other is 0.84 GiB off, so this is an upper end and no more. The snapshot that includes NCCL rises by 0.55 GiB."""
 
 CUDA_CONTEXT: Final = int(0.61 * GIB)
-"""Fitted: context and driver before anything is allocated. H100 and H200 print 0.53 to 0.61 GiB; smaller GPUs have
-less (0.1 to 0.5 GiB), so this is the upper end."""
+"""Measured: context and driver before anything is allocated; H100 and H200 print 0.53 to 0.61 GiB. For GPUs that were
+not measured it is the upper end, by the name of this constant."""
+
+CUDA_CONTEXT_OF_SMALL_GPUS: Final = int(0.51 * GIB)
+"""Measured: GPUs of 16 to 24 GB print 0.17 to 0.51 GiB, what a desktop uses of some of them included: again the upper
+end."""
 
 NON_TORCH: Final = int(0.23 * GIB)
 """Fitted: what libraries allocate beside PyTorch on one GPU (kernels, handles): 0.13 to 0.23 GiB in four runs, 0.02 to

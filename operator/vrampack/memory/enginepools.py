@@ -31,6 +31,15 @@ class PrintedPool:
     """As in its log, without time and place."""
 
 
+def refuse_splits(workload: Workload, *, engine: str, fields: tuple[str, ...], use: str = "") -> None:
+    """Raise InvalidInputError for ways of splitting a replica that the engine does not have, by fields of Workload.
+    ``use``: what it has instead."""
+    for name in fields:
+        if (value := getattr(workload, name)) != 1:
+            field = f"spec.parallelism.{'decodeContext' if name == 'decode_context' else name}"
+            raise InvalidInputError(field=field, value=value, allowed=f"1: {engine} has no such ranks{use}")
+
+
 def refuse_drafts(workload: Workload, *, engine: str) -> None:
     """Raise InvalidInputError for speculation that needs layers, or a model, beside the engine's own."""
     if workload.speculation not in ("", "ngram"):

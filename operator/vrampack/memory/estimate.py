@@ -1,7 +1,9 @@
 """The estimate: one number per GPU, as a sum of named terms."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from vrampack.memory import llamacppterms
 from vrampack.memory.activations import activation_bytes
@@ -17,7 +19,7 @@ from vrampack.memory.overheads import (
     cuda_graph_bytes,
     runtime_context_bytes,
 )
-from vrampack.memory.workload import Workload
+from vrampack.memory.workload import Workload, of_one_rank
 from vrampack.units import MIB, round_up
 
 __all__ = ["Estimate", "Workload", "estimate"]
@@ -59,6 +61,18 @@ class Estimate:
     """In whole words, what asks for so many blocks."""
     measured: tuple[str, ...] = ()
     """Terms, by name, that were seen on real runs and are not computed."""
+    assumptions: tuple[str, ...] = ()
+    """In whole words, what was taken from another engine because nothing is known of this one."""
+
+
+_OF_VLLM: Final = (
+    "activations and CUDA graphs are counted as vLLM's: {engine} runs the same layers on PyTorch, and prints nothing "
+    "that they could be held against"
+)
+_ASSUMED: Final[Mapping[str, tuple[str, ...]]] = {
+    "sglang": (_OF_VLLM.format(engine="SGLang"),),
+    "tgi": (_OF_VLLM.format(engine="TGI"),),
+}
 
 
 def _torch_parts(
@@ -78,7 +92,7 @@ def _torch_parts(
         activations,
         graphs,
         communication_bytes(workload),
-        runtime_context_bytes(),
+        runtime_context_bytes(workload),
         allowance_bytes(),
     )
 
@@ -92,7 +106,7 @@ def _llamacpp_parts(
         llamacppterms.step_bytes(architecture, workload),
         llamacppterms.GRAPHS if workload.cuda_graphs else 0,
         0,
-        runtime_context_bytes(),
+        runtime_context_bytes(workload),
         allowance_bytes(),
     )
 
@@ -103,6 +117,7 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
     Raises InvalidInputError for a workload that the engine would refuse to start with, UnsupportedModelError for a
     computation type or weight format whose size is not known.
     """
+    workload = of_one_rank(workload)
     check(architecture=architecture, weights=weights, workload=workload)
     cache = kv_figures(architecture, workload)
     if workload.engine == "llamacpp":
@@ -133,4 +148,5 @@ def estimate(*, architecture: Architecture, weights: Weights, workload: Workload
         kv_why=cache.why,
         host_memory=host_bytes(architecture, workload),
         shared_memory=shared_memory_bytes(workload),
+        assumptions=_ASSUMED.get(workload.engine, ()),
     )

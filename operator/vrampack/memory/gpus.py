@@ -7,9 +7,11 @@ Totals of nvidia-smi are those of modal-labs/modal-client pull request 2797 unle
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from vrampack.memory.constants import CUDA_CONTEXT, CUDA_CONTEXT_OF_SMALL_GPUS
 from vrampack.units import MIB
 
 
@@ -18,12 +20,14 @@ class GPU:
     """One GPU product.
 
     ``label``: its name as GPU feature discovery writes it, the driver's with dashes. ``total``: bytes that nvidia-smi
-    calls total. ``usable``: bytes that CUDA calls total.
+    calls total. ``usable``: bytes that CUDA calls total. ``context``: bytes that CUDA and the driver take before
+    anything is allocated; where that was not measured, the most of those that were.
     """
 
     label: str
     total: int
     usable: int
+    context: int = CUDA_CONTEXT
 
     @property
     def reserved(self) -> int:
@@ -39,15 +43,27 @@ def _cuda_total(gib: float) -> int:
 GPUS: Final[Mapping[str, GPU]] = MappingProxyType(
     {
         # 14.56 GiB by CUDA: AlphaGPU/leetgpu-challenges issue 52 (older drivers gave 14.75).
-        "T4": GPU(label="Tesla-T4", total=15360 * MIB, usable=_cuda_total(14.56)),
+        "T4": GPU(label="Tesla-T4", total=15360 * MIB, usable=_cuda_total(14.56), context=CUDA_CONTEXT_OF_SMALL_GPUS),
         # 22.03 GiB by CUDA on cards of 23034 MiB.
-        "L4": GPU(label="NVIDIA-L4", total=23034 * MIB, usable=_cuda_total(22.03)),
+        "L4": GPU(label="NVIDIA-L4", total=23034 * MIB, usable=_cuda_total(22.03), context=CUDA_CONTEXT_OF_SMALL_GPUS),
         # 22.06 GiB by CUDA on the A10G of AWS, which has the same total.
-        "A10": GPU(label="NVIDIA-A10", total=23028 * MIB, usable=_cuda_total(22.06)),
+        "A10": GPU(
+            label="NVIDIA-A10", total=23028 * MIB, usable=_cuda_total(22.06), context=CUDA_CONTEXT_OF_SMALL_GPUS
+        ),
         # 24564 MiB: RLinf/RLinf issue 255. 23.52 GiB by CUDA: Soul-AILab/SoulX-FlashTalk issue 5.
-        "RTX-4090": GPU(label="NVIDIA-GeForce-RTX-4090", total=24564 * MIB, usable=_cuda_total(23.52)),
+        "RTX-4090": GPU(
+            label="NVIDIA-GeForce-RTX-4090",
+            total=24564 * MIB,
+            usable=_cuda_total(23.52),
+            context=CUDA_CONTEXT_OF_SMALL_GPUS,
+        ),
         # 24576 MiB and, under driver 580, 23.56 GiB by CUDA: noonghunna/club-3090 issue 58.
-        "RTX-3090": GPU(label="NVIDIA-GeForce-RTX-3090", total=24576 * MIB, usable=_cuda_total(23.56)),
+        "RTX-3090": GPU(
+            label="NVIDIA-GeForce-RTX-3090",
+            total=24576 * MIB,
+            usable=_cuda_total(23.56),
+            context=CUDA_CONTEXT_OF_SMALL_GPUS,
+        ),
         # 32607 MiB: noonghunna/club-3090 issue 1229. 31.37 GiB by CUDA: Wan-Video/Wan2.1 issue 465.
         "RTX-5090": GPU(label="NVIDIA-GeForce-RTX-5090", total=32607 * MIB, usable=_cuda_total(31.37)),
         # deviceQuery in bottlerocket-os/bottlerocket pull request 3873.
@@ -68,6 +84,13 @@ GPUS: Final[Mapping[str, GPU]] = MappingProxyType(
     }
 )
 """By a short name, from the smallest to the largest."""
+
+
+@lru_cache(maxsize=256)
+def context_bytes(product: str) -> int:
+    """What CUDA and the driver take of a GPU before anything is allocated; of one that is not known, the most."""
+    found = gpu_named(product)
+    return found.context if found is not None else CUDA_CONTEXT
 
 
 def gpu_named(name: str) -> GPU | None:

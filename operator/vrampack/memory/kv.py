@@ -11,7 +11,7 @@ from vrampack.memory.architecture import Architecture
 from vrampack.memory.enginepools import PoolClaim
 from vrampack.memory.llamacpp import CELL_PADDING
 from vrampack.memory.vllm.layout import kv_layout
-from vrampack.memory.vllm.pool import claim, least_blocks, printed
+from vrampack.memory.vllm.pool import claim, printed
 from vrampack.memory.workload import Workload
 
 
@@ -59,7 +59,7 @@ def _vllm(architecture: Architecture, workload: Workload) -> KVFigures:
         bytes=needed.bytes,
         blocks=needed.blocks,
         block_bytes=layout.bytes_per_block,
-        least_blocks=least_blocks(layout, workload),
+        least_blocks=needed.least,
         bytes_per_token=math.ceil(layout.bytes_per_token),
         tokens=said.tokens,
         max_concurrency=said.max_concurrency,

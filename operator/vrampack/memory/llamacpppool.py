@@ -8,7 +8,7 @@ from typing import Final
 
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.enginepools import PoolClaim, PrintedPool, refuse_drafts
+from vrampack.memory.enginepools import PoolClaim, PrintedPool, refuse_drafts, refuse_splits
 from vrampack.memory.layers import LatentAttention, Mixer
 from vrampack.memory.llamacpp import (
     CELL_PADDING,
@@ -46,11 +46,12 @@ def context_of(architecture: Architecture, workload: Workload, *, tokens: int | 
     if kind is None:
         allowed = ", ".join((*_TYPES, *_OWN))
         raise InvalidInputError(field=KV_FIELD, value=precision, allowed=f"llama.cpp: {allowed}")
-    for field, value in (("tensor", workload.tensor), ("data", workload.data)):
-        if value > 1:
-            raise InvalidInputError(
-                field=f"spec.parallelism.{field}", value=value, allowed="1: llama.cpp spreads layers; use pipeline"
-            )
+    refuse_splits(
+        workload,
+        engine="llama.cpp",
+        fields=("tensor", "data", "decode_context"),
+        use=", it spreads whole layers: use pipeline",
+    )
     apart = _keeps_windows_beside(architecture)
     needed = max(workload.concurrency * workload.tokens_per_sequence, workload.context_length)
     if apart:

@@ -6,7 +6,6 @@ from vrampack.memory.architecture import Architecture
 from vrampack.memory.constants import (
     ALLOWANCE,
     COMMUNICATION,
-    CUDA_CONTEXT,
     GRAPH_BASE,
     GRAPH_EXPERTS,
     GRAPH_LARGEST_BATCH,
@@ -15,6 +14,8 @@ from vrampack.memory.constants import (
     GRAPH_PLAIN_FULL,
     NON_TORCH,
 )
+from vrampack.memory.draft import draft_of
+from vrampack.memory.gpus import context_bytes
 from vrampack.memory.layers import LayerRun, RecurrentState
 from vrampack.memory.releases import release_of
 from vrampack.memory.workload import Workload
@@ -36,10 +37,17 @@ def cuda_graph_bytes(architecture: Architecture, workload: Workload, *, precisio
     sizes = captured_sizes(
         max_sequences=workload.concurrency, max_batched_tokens=workload.max_batched_tokens, version=version
     )
-    layers = sum(
+    layers = -(-_graph_shares(architecture, version=version, precision=precision) // workload.pipeline)
+    if (draft := draft_of(workload)) and workload.speculation != "medusa":
+        layers += _graph_shares(draft.architecture, version=version, precision=draft.weights.precision)
+    return GRAPH_BASE + sizes * layers
+
+
+def _graph_shares(architecture: Architecture, *, version: str, precision: str) -> int:
+    """Bytes of all layers in one graph."""
+    return sum(
         run.count * _graph_share(run, architecture, version=version, precision=precision) for run in architecture.kinds
     )
-    return GRAPH_BASE + sizes * -(-layers // workload.pipeline)
 
 
 def _graph_share(run: LayerRun, architecture: Architecture, *, version: str, precision: str) -> int:
@@ -81,9 +89,9 @@ def communication_bytes(workload: Workload) -> int:
     return COMMUNICATION if workload.tensor * workload.pipeline * workload.data > 1 else 0
 
 
-def runtime_context_bytes() -> int:
+def runtime_context_bytes(workload: Workload) -> int:
     """Context, driver and library workspaces of one process: outside the engine's own budget."""
-    return CUDA_CONTEXT + NON_TORCH
+    return context_bytes(workload.product) + NON_TORCH
 
 
 def non_torch_bytes(workload: Workload) -> int:

@@ -5,17 +5,18 @@ the GPU that leaves room for just that. Read from ``model_runner_kv_cache_mixin.
 ``server_args.py`` of sgl-project/sglang (2026).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import Final
 
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.constants import DTYPE_BYTES
-from vrampack.memory.enginepools import PoolClaim, PrintedPool
+from vrampack.memory.enginepools import PoolClaim, PrintedPool, refuse_splits
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span, StateKind
 from vrampack.memory.vllm.drafting import drafting_layers
+from vrampack.memory.vllm.pipeline import stages
 from vrampack.memory.workload import Workload
 from vrampack.units import GIB, round_up
 
@@ -79,11 +80,26 @@ class SglangPools:
 
 
 def pools_of(architecture: Architecture, workload: Workload) -> SglangPools:
-    """The pools that hold every sequence, and one of full length.
+    """The pools that hold every sequence, and one of full length, of the pipeline stage that has most.
 
-    Raises InvalidInputError for a precision of K and V that SGLang does not have, UnsupportedModelError for layers that
-    it has no pool of.
+    Raises InvalidInputError for a precision of K and V or ranks that SGLang does not have, UnsupportedModelError for
+    layers that it has no pool of.
     """
+    refuse_splits(workload, engine="SGLang", fields=("decode_context",))
+    if workload.pipeline == 1:
+        return _pools(architecture, workload)
+    each = [_pools(stage, workload) for stage in _stages(architecture, workload.pipeline)]
+    return max(each, key=lambda pools: pools.bytes)
+
+
+def _stages(architecture: Architecture, pipeline: int) -> Iterator[Architecture]:
+    """What each stage holds of the layers."""
+    layers = [replace(run, count=1) for run in architecture.layer_runs for _ in range(run.count)]
+    for held in stages(len(layers), pipeline):
+        yield replace(architecture, layers=len(held), runs=tuple(layers[held.start : held.stop]))
+
+
+def _pools(architecture: Architecture, workload: Workload) -> SglangPools:
     page = page_of(architecture)
     token, window_token, window = _bytes_per_token(architecture, workload)
     held = workload.concurrency * round_up(workload.tokens_per_sequence, page)

@@ -9,7 +9,7 @@ from typing import Final
 
 from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture
-from vrampack.memory.enginepools import PoolClaim, PrintedPool, refuse_drafts
+from vrampack.memory.enginepools import PoolClaim, PrintedPool, refuse_drafts, refuse_splits
 from vrampack.memory.layers import LatentAttention, PagedAttention, Span
 from vrampack.memory.workload import Workload
 from vrampack.units import round_up
@@ -28,10 +28,11 @@ _ELEMENT: Final = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
 def block_bytes(architecture: Architecture, workload: Workload, *, block: int = BLOCK) -> int:
     """Bytes of a block over all layers on one rank.
 
-    Raises InvalidInputError for drafts and for a precision of K and V that it does not have, UnsupportedModelError for
-    recurrent layers, which it has no cache of blocks for.
+    Raises InvalidInputError for drafts, ranks and a precision of K and V that it does not have, UnsupportedModelError
+    for recurrent layers, which it has no cache of blocks for.
     """
     refuse_drafts(workload, engine="TGI")
+    refuse_splits(workload, engine="TGI", fields=("pipeline", "data", "decode_context"))
     if workload.kv_cache_precision not in _ELEMENT:
         raise InvalidInputError(
             field=KV_FIELD, value=workload.kv_cache_precision, allowed=f"TGI: {', '.join(_ELEMENT)}"

@@ -15,6 +15,7 @@ from vrampack.memory.constants import (
     DTYPE_BYTES,
     VOCABULARY_PADDING,
 )
+from vrampack.memory.draft import draft_of, draft_workload
 from vrampack.memory.tensorlayout import weights_from_architecture
 from vrampack.memory.vllm.pipeline import stages
 from vrampack.memory.workload import Workload
@@ -79,6 +80,9 @@ def stage_bytes(
         if rotary := _rotary_bytes(architecture):
             tensors.append((1, _whole(rotary)))
         held.append(_held(tensors, workload, largest_rest=largest_rest))
+    if draft := draft_of(workload):  # loaded on the ranks of the last stage, split as they are
+        load = draft_workload(workload)
+        held[-1] += stage_bytes(draft.architecture, draft.weights, load, largest_rest=largest_rest)[0]
     return tuple(held)
 
 

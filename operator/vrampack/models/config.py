@@ -1,7 +1,7 @@
 """config.json of a checkpoint, read as the engine reads it. Pure; nothing in a stranger's file is trusted."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
 from typing import Final
@@ -12,7 +12,8 @@ from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.layers import FeedForward, LatentAttention, LayerRun, Mixer, Span
 from vrampack.models.attention_layers import Heads, attention_of, heads_of, is_latent, latent_of
 from vrampack.models.blocks import Block, blocks_of
-from vrampack.models.encoders import image_sizes
+from vrampack.models.drafters import MEDUSA, decoder_of, medusa_of
+from vrampack.models.encoders import ImageSizes, image_sizes
 from vrampack.models.families import Family
 from vrampack.models.feedforward import Experts, dense_width, experts_of, feed_forwards, is_per_token_said
 from vrampack.models.fields import Fields
@@ -44,6 +45,10 @@ def architecture_of(
     Raises UnsupportedModelError, with the field, for layers whose kind is not known or not said, and InvalidInputError,
     with the field, for values that can't be.
     """
+    config = decoder_of(config)
+    if config.get("model_type") == MEDUSA:
+        fields = Fields(config)
+        return medusa_of(config, dtype=_dtype((fields,), stored_dtype))
     identity = identity_of(config)
     text, family = identity.text, identity.family
     layers = _layer_count(text)
@@ -77,7 +82,7 @@ def architecture_of(
         attention_heads=heads.count if heads else 0,
         kv_heads=heads.kv if heads else 0,
         head_dim=head_dim,
-        dtype=_dtype(identity, stored_dtype),
+        dtype=_dtype((identity.root, identity.text, identity.root.below("vision_config")), stored_dtype),
         max_context=rotary.context,
         tied_embeddings=_tied(identity),
         experts=experts.count,
@@ -99,7 +104,7 @@ def architecture_of(
         image_outputs=images.image_outputs,
         pooling=identity.pooling,
         causal=family.causal and identity.is_causal(),
-        assumptions=identity.assumptions() + _about_experts(text, experts),
+        assumptions=identity.assumptions() + _about_experts(text, experts) + _about_towers(identity, images),
     )
     identity.refuse_what_nobody_read()
     return _with_runs(architecture, runs)
@@ -109,6 +114,12 @@ def _about_experts(text: Fields, experts: Experts) -> tuple[str, ...]:
     if not experts.count or is_per_token_said(text):
         return ()
     return (f"config.json does not say how many experts a token uses: {experts.per_token} are taken",)
+
+
+def _about_towers(identity: Identity, images: ImageSizes) -> tuple[str, ...]:
+    if not identity.multimodal or images.image_tokens:
+        return ()
+    return ("config.json does not describe the tower for images or sound: the peak of encoding is not counted",)
 
 
 def _layer_count(text: Fields) -> int:
@@ -196,8 +207,7 @@ def _tied(identity: Identity) -> bool:
     return identity.root.flag("tie_word_embeddings", default=default)
 
 
-def _dtype(identity: Identity, stored: str | None) -> str:
-    parts = [identity.root, identity.text, identity.root.below("vision_config")]
+def _dtype(parts: Iterable[Fields | None], stored: str | None) -> str:
     named = (part.text(name) for part in parts if part for name in ("dtype", "torch_dtype"))
     dtype = next((name for name in named if name and name != "auto"), stored or "float32").removeprefix("torch.")
     if dtype not in DTYPE_BYTES:

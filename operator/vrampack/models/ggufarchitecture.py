@@ -9,8 +9,11 @@ from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.layers import FeedForward, LayerRun, Mixer, PagedAttention
 from vrampack.models.gguf import GgufHeader
+from vrampack.models.ggufattention import head_sizes
 from vrampack.models.ggufkeys import GgufKeys
-from vrampack.models.gguflayers import SLIDING, STATEFUL, head_sizes, layer_counts, layer_mixers
+from vrampack.models.gguflayers import layer_counts, layer_mixers
+from vrampack.models.ggufstates import STATEFUL
+from vrampack.models.ggufwindows import SLIDING
 
 _PLAIN_NAMES: Final = """
 apertus arcee arctic baichuan bailingmoe bailingmoe2 bitnet bloom chameleon chatglm codeshell cogvlm command-r dbrx

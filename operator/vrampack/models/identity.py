@@ -1,5 +1,6 @@
 """Which model a config.json describes: its family, its class, and the part of it that writes text."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -28,7 +29,15 @@ _OF_CLASS: Final = {"Mamba2ForCausalLM": "mamba2"}
 _LONGEST_NAME: Final = 64
 _KIND_FIELDS: Final = ("layer_types", "layers_block_type", "hybrid_override_pattern", "sliding_window")
 _POOLING: Final = ("Model", "ForSequenceClassification", "ForRewardModel", "ForTokenClassification", "ForMaskedLM")
-_GENERATING: Final = ("LMHeadModel", "ChatModel", "ChatGLMModel", "NVLM_D_Model")
+_GENERATING: Final = (
+    "LMHeadModel",
+    "ChatModel",
+    "ChatGLMModel",
+    "NVLM_D_Model",
+    "Qwen2_5OmniModel",
+    "UltravoxModel",
+    "MiDashengLMModel",
+)
 """Read: classes that vLLM generates text with although they are called models."""
 
 # fmt: off
@@ -39,6 +48,8 @@ _MEMORY_WORDS: Final = (
     "loop", "ut_steps", "time_mix", "decay", "lstm", "head_size_divisor",
 )
 # fmt: on
+_EXPERTS: Final = re.compile(r"(^|_)(n|num|number)_(\w+_)?experts?$", re.IGNORECASE)
+"""Counts of experts, by whatever name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +83,8 @@ class Identity:
     def refuse_what_nobody_read(self) -> None:
         """In a family that is not known by name: a field that smells of memory and that nobody asked for."""
         for name in () if self.known else self.text.unread():
-            if any(word in name.lower() for word in _MEMORY_WORDS):
+            experts = _EXPERTS.search(name) is not None and _is_count(self.text.get(name))
+            if experts or any(word in name.lower() for word in _MEMORY_WORDS):
                 raise UnsupportedModelError(unknown=name[:MAX_SHOWN], detail="what it means to the memory is not known")
 
 
@@ -112,6 +124,10 @@ def identity_of(config: Mapping[str, object]) -> Identity:
         pooling=name.endswith(_POOLING) and not name.endswith(_GENERATING),
         known=known,
     )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, list) or (isinstance(value, int) and value > 1)
 
 
 def _nameless(root: Fields, name: str) -> UnsupportedModelError:

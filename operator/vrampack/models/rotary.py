@@ -50,8 +50,7 @@ def rotary_of(text: Fields, family: Family, runs: tuple[LayerRun, ...]) -> Rotar
         return Rotary(positions=0, dim=0, context=None)
     widths = _head_dims(runs)
     kinds = _kinds(text)
-    context = written if family.context_is_scaled else math.floor(written * _stretch(kinds))
-    context = min(context, MAX_TOKENS)
+    context = written if family.context_is_scaled else _stretched(text, kinds, written=written)
     off = text.get("alibi") is True or text.get("position_embedding_type") in ("nope", "alibi", "learned")
     if not family.rotary or not widths or off:
         return Rotary(positions=0, dim=0, context=context)
@@ -100,14 +99,17 @@ def _kind(scaling: Fields | None) -> str:
     return (scaling.text("rope_type") or scaling.text("type") or "default") if scaling else "default"
 
 
-def _stretch(kinds: list[tuple[str, Fields | None]]) -> float:
-    """By how much the context is longer than what is written."""
-    factors = [_factor(scaling) for _, scaling in kinds if _kind(scaling) in _SCALED]
-    return max(factors, default=1.0)
+def _stretched(text: Fields, kinds: list[tuple[str, Fields | None]], *, written: int) -> int:
+    """What the scaling makes of the context: YaRN counts from the original one, whatever is written besides.
+
+    Source: ``_get_and_verify_max_len`` of vLLM.
+    """
+    lengths = [_rows(text, scaling, written=written) for _, scaling in kinds if _kind(scaling) in _SCALED | _YARN]
+    return min(max(lengths, default=written), MAX_TOKENS)
 
 
 def _factor(scaling: Fields | None) -> float:
-    return scaling.number("factor", least=1, most=1024, default=1) if scaling else 1.0
+    return scaling.number("factor", least=1, most=65_536, default=1) if scaling else 1.0
 
 
 def _tables(

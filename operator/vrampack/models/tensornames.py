@@ -77,6 +77,7 @@ _WHOLE: Final = re.compile(
     r"|\.(q_a_proj|kv_a_proj_with_mqa|kv_a_proj|fused_qkv_a_proj|wq_a|wkv_a|wkv|f_a_proj|g_a_proj)\."
     r"|\.(indexer|compressor|indexers_proj)\.|\.fc[12]_latent_proj\.|\.hc_|(^|\.)hc_|\.altup\.|\.laurel\.|(^|\.)altup_(unembed_)?projections\b"
     r"|\.(per_layer_input_gate|per_layer_projection)\.|(^|\.)per_layer_model_projection\."
+    r"|^(model\.)?fc\.(weight|bias)$|^blocks\.#\.layers\.\d+\.(weight|bias)$"  # of models that draft
 )
 _FUSED_QKV: Final = re.compile(r"\.(qkv_proj|query_key_value|c_attn|[Ww]qkv|W_pack|att_proj|qkv)\.")
 _KEY_OR_VALUE: Final = re.compile(r"\.(k_proj|v_proj|key|value|k|v|wk|wv)\.(weight|qweight|scales|qzeros|bias|\w+)$")

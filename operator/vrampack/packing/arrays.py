@@ -48,23 +48,34 @@ class Members:
 
 def within(limits: IntArray, amounts: IntArray, owners: IntArray) -> IntArray:
     """``amounts``, in this order, cut so that those of an owner add up to at most its limit. ``limits``: by owner."""
-    order = np.argsort(owners, kind="stable")
+    order = owners.argsort(kind="stable")
     mine, wanted = owners[order], amounts[order]
-    before = np.cumsum(wanted) - wanted
-    first = np.flatnonzero(np.diff(mine, prepend=-1))
-    before -= np.repeat(before[first], np.diff(first, append=len(mine)))
+    before = wanted.cumsum() - wanted
+    start = starts(mine)
+    before -= before[start].repeat(sizes(start, len(mine)))
     cut = np.empty_like(amounts)
-    cut[order] = np.clip(limits[mine] - before, 0, wanted)
+    cut[order] = np.minimum(np.maximum(limits[mine] - before, 0), wanted)
     return cut
 
 
 def upto(total: int, amounts: IntArray) -> IntArray:
     """``amounts``, in this order, cut so that they add up to at most ``total``."""
-    before: IntArray = np.cumsum(amounts) - amounts
-    cut: IntArray = np.clip(total - before, 0, amounts)
+    before = amounts.cumsum() - amounts
+    cut: IntArray = np.minimum(np.maximum(total - before, 0), amounts)
     return cut
 
 
-def firsts(owners: IntArray) -> IntArray:
-    """Where each owner comes first, in order."""
-    return np.sort(np.unique(owners, return_index=True)[1])
+def starts(owners: IntArray) -> IntArray:
+    """Where each run of equal owners begins."""
+    new = np.empty(len(owners), np.bool_)
+    new[:1] = True
+    np.not_equal(owners[1:], owners[:-1], out=new[1:])
+    return new.nonzero()[0]
+
+
+def sizes(start: IntArray, total: int) -> IntArray:
+    """How long each run is that begins at ``start``."""
+    found = np.empty_like(start)
+    np.subtract(start[1:], start[:-1], out=found[:-1])
+    found[-1:] = total - start[-1:]
+    return found

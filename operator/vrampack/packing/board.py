@@ -9,16 +9,15 @@ followed by as many rows as its finest layout has slices, which sleep until it i
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from operator import attrgetter
-from typing import Final, NoReturn
+from typing import Final
 
 import numpy as np
 
 from vrampack.errors import InvalidInputError
 from vrampack.packing.arrays import NONE, PLENTY, IntArray, Members
-from vrampack.packing.layouts import parts
 from vrampack.packing.problem import Cut, Device, Host, Item, Reason, Spread
+from vrampack.packing.rows import column, host_limits, rows_of, structure
 
 CODES: Final[Mapping[str, int]] = {reason: code for code, reason in enumerate(Reason, start=1)}
 """Of the packer's own reasons; 0 is none, those of the caller follow as they are met."""
@@ -37,13 +36,20 @@ class Board:
             twice = next(one for one, other in zip(self.names, self.names[1:], strict=False) if one == other)
             raise InvalidInputError(field="hosts.name", value=twice, allowed="each host is listed once")
         self.reasons: dict[str, int] = dict(CODES)
-        free = np.array([_limits(host) for host in ordered], np.int64).reshape(-1, 3)
-        self.cpu, self.ram, self.room = (column.copy() for column in free.T)
-        self.host_closed = _column(self.code(host.closed, f"hosts[{host.name}]") for host in ordered)
-        rows = [row for place, host in enumerate(ordered) for row in _rows(place, host)]
-        self.devices = [device for _, device, _ in rows]
-        self.host = _column(place for place, _, _ in rows)
-        self.asleep = np.fromiter((asleep for _, _, asleep in rows), np.bool_, len(rows))
+        free = np.array([host_limits(host) for host in ordered], np.int64).reshape(-1, 3)
+        self.cpu, self.ram, self.room = (each.copy() for each in free.T)
+        self.host_closed = column(self.code(host.closed, f"hosts[{host.name}]") for host in ordered)
+        self.devices: list[Device] = []
+        counts: list[int] = []
+        sleeping: list[int] = []
+        for host in ordered:
+            devices, asleep = rows_of(host)
+            sleeping += (len(self.devices) + number for number in asleep)
+            self.devices += devices
+            counts.append(len(devices))
+        self.host = np.arange(len(ordered)).repeat(counts)
+        self.asleep = np.zeros(len(self.devices), np.bool_)
+        self.asleep[sleeping] = True
         self._columns()
         self._groups(ordered)
         self._turn: IntArray | None = None
@@ -54,11 +60,13 @@ class Board:
         self.products: dict[str, int] = {}
         self.prices: IntArray | None = None
         if any(each.price is not None for each in devices):
-            self.prices = _column(self._price(each, place) for each, place in zip(devices, self.host, strict=True))
-        self.product = _column(self.products.setdefault(each.product, len(self.products)) for each in devices)
-        self.capacity = _column(map(attrgetter("capacity"), devices))
-        self.free = _column(map(attrgetter("free"), devices))
-        self.slots = _column(PLENTY if each.slots is None else each.slots for each in devices)
+            self.prices = column(
+                self._price(each, place) for each, place in zip(devices, self.host.tolist(), strict=True)
+            )
+        self.product = column(self.products.setdefault(each.product, len(self.products)) for each in devices)
+        self.capacity = column(map(attrgetter("capacity"), devices))
+        self.free = column(map(attrgetter("free"), devices))
+        self.slots = column(PLENTY if each.slots is None else each.slots for each in devices)
         self.exclusive = np.fromiter(map(attrgetter("exclusive"), devices), np.bool_, size)
         self.occupied = np.fromiter((bool(each.tenants) for each in devices), np.bool_, size)
         self.in_use = self.exclusive | self.occupied
@@ -68,18 +76,26 @@ class Board:
                 path = f"hosts[{self.names[int(self.host[row])]}].devices[{device.id}]"
                 self.closed[row] = self.code(device.closed, path)
         self.divisible = np.fromiter((bool(each.layouts) for each in devices), np.bool_, size)
-        self.kept = np.zeros(size, np.bool_)
+        self.kept = np.zeros(size, np.int64)
+        """For how many items a device is kept."""
         self.open = (self.closed == 0) & (self.host_closed[self.host] == 0) & ~self.asleep
         self.takes = self.open & ~self.divisible & ~self.exclusive & (self.slots > 0)
         self.size_of_host = np.bincount(self.host[~self.asleep], minlength=len(self.names))
         self.cuts: dict[int, tuple[int, ...]] = {}
         self.whole = ~(self.divisible | self.asleep)
         self.whole &= np.fromiter((each.slice_of is None for each in devices), np.bool_, size)
-        new = (np.diff(self.host, prepend=-1) != 0) | (np.diff(self.product, prepend=-1) != 0)
-        self.set = np.where(self.whole, np.cumsum(new) - 1, -1)
+        self.gpu = np.arange(size)
+        """The same number for all slices of one GPU."""
+        numbers: dict[tuple[int, str], int] = {}
+        for row in np.flatnonzero(~self.whole).tolist():
+            device = devices[row]
+            key = (int(self.host[row]), device.slice_of or device.id)
+            self.gpu[row] = numbers.setdefault(key, row)
+        of_product = self.host * len(self.products) + self.product
+        self.set = np.where(self.whole, np.cumsum(np.diff(of_product, prepend=-1) != 0) - 1, -1)
         """Whole devices of one product on one host."""
         links: dict[str | None, int] = {}
-        link = _column(links.setdefault(each.link, len(links)) for each in devices)
+        link = column(links.setdefault(each.link, len(links)) for each in devices)
         self.linked = len(links) > 1
         self.domain = self.set
         """The same, in one domain of fast links."""
@@ -150,22 +166,21 @@ class Board:
         self.alone = Members()
 
     def renewable(self, old: Host, new: Host) -> bool:
-        """Whether ``new`` has the devices of ``old``, as far as rows go, so that ``renew`` suffices."""
-        return [_structure(device) for device in old.devices] == [
-            _structure(device) for device in new.devices
+        """Whether ``new`` has the devices of ``old``, as far as rows go, and is well-formed: ``renew`` suffices."""
+        if "" in (new.closed, *(device.closed for device in new.devices)):
+            return False
+        return [structure(device) for device in old.devices] == [
+            structure(device) for device in new.devices
         ] and not any(device.layouts for device in new.devices)
 
     def renew(self, host: Host, *, groups: Iterable[str]) -> None:
-        """Write ``host`` as it is now into its rows. ``groups``: all that may be on it up to now.
-
-        Raises InvalidInputError for a closed one without a reason; then nothing has changed.
-        """
+        """Write ``host``, which is renewable, into its rows. ``groups``: all that may be on it up to now."""
         place = self.place_of[host.name]
         start, end = np.searchsorted(self.host, [place, place + 1]).tolist()
         rows, devices = np.arange(start, end), sorted(host.devices, key=attrgetter("product", "id"))
         host_closed = self.code(host.closed, f"hosts[{host.name}]")
         closed = [self.code(each.closed, f"hosts[{host.name}].devices[{each.id}]") for each in devices]
-        self.cpu[place], self.ram[place], self.room[place] = _limits(host)
+        self.cpu[place], self.ram[place], self.room[place] = host_limits(host)
         self.host_closed[place] = host_closed
         self.closed[rows] = closed
         for row, device in zip(rows.tolist(), devices, strict=True):
@@ -273,52 +288,3 @@ class Board:
         found = [self.vetoes.of(group), *(self.tenants.of(other) for other in avoid)]
         found = [each for each in found if len(each)]
         return np.concatenate(found) if found else NONE
-
-
-def _column(values: Iterable[int]) -> IntArray:
-    return np.fromiter(values, np.int64)
-
-
-def _limits(host: Host) -> tuple[int, int, int]:
-    return (
-        PLENTY if host.cpu is None else host.cpu,
-        PLENTY if host.memory is None else host.memory,
-        PLENTY if host.slots is None else host.slots,
-    )
-
-
-def _structure(device: Device) -> tuple[object, ...]:
-    return device.id, device.product, device.link, device.slice_of, device.price, bool(device.layouts)
-
-
-def _rows(place: int, host: Host) -> list[tuple[int, Device, bool]]:
-    """For each device the place of its host, itself, and whether it is a slice that there may be."""
-    found: list[tuple[int, Device, bool]] = []
-    ids: set[str] = set()
-    for device in sorted(host.devices, key=attrgetter("product", "id")):
-        if device.id in ids:
-            _refuse(host, "id", device.id, "each device is listed once")
-        ids.add(device.id)
-        if not device.layouts:
-            found.append((place, device, False))
-            continue
-        largest, most = _extent(host, device)
-        found.append((place, replace(device, free=largest), False))
-        found += ((place, part, True) for part in parts(device, (0,) * most))
-    return found
-
-
-def _extent(host: Host, device: Device) -> tuple[int, int]:
-    """The largest slice of any layout, and the most slices."""
-    if device.in_use or device.free != device.capacity:
-        _refuse(host, f"[{device.id}].layouts", device.layouts, "only an empty device can be cut")
-    layouts = [layout for layout in device.layouts if layout]
-    if not layouts or min(map(min, layouts)) <= 0 or max(map(sum, layouts)) > device.capacity:
-        allowed = "slices have bytes, and all of them together no more than the device"
-        _refuse(host, f"[{device.id}].layouts", device.layouts, allowed)
-    return max(map(max, layouts)), max(map(len, layouts))
-
-
-def _refuse(host: Host, field: str, value: object, allowed: str) -> NoReturn:
-    dot = "" if field.startswith("[") else "."
-    raise InvalidInputError(field=f"hosts[{host.name}].devices{dot}{field}", value=value, allowed=allowed)

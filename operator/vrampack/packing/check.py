@@ -3,24 +3,22 @@
 It says nothing about how good a packing is, nor about the order in which items were taken.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import permutations
 
+from vrampack.packing.checkreasons import device_tests, first_of, reason_violations
 from vrampack.packing.problem import (
-    Closest,
     Cut,
     Device,
     Host,
     Item,
     Packing,
     Placement,
-    Reason,
     Reservation,
     Spread,
-    Unplaced,
 )
 
 
@@ -39,25 +37,24 @@ def violations(
             sound.append(placement)
         else:
             found.append(f"{placement.item.key}: {problem}")
+    on_host: dict[str, list[Placement]] = defaultdict(list)
+    for placement in sound:
+        on_host[placement.host].append(placement)
     for host in hosts:
-        here = [placement for placement in sound if placement.host == host.name]
+        here = on_host[host.name]
         found += _host_violations(host, [placement.item for placement in here])
         for device in host.devices:
             guests = [placement.item for placement in here if device.id in placement.devices]
             found += (f"{host.name}/{device.id}: {problem}" for problem in _device_violations(device, guests))
-    after = [_after(host, sound) for host in hosts]
+    after = [_after(host, on_host[host.name]) for host in hosts]
     alone = {(placement.host, placement.item.group) for placement in sound if placement.item.spread is Spread.REQUIRE}
-    if not packing.reserved:
+    if not (packing.reserved or reserve):
         found += _link_violations(sound, known, after, alone)
     found += _reservation_violations(packing, known, {each.item.key for each in reserve})
     binding: list[Reservation] = []
-    owners = {reservation.item.key: reservation for reservation in packing.reserved}
     for unplaced in packing.unplaced:
-        found += (
-            f"{unplaced.item.key}: {problem}" for problem in _unplaced_violations(unplaced, after, alone, binding)
-        )
-        if unplaced.item.key in owners:
-            binding.append(owners[unplaced.item.key])
+        found += (f"{unplaced.item.key}: {problem}" for problem in reason_violations(unplaced, after, alone, binding))
+        binding += (each for each in packing.reserved if each.item.key == unplaced.item.key)
     return found
 
 
@@ -133,7 +130,7 @@ def _link_violations(
             fits = Counter(
                 (device.product, device.link)
                 for device in host.devices
-                if _first(_device_tests(item, host, device, crowded=crowded, kept=frozenset())) is None
+                if first_of(device_tests(item, host, device, crowded=crowded, kept=frozenset())) is None
             )
             for (product, link), count in fits.items():
                 if count >= item.gpus:
@@ -159,7 +156,7 @@ def _reservation_violations(packing: Packing, known: Mapping[str, Host], given: 
 
 
 def _rank(item: Item, given: AbstractSet[str]) -> tuple[int, bool, int, int]:
-    return -item.priority, item.key not in given, item.rank, -item.waited
+    return -item.priority, item.key not in given, item.rank, 0 if item.key in given else -item.waited
 
 
 def _unsound(placement: Placement, host: Host | None) -> str | None:
@@ -219,9 +216,8 @@ def _device_violations(device: Device, guests: Sequence[Item]) -> Iterator[str]:
             yield f"{one.key} and {other.key} avoid each other"
 
 
-def _after(host: Host, placements: Sequence[Placement]) -> Host:
+def _after(host: Host, here: Sequence[Placement]) -> Host:
     """``host`` with the placements on it booked."""
-    here = [placement for placement in placements if placement.host == host.name]
     guests = [placement.item for placement in here]
     return replace(
         host,
@@ -245,112 +241,3 @@ def _device_after(device: Device, guests: Sequence[Item]) -> Device:
         exclusive=device.exclusive or any(item.exclusive for item in guests),
         slots=None if device.slots is None else device.slots - len(guests),
     )
-
-
-def _less(host: Host, reservations: Sequence[Reservation]) -> Host:
-    """``host`` without the CPU, RAM and slots that are set aside with these reservations."""
-    owners = [each.item for each in reservations if each.host == host.name]
-    return replace(
-        host,
-        cpu=None if host.cpu is None else host.cpu - sum(item.cpu for item in owners),
-        memory=None if host.memory is None else host.memory - sum(item.host_memory for item in owners),
-        slots=None if host.slots is None else host.slots - len(owners),
-    )
-
-
-def _unplaced_violations(
-    unplaced: Unplaced, hosts: Sequence[Host], alone: set[tuple[str, str]], reserved: Sequence[Reservation]
-) -> Iterator[str]:
-    item = unplaced.item
-    hosts = [_less(host, reserved) for host in hosts]
-    counts: Counter[str] = Counter()
-    shortfalls: dict[int, set[tuple[str, str]]] = {}
-    for host in hosts:
-        crowded = (host.name, item.group) in alone
-        kept = frozenset(name for each in reserved if each.host == host.name for name in each.devices)
-        if item.gpus == 0:
-            reason = _first(_host_tests(item, host, crowded=crowded))
-            if reason is None:
-                yield f"is unplaced, yet fits on {host.name}"
-            counts[reason or ""] += len(host.devices)
-            continue
-        for product in {device.product for device in host.devices}:
-            reasons = {
-                device.id: _first(_device_tests(item, host, device, crowded=crowded, kept=kept))
-                for device in host.devices
-                if device.product == product
-            }
-            fits = [name for name, reason in reasons.items() if reason is None]
-            if len(fits) >= item.gpus:
-                yield f"is unplaced, yet fits on {host.name}: {', '.join(sorted(fits))}"
-            counts.update(reason or Reason.TOO_FEW_GPUS for reason in reasons.values())
-            free = {device.id: device.free for device in host.devices if device.id in reasons}
-            for short, name in _decisive(item, free, reasons):
-                shortfalls.setdefault(short, set()).add((host.name, name))
-    if +counts != Counter(unplaced.rejected):
-        yield f"is said to be rejected for {dict(unplaced.rejected)}, is for {dict(+counts)}"
-    yield from _closest_violations(item, unplaced.closest, shortfalls)
-
-
-def _decisive(item: Item, free: Mapping[str, int], reasons: Mapping[str, str | None]) -> Iterator[tuple[int, str]]:
-    """The k-th best of the devices that lack memory at most, with its shortfall; equally good ones all."""
-    able = [name for name, reason in reasons.items() if reason is None or reason is Reason.INSUFFICIENT_GPU_MEMORY]
-    if len(able) >= item.gpus:
-        kth = sorted((free[name] for name in able), reverse=True)[item.gpus - 1]
-        yield from ((item.memory - kth, name) for name in able if free[name] == kth)
-
-
-def _closest_violations(
-    item: Item, closest: Closest | None, shortfalls: Mapping[int, set[tuple[str, str]]]
-) -> Iterator[str]:
-    least = min(shortfalls, default=None)
-    if least is None or closest is None:
-        if closest is not None or least is not None:
-            yield f"closest is {closest}, the least shortfall {least}"
-    elif closest.short != least or (closest.host, closest.device) not in shortfalls[least]:
-        yield f"closest is {closest}, should be one of {sorted(shortfalls[least])}, short of {least}"
-    elif closest.free + closest.short != item.memory:
-        yield f"closest is {closest}, but {item.memory} bytes are needed"
-
-
-def _first(tests: Iterator[tuple[str | None, bool]]) -> str | None:
-    return next((reason for reason, fails in tests if fails), None)
-
-
-def _device_tests(
-    item: Item, host: Host, device: Device, *, crowded: bool, kept: frozenset[str]
-) -> Iterator[tuple[str | None, bool]]:
-    """What is asked of a device, in order: the reason to give, and whether the device fails."""
-    yield host.closed, host.closed is not None
-    yield device.closed, device.closed is not None
-    yield item.refused.get(host.name), host.name in item.refused
-    yield Reason.PRODUCT_MISMATCH, item.products is not None and device.product not in item.products
-    yield Reason.SLICE, item.gpus > 1 and (device.slice_of is not None or bool(device.layouts))
-    yield Reason.AVOIDED_NEIGHBOUR, item.group in device.avoided_by or bool(item.avoid & device.tenants)
-    yield _spread_test(item, host, crowded=crowded)
-    yield Reason.GPU_EXCLUSIVE, device.exclusive
-    yield Reason.GPU_NOT_EMPTY, item.exclusive and bool(device.tenants)
-    yield Reason.GPU_FULL, device.slots is not None and device.slots < 1
-    yield from _resource_tests(item, host)
-    yield Reason.INSUFFICIENT_GPU_MEMORY, device.free < item.memory
-    yield Reason.RESERVED, device.id in kept
-
-
-def _host_tests(item: Item, host: Host, *, crowded: bool) -> Iterator[tuple[str | None, bool]]:
-    yield host.closed, host.closed is not None
-    yield item.refused.get(host.name), host.name in item.refused
-    yield _spread_test(item, host, crowded=crowded)
-    yield from _resource_tests(item, host)
-
-
-def _spread_test(item: Item, host: Host, *, crowded: bool) -> tuple[str, bool]:
-    return Reason.SPREAD, crowded or (item.spread is Spread.REQUIRE and item.group in host.tenants)
-
-
-def _resource_tests(item: Item, host: Host) -> Iterator[tuple[str, bool]]:
-    yield Reason.INSUFFICIENT_CPU, host.cpu is not None and item.cpu > 0 and item.cpu > host.cpu
-    yield (
-        Reason.INSUFFICIENT_MEMORY,
-        host.memory is not None and item.host_memory > 0 and item.host_memory > host.memory,
-    )
-    yield Reason.INSUFFICIENT_SLOTS, host.slots is not None and host.slots < 1

@@ -4,6 +4,7 @@ It runs with one thread, by the simplex method and without a time limit, so equa
 been fixed lowers the right-hand sides and the bounds of columns, from which the simplex method goes on where it stood.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,16 +20,23 @@ _FLOATS = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxed:
-    """An optimum of the linear programme: how often each pattern, and the value of one piece and of one more bin."""
+    """An optimum of the linear programme: how often each pattern and each way of each choice, one choice after
+    another, and the value of one piece and of one more bin."""
 
     value: float
     times: _FLOATS
     pieces: _FLOATS
     bins: _FLOATS
+    ways: _FLOATS
+
+
+_PRIMAL = 4
+"""Columns come in between, which leaves the basis feasible: the primal method goes on from there."""
 
 
 class Master:
-    """Rows: one a class (as many pieces or more), one a kind (no more bins than there are). Columns: patterns.
+    """Rows: one a class (as many pieces or more), one a kind (no more bins than there are), one a choice (no more
+    wholes than there are). Columns: pieces left out, ways of choices, and patterns.
 
     ``unit``: the cost that counts 1 in the linear programme.
     """
@@ -38,12 +46,11 @@ class Master:
         self.patterns: list[Pattern] = []
         self._known: set[Pattern] = set()
         self._classes = len(stock.sizes)
-        self._parts: list[NDArray[np.int32]] = []
         self._starts: list[int] = [0]
         self._classes_of: _INTS = np.empty(0, dtype=np.int64)
         self._many: _INTS = np.empty(0, dtype=np.int64)
-        self.unit = max((kind.cost for kind in stock.kinds), default=1) or 1
-        self._model = _quiet()
+        self.unit = max((kind.cost for kind in stock.kinds), default=0) or max(stock.penalties or (1,), default=1) or 1
+        self._model = _solver()
         self._rows(stock)
 
     def _rows(self, stock: Stock) -> None:
@@ -51,6 +58,8 @@ class Master:
         lower = np.concatenate((np.array(stock.counts, dtype=float), np.full(len(stock.kinds), -highspy.kHighsInf)))
         upper = np.concatenate((np.full(self._classes, highspy.kHighsInf), self._supply_bounds(None)))
         self._model.addRows(len(lower), lower, upper, 0, none, none, np.array([], dtype=float))
+        for choice in stock.choices:
+            self._model.addRow(-highspy.kHighsInf, choice.supply, 0, none, np.array([], dtype=float))
         self._slacks = 0
         if stock.penalties is not None:
             self._slacks = self._classes
@@ -64,6 +73,17 @@ class Master:
                 np.arange(self._classes, dtype=np.int32),
                 np.ones(self._classes),
             )
+
+        self._ways = 0
+        for place, choice in enumerate(stock.choices):
+            for way in choice.ways:
+                kinds = Counter(dict(way))
+                rows = [self._classes + kind for kind in kinds] + [self._classes + len(stock.kinds) + place]
+                values = [-float(many) for many in kinds.values()] + [1.0]
+                self._model.addCol(
+                    0.0, 0.0, highspy.kHighsInf, len(rows), np.array(rows, dtype=np.int32), np.array(values)
+                )
+                self._ways += 1
 
     def _supply_bounds(self, supply: Sequence[int | None] | None) -> _FLOATS:
         bounds = [kind.supply for kind in self.stock.kinds] if supply is None else supply
@@ -100,23 +120,29 @@ class Master:
             np.array(index, dtype=np.int32),
             np.array(value, dtype=float),
         )
-        self._classes_of = np.concatenate((self._classes_of, [each for pattern in new for each, _ in pattern.parts]))
-        self._many = np.concatenate((self._many, [many for pattern in new for _, many in pattern.parts]))
+        parts = np.array([part for pattern in new for part in pattern.parts], dtype=np.int64)
+        self._classes_of = np.concatenate((self._classes_of, parts[:, 0]))
+        self._many = np.concatenate((self._many, parts[:, 1]))
         self.patterns += new
         return len(new)
 
     def fitting(self, demand: _INTS) -> _INTS:
         """How often each pattern goes into the demand that is left."""
-        whole = demand[self._classes_of.astype(np.int64)] // self._many
-        return np.minimum.reduceat(whole, self._starts[:-1]) if self.patterns else np.empty(0, dtype=np.int64)
+        if not self.patterns:
+            return np.empty(0, dtype=np.int64)
+        whole: _INTS = np.minimum.reduceat(demand[self._classes_of] // self._many, self._starts[:-1])
+        return whole
 
     def restrict(self, *, demand: _INTS, supply: Sequence[int | None], upper: _INTS) -> None:
         """From here on: this demand, these bins, and each pattern at most ``upper`` times."""
         classes, kinds, slacks = self._classes, len(self.stock.kinds), self._slacks
         lower = np.concatenate((demand.astype(float), np.full(kinds, -highspy.kHighsInf)))
         bounds = np.concatenate((np.full(classes, highspy.kHighsInf), self._supply_bounds(supply)))
-        self._model.changeRowsBounds(len(lower), np.arange(len(lower), dtype=np.int32), lower, bounds)
-        columns = np.arange(slacks + len(upper), dtype=np.int32)
+        self._model.changeRowsBounds(  # type: ignore[attr-defined] # missing from the stubs
+            len(lower), np.arange(len(lower), dtype=np.int32), lower, bounds
+        )
+        first = slacks + self._ways
+        columns = np.concatenate((np.arange(slacks), np.arange(first, first + len(upper)))).astype(np.int32)
         most = np.concatenate((demand[:slacks].astype(float), upper.astype(float)))
         self._model.changeColsBounds(len(columns), columns, np.zeros(len(columns)), most)
 
@@ -126,22 +152,29 @@ class Master:
         if self._model.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
         solution = self._model.getSolution()
-        duals = np.array(solution.row_dual)
+        duals, values = np.array(solution.row_dual), np.array(solution.col_value)
         return Relaxed(
             value=self._model.getObjectiveValue(),
-            times=np.array(solution.col_value)[self._slacks :],
+            times=values[self._slacks + self._ways :],
+            ways=values[self._slacks : self._slacks + self._ways],
             pieces=np.maximum(duals[: self._classes], 0.0),
-            bins=np.maximum(-duals[self._classes :], 0.0),
+            bins=np.maximum(-duals[self._classes : self._classes + len(self.stock.kinds)], 0.0),
         )
 
 
-def _quiet() -> highspy.Highs:
-    model = highspy.Highs()
-    model.setOptionValue("output_flag", False)
+class _Solver(highspy.Highs):
+    """HiGHS without a word: enabling callbacks, of which none is used, would print its banner on standard output."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802 # its name there
+        self.setOptionValue("output_flag", False)
+
+
+def _solver() -> highspy.Highs:
+    model = _Solver()  # type: ignore[no-untyped-call]
     model.setOptionValue("threads", 1)
     model.setOptionValue("parallel", "off")
     model.setOptionValue("solver", "simplex")
+    model.setOptionValue("simplex_strategy", _PRIMAL)
     model.setOptionValue("presolve", "off")
     model.setOptionValue("random_seed", 0)
-    model.setOptionValue("simplex_strategy", 4)
     return model

@@ -20,7 +20,7 @@ def cut_for(board: Board, lots: Sequence[Lot], left: int) -> bool:
     place, then to the first listed. False where no device can be cut for it.
     """
     item = lots[0].item
-    able = board.divisible & board.open & ~board.kept & (board.free >= item.memory)
+    able = board.divisible & board.open & (board.kept == 0) & (board.free >= item.memory)
     if not able.any():
         return False
     able &= allowed(board, item)

@@ -53,14 +53,21 @@ def root(master: Master) -> Node:
 
 
 def dive(
-    master: Master, *, target: float, draw: np.random.Generator, discrepancies: int, pricer: Pricer | None
+    master: Master,
+    *,
+    target: float,
+    draw: np.random.Generator,
+    discrepancies: int,
+    pricer: Pricer | None,
+    rounds: int = 0,
 ) -> Iterator[Node]:
     """Nodes on the way down; the last one with no demand left is a solution within ``target``, in the unit of the
-    master. Every linear programme that is solved is one node, and ``discrepancies`` choices at most are taken back."""
+    master. ``discrepancies`` choices at most are taken back; ``rounds`` of pricing at each node, more where the target
+    asks for it."""
     node = root(master)
     untried: list[Node] = []
     while True:
-        relaxed = _solved(master, node, target, pricer)
+        relaxed = _solved(master, node, target, pricer, rounds)
         if relaxed is not None:
             node, other = _deeper(master, node, relaxed, draw)
             untried.append(other)
@@ -74,7 +81,7 @@ def dive(
             node = untried.pop()
 
 
-def _solved(master: Master, node: Node, target: int, pricer: Pricer | None) -> Relaxed | None:
+def _solved(master: Master, node: Node, target: float, pricer: Pricer | None, rounds: int) -> Relaxed | None:
     """The linear programme of the node, priced until it is within the target; None where it can't be."""
     while True:
         upper = master.fitting(node.demand)
@@ -82,10 +89,14 @@ def _solved(master: Master, node: Node, target: int, pricer: Pricer | None) -> R
             upper[list(node.banned)] = 0
         master.restrict(demand=node.demand, supply=node.supply, upper=upper)
         relaxed = master.solve()
-        if relaxed is not None and node.cost + relaxed.value <= target + NEARLY:
-            return relaxed
-        if pricer is None or relaxed is None or not pricer.improve(master, relaxed, node.demand):
+        if relaxed is None:
             return None
+        within = node.cost / master.unit + relaxed.value <= target + NEARLY
+        if within and rounds <= 0:
+            return relaxed
+        rounds -= 1
+        if pricer is None or not pricer.improve(master, relaxed, node.demand):
+            return relaxed if within else None
 
 
 def _deeper(master: Master, node: Node, relaxed: Relaxed, draw: np.random.Generator) -> tuple[Node, Node]:
@@ -96,6 +107,8 @@ def _deeper(master: Master, node: Node, relaxed: Relaxed, draw: np.random.Genera
         return _fix(master, node, certain), replace(node, careful=True)
     shares = relaxed.times - whole if not node.careful else np.minimum(relaxed.times, 1.0)
     columns = np.flatnonzero(shares > NEARLY)
+    if not len(columns):
+        return replace(node, demand=np.zeros_like(node.demand)), node
     scores = shares[columns] * (1 - 0.3 * draw.random(len(columns)))
     column = int(columns[np.argmax(scores)])
     return _fix(master, node, [(column, 1)]), replace(node, banned=node.banned | {column})

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from vrampack.packing.arrays import IntArray
+from vrampack.packing.arrays import IntArray, sizes, starts
 from vrampack.packing.board import CODES, Board
 from vrampack.packing.fill import allowed
 from vrampack.packing.problem import Closest, Item, Reason, Spread
@@ -18,7 +18,7 @@ def verdicts(board: Board, item: Item) -> IntArray:
 
     First means the order of Reason, so what is tested first is written last. Rows that sleep are to be left out.
     """
-    codes = np.where(board.free < item.memory, _LACK, np.where(board.kept, CODES[Reason.RESERVED], 0))
+    codes = np.where(board.free < item.memory, _LACK, np.where(board.kept > 0, CODES[Reason.RESERVED], 0))
     shortage, spread, early = _of_hosts(board, item)
     _overrule(codes, shortage, board.host)
     codes[board.slots <= 0] = CODES[Reason.GPU_FULL]
@@ -67,8 +67,8 @@ def _closest(board: Board, item: Item, rows: IntArray, codes: IntArray) -> Close
     if item.gpus == 1:
         best = int(np.argmax(free))
     else:
-        start = np.flatnonzero(np.diff(board.set[able], prepend=-1))
-        size = np.diff(start, append=len(able))
+        start = starts(board.set[able])
+        size = sizes(start, len(able))
         number = np.arange(len(able)) - np.repeat(start, size)
         table = np.full((len(start), int(size.max())), -(1 << 62))
         table[np.repeat(np.arange(len(start)), size), number] = free

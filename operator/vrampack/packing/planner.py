@@ -2,7 +2,7 @@
 hosts, and a host that changed is written into its own rows."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vrampack.packing.board import Board
 from vrampack.packing.occupied import occupied
@@ -47,7 +47,7 @@ class Planner:
         for cut in packing.cuts:
             self._cuts[cut.host].append(cut)
         if packing.reserved or packing.cuts:  # closed devices, and slices that the next answer takes for devices
-            self._rebuild()
+            self._board = Board(self.hosts())
         else:
             self._board = found.board
             self._board.settle()
@@ -60,29 +60,36 @@ class Planner:
         """
         new = {host.name: host for host in hosts}
         same = all(name in self._told and self._board.renewable(self._told[name], host) for name, host in new.items())
+        if not same:
+            staying = {name: host for name, host in self._told.items() if name not in new}
+            board = Board([*self._occupied(staying), *new.values()])
         for name, host in new.items():
             if same:
                 self._board.renew(host, groups=self._groups(name))
-        for name, host in new.items():
+            self._forget(name)
             self._told[name] = host
-            self._placed.pop(name, None)
-            self._cuts.pop(name, None)
         if not same:
-            self._rebuild()
+            self._board = board
 
     def remove(self, names: Iterable[str]) -> None:
         """These hosts are gone."""
         for name in names:
-            self._told.pop(name, None)
-            self._placed.pop(name, None)
-            self._cuts.pop(name, None)
-        self._rebuild()
+            self._forget(name)
+        self._board = Board(self.hosts())
 
     def hosts(self) -> tuple[Host, ...]:
         """All hosts as they stand, by name."""
+        return self._occupied(self._told)
+
+    def _occupied(self, told: Mapping[str, Host]) -> tuple[Host, ...]:
         placements = [placement for each in self._placed.values() for placement in each]
         cuts = [cut for each in self._cuts.values() for cut in each]
-        return occupied([self._told[name] for name in sorted(self._told)], placements, cuts)
+        return occupied([told[name] for name in sorted(told)], placements, cuts)
+
+    def _forget(self, name: str) -> None:
+        self._told.pop(name, None)
+        self._placed.pop(name, None)
+        self._cuts.pop(name, None)
 
     def _groups(self, name: str) -> set[str]:
         """All groups that the board may know on a host."""
@@ -93,6 +100,3 @@ class Planner:
         for placement in self._placed.get(name, ()):
             found |= placement.item.avoid | {placement.item.group}
         return found
-
-    def _rebuild(self) -> None:
-        self._board = Board(self.hosts())

@@ -1,14 +1,15 @@
 """Which plan is taken. First-fit decreasing is good as long as everything fits, and poor on a full fleet.
 
 *The rule.* The first plan is first-fit decreasing (with Objective.BALANCED the one for even headroom). Where it leaves
-any item without a place, the other members run from the same start, and the plan with the least ``Cost`` is taken; ties
-go to the earlier member.
+any item without a place and there are several classes, the other members run from the same start, and the plan with the
+least ``Cost`` is taken; ties go to the earlier member. (Of one class alone, any order places as many.)
 """
 
 from collections.abc import Sequence
 from enum import StrEnum
 
 from vrampack.packing.board import Board
+from vrampack.packing.objective import Cost
 from vrampack.packing.problem import Objective
 from vrampack.packing.rules import FirstFit, Rule, Tightest
 from vrampack.packing.run import Run, cost_of, run
@@ -39,14 +40,18 @@ def best_run(
 ) -> Run:
     """The plan of the portfolio. ``board`` itself stays as it is. ``rule``: the order in which devices are filled in
     the first plan; None: first fit. ``members``: one at least, the first of which is the first plan."""
-    best = _run(members[0], board, lots, None if objective is Objective.BALANCED else rule or FirstFit())
-    if best.complete:
-        return best
-    least = cost_of(best, board, objective)
-    for member in members[1:]:
-        other = _run(member, board, lots, Tightest())
-        if (cost := cost_of(other, board, objective)) < least:
-            best, least = other, cost
+    _ = board.turn  # worked out once for all of them
+    first = None if objective is Objective.BALANCED else rule or FirstFit()
+    best: Run | None = None
+    least: Cost | None = None
+    for member in members:
+        found = _run(member, board, lots, first if member is Member.FIRST_FIT_DECREASING else Tightest())
+        if best is None and (found.complete or len(lots) < 2):
+            return found
+        cost = cost_of(found, board, objective)
+        if least is None or cost < least:
+            best, least = found, cost
+    assert best is not None
     return best
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SCALE = 1 << 40
-"""Price units of a cost of 1."""
+SCALE = 1 << 32
+"""Price units of a cost of 1: fine enough for bounds, and sums stay far below 2^63."""
 
 Parts = tuple[tuple[int, int], ...]
 

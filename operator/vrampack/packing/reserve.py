@@ -1,21 +1,24 @@
 """Room that is kept for an item which fits nowhere yet, so that it does not starve.
 
-*The rule.* The oldest aged item that fits nowhere has one place reserved: of all sets of devices that it could ever
-use (the capacity suffices, and nothing but memory, neighbours that leave, CPU, RAM or slots is missing) the one where
-the fewest bytes must still be given back; ties go by row. Whatever is taken after it (``packing.turn``: what has the
-same priority or a lower one, and is younger) gets nothing there, nor the CPU, RAM and slot of that host that the item
-needs; the rest of the fleet stays open to all. An item of a higher priority may still go there.
+*The rule.* The oldest aged item that fits nowhere has a place reserved: of all sets of devices that it could ever use
+(the capacity suffices, and nothing but memory, neighbours that leave, CPU, RAM or slots is missing) the one where the
+fewest bytes must still be given back; ties go by row. It has one such place once its patience is over, and one more
+each time that its waiting has doubled since. Whatever is taken after it (``packing.turn``: what has the same priority
+or a lower one, and is younger) gets nothing there, nor the CPU, RAM and slot of that host that the item needs; the rest
+of the fleet stays open to all. An item of a higher priority may still go there.
 
-*Why nobody starves.* The bytes that the reserved place lacks never grow, since nothing joins it; another place is
-chosen only where even fewer are missing. So as long as claims end, the oldest item is placed, and then the next one is
-the oldest. At most one place per run is kept idle for this, whatever the number of items that wait.
+*Why nobody starves.* The bytes that the first place lacks never grow, since nothing joins it; another is chosen only
+where even fewer are missing. Where what holds that place never ends, the others that are reserved by and by include one
+where it does. So as long as claims on some place that would do end, the oldest item is placed, and then the next one is
+the oldest. What stands idle for this is a place or two in the first hours and a dozen after days, for one item at a
+time, whatever the number of items that wait.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from vrampack.packing.arrays import IntArray
+from vrampack.packing.arrays import IntArray, sizes, starts
 from vrampack.packing.board import Board
 from vrampack.packing.fill import allowed, limits
 from vrampack.packing.problem import Item, Reservation, Spread
@@ -32,13 +35,13 @@ class Kept:
 
     def keep(self, board: Board) -> None:
         """Close the devices to all that come after, and set the item's share of the host aside."""
-        board.kept[self.rows] = True
+        board.kept[self.rows] += 1
         board.takes[self.rows] = False
         self._aside(board, 1)
 
     def lift(self, board: Board) -> None:
         """Take that back, for the explanations of what came before."""
-        board.kept[self.rows] = False
+        board.kept[self.rows] -= 1
         self._aside(board, -1)
 
     def _aside(self, board: Board, count: int) -> None:
@@ -69,11 +72,16 @@ def given(board: Board, reservation: Reservation) -> Kept | None:
     return Kept(item=reservation.item, rows=rows, host=place, short=short)
 
 
+def places(waited: int, patience: int) -> int:
+    """How many places are kept for an item that has waited for so many seconds."""
+    return (waited // patience).bit_length()
+
+
 def nearest(board: Board, item: Item) -> Kept | None:
     """The place of which the fewest bytes are missing; None where no GPU could ever take the item, or it needs none."""
     if not item.gpus:
         return None
-    able = board.open & ~board.kept & (board.capacity >= item.memory) & ~board.divisible
+    able = board.open & (board.kept == 0) & (board.capacity >= item.memory) & ~board.divisible
     if item.gpus > 1:
         able &= board.whole
     able &= allowed(board, item)
@@ -93,8 +101,8 @@ def nearest(board: Board, item: Item) -> Kept | None:
     order = np.lexsort((rows, missing, board.set[rows] if item.gpus > 1 else rows))
     rows, missing, later = rows[order], missing[order], later[order]
     sets = board.set[rows] if item.gpus > 1 else rows
-    start = np.flatnonzero(np.diff(sets, prepend=-1))
-    size = np.diff(start, append=len(rows))
+    start = starts(sets)
+    size = sizes(start, len(rows))
     start = start[size >= item.gpus]
     if not len(start):
         return None

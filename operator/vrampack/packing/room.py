@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vrampack.packing.arrays import sizes, starts
 from vrampack.packing.board import Board
 from vrampack.packing.fill import fitting, limits, passes
 from vrampack.packing.problem import Host, Item
@@ -39,8 +40,8 @@ class Rooms:
             own = rows[board.product[rows] == code]
             if item.gpus > 1:
                 own = own[np.lexsort((-board.free[own], board.set[own]))]
-                start = np.flatnonzero(np.diff(board.set[own], prepend=-1))
-                own = own[start[np.diff(start, append=len(own)) >= item.gpus] + item.gpus - 1]
+                start = starts(board.set[own])
+                own = own[start[sizes(start, len(own)) >= item.gpus] + item.gpus - 1]
             room = int(board.free[own].max(initial=0))
             if room > 0:
                 rooms[product] = room

@@ -13,20 +13,20 @@ from vrampack.packing.fill import Batch, booked, fill, fitting, limits
 from vrampack.packing.gangs import fill_gangs
 from vrampack.packing.objective import Cost
 from vrampack.packing.problem import Criterion, Objective, Packing, Placement, Spread, Unplaced, Why
-from vrampack.packing.reserve import Kept, given, nearest
+from vrampack.packing.reserve import Kept, given, nearest, places
 from vrampack.packing.rules import FirstFit, Rule
 from vrampack.packing.turn import Lot
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """A lot, the batches in which it was placed, and how many of it were not, always its last ones. ``kept``: the place
-    reserved for the first of these."""
+    """A lot, the batches in which it was placed, and how many of it were not, always its last ones. ``kept``: the
+    places reserved for the first of these."""
 
     lot: Lot
     batches: list[Batch] = field(default_factory=list)
     left: int
-    kept: Kept | None = None
+    kept: list[Kept] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +52,20 @@ def run(board: Board, lots: Sequence[Lot], rule: Rule | None) -> Run:
             outcome.batches.append(batch)
             outcome.left -= batch.count
         if outcome.left and lot.reserved is not None:
-            outcome.kept = given(board, lot.reserved)
-        elif outcome.left and lot.aged and not starved:
-            outcome.kept = nearest(board, lot.items[-outcome.left])
-            starved = outcome.kept is not None
-        if outcome.kept is not None:
-            outcome.kept.keep(board)
+            _keep(board, outcome, given(board, lot.reserved))
+        elif outcome.left and lot.patience is not None and not starved:
+            owner = lot.items[-outcome.left]
+            for _ in range(places(owner.waited, lot.patience)):
+                _keep(board, outcome, nearest(board, owner))
+            starved = bool(outcome.kept)
         outcomes.append(outcome)
     return Run(board=board, outcomes=tuple(outcomes))
+
+
+def _keep(board: Board, outcome: Outcome, place: Kept | None) -> None:
+    if place is not None:
+        place.keep(board)
+        outcome.kept.append(place)
 
 
 def _batches(board: Board, lot: Lot, lots: Sequence[Lot], rule: Rule | None) -> Iterator[Batch]:
@@ -91,7 +97,7 @@ def _in_reserved(board: Board, lot: Lot) -> Batch | None:
         return None
     most = limits(board, item, elsewhere=item.spread is Spread.REQUIRE)
     fits = fitting(board, item, most)
-    if not fits[kept.rows].all():
+    if most[kept.host] < 1 or board.host_closed[kept.host] or not fits[kept.rows].all():
         return None
     one = np.ones(1, np.int64)
     return booked(
@@ -123,7 +129,7 @@ def cost_of(run: Run, start: Board, objective: Objective) -> Cost:
     return Cost(
         unplaced=tuple((count, memory) for _, (count, memory) in sorted(unplaced.items(), reverse=True)),
         opened=opened,
-        gpus=len({(board.host[row], board.devices[row].slice_of or row) for row in fresh.tolist()}),
+        gpus=int(np.count_nonzero(np.bincount(board.gpu[fresh]))),
         moves=0,
     )
 
@@ -137,7 +143,7 @@ def answer(run: Run) -> Packing:
         placed=tuple(placed),
         unplaced=tuple(_unplaced(run)),
         cuts=run.board.cut_list(),
-        reserved=tuple(outcome.kept.told(run.board) for outcome in run.outcomes if outcome.kept is not None),
+        reserved=tuple(place.told(run.board) for outcome in run.outcomes for place in outcome.kept),
     )
 
 
@@ -145,24 +151,16 @@ def _placements(board: Board, outcome: Outcome) -> Iterator[Placement]:
     items = iter(outcome.lot.items)
     memory = outcome.lot.item.memory
     for batch in outcome.batches:
-        lines = zip(
-            batch.rows.tolist(),
-            batch.hosts.tolist(),
-            batch.amounts.tolist(),
-            batch.free.tolist(),
-            batch.opened.tolist(),
-            strict=True,
-        )
-        for rows, place, amount, free, opened in lines:
-            devices = tuple(board.devices[row].id for row in rows)
+        whys: dict[tuple[int, int], Why] = {}  # most lines of a batch are alike
+        columns = (batch.rows, batch.hosts, batch.amounts, batch.free, batch.opened)
+        for rows, place, amount, free, opened in zip(*(column.tolist() for column in columns), strict=True):
+            devices = tuple([board.devices[row].id for row in rows])
             host = board.names[place]
-            for number in range(1, amount + 1):
-                why = Why(
-                    criterion=batch.criterion,
-                    fits=batch.fits,
-                    left=free - number * memory if rows else 0,
-                    opened=opened if number == 1 else 0,
-                )
+            for number in range(amount):
+                said = (free - (number + 1) * memory if rows else 0, 0 if number else opened)
+                if (why := whys.get(said)) is None:
+                    left, new = said
+                    why = whys[said] = Why(criterion=batch.criterion, fits=batch.fits, left=left, opened=new)
                 yield Placement(item=next(items), host=host, devices=devices, why=why)
 
 
@@ -172,14 +170,15 @@ def _unplaced(run: Run) -> list[Unplaced]:
     found: list[Unplaced] = []
     for outcome in reversed(run.outcomes):
         items = outcome.lot.items[len(outcome.lot.items) - outcome.left :]
-        owners, others = (items[:1], items[1:]) if outcome.kept is not None else ((), items)
+        owners, others = (items[:1], items[1:]) if outcome.kept else ((), items)
         for waiting in (others, owners):
-            if waiting is owners and outcome.kept is not None:
-                outcome.kept.lift(run.board)
+            if waiting is owners:
+                for place in outcome.kept:
+                    place.lift(run.board)
             if waiting:
                 rejected, closest = explain(run.board, waiting[0])
                 found += (Unplaced(item=item, rejected=rejected, closest=closest) for item in reversed(waiting))
     for outcome in run.outcomes:
-        if outcome.kept is not None:
-            outcome.kept.keep(run.board)
+        for place in outcome.kept:
+            place.keep(run.board)
     return found[::-1]

@@ -14,6 +14,7 @@ from vrampack.packing.generation import Generator
 from vrampack.packing.problem import Work
 from vrampack.packing.slack import best_fit, minimum_slack
 from vrampack.packing.stock import Pattern, Solution, Stock, solution_of
+from vrampack.packing.tally import UNLIMITED, Tally
 
 _TIGHT_PATTERNS = 8000
 _TIGHT_BITS = 60_000_000
@@ -53,16 +54,14 @@ class _Search:
         self._kind = stock.kinds[0]
         self._limits = stock.limits(0)
         self._draw = np.random.default_rng(seed)
-        self._generator = Generator(stock, self._draw)
+        self._tally = Tally(UNLIMITED)
+        self._generator = Generator(stock, self._draw, self._tally)
         self._best = self._of(best_fit(stock.sizes, stock.counts, self._kind.capacity))
         self._bound = second_bound(stock.sizes, stock.counts, self._kind.capacity) * self._kind.cost
-        self._dives = 0
-        self._nodes = 0
 
     @property
     def progress(self) -> Progress:
-        done = Work(rounds=self._generator.rounds, dives=self._dives, nodes=self._nodes)
-        return Progress(best=self._best, bound=self._bound, done=done)
+        return Progress(best=self._best, bound=self._bound, done=self._tally.done)
 
     def steps(self) -> Iterator[None]:
         yield
@@ -78,6 +77,8 @@ class _Search:
     def _tight(self) -> Iterator[None]:
         """All patterns that waste no more than all bins together do at the bound, and dives among them."""
         stock = self._stock
+        if not stock.sizes or not stock.sizes[-1]:
+            return
         waste = self._bound // self._kind.cost * self._kind.capacity - stock.total
         parts = least_waste(
             sizes=stock.sizes,
@@ -108,10 +109,10 @@ class _Search:
                 return
 
     def _dive(self, master: Master, pricer: Pricer | None) -> Iterator[None]:
-        self._dives += 1
-        target = self._bound if self._dives % 2 else self._best.cost - self._kind.cost
+        self._tally.dives += 1
+        target = self._bound if self._tally.dives % 2 else self._best.cost - self._kind.cost
         for node in dive(master, target=target / master.unit, draw=self._draw, discrepancies=50, pricer=pricer):
-            self._nodes += 1
+            self._tally.nodes += 1
             self._complete(node)
             yield
             if self._best.cost <= self._bound:

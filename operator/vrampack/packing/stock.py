@@ -24,24 +24,41 @@ class Kind:
     """Bins that are alike. ``supply``: how many there are (None: as many as it takes); ``cost`` of using one.
 
     ``admits``: the most pieces of each class in one bin, 0 where the class may not go there (None: what fits).
+    ``slots``: the most pieces in one bin (None: any number).
     """
 
     capacity: int
     supply: int | None = None
     cost: int = 1
     admits: tuple[int, ...] | None = None
+    slots: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """``supply`` wholes, each of which may be divided in one of several ``ways``: pairs of kind and how many such bins.
+
+    The kinds of a choice have no supply of their own.
+    """
+
+    supply: int
+    ways: tuple[tuple[tuple[int, int], ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stock:
     """``sizes[j]`` and ``counts[j]`` describe class ``j``; ``penalties[j]`` is the cost of each piece of it left out
-    (None: all must be placed). ``conflicts``: pairs of classes that may not share a bin."""
+    (None: all must be placed). ``lots[j]``: pieces of it come in equal bins, so many at once (None: one by one).
+    ``alone``: classes whose pieces have a bin each. ``conflicts``: pairs of classes that may not share a bin."""
 
     sizes: tuple[int, ...]
     counts: tuple[int, ...]
     kinds: tuple[Kind, ...]
     penalties: tuple[int, ...] | None = None
+    lots: tuple[int, ...] | None = None
+    alone: frozenset[int] = frozenset()
     conflicts: frozenset[tuple[int, int]] = frozenset()
+    choices: tuple[Choice, ...] = ()
 
     @cached_property
     def total(self) -> int:
@@ -51,15 +68,31 @@ class Stock:
     def limits(self, kind: int) -> tuple[int, ...]:
         """The most pieces of each class in one bin of ``kind``."""
         bin_ = self.kinds[kind]
-        admits = bin_.admits or self.counts
+        admits = self.counts if bin_.admits is None else bin_.admits
+        counts = (
+            self.counts
+            if self.lots is None
+            else [count // lot for count, lot in zip(self.counts, self.lots, strict=True)]
+        )
         return tuple(
             min(count, most, bin_.capacity // size if size else count)
-            for size, count, most in zip(self.sizes, self.counts, admits, strict=True)
+            for size, count, most in zip(self.sizes, counts, admits, strict=True)
         )
 
-    def waste(self, pattern: Pattern) -> int:
+    def free(self, pattern: Pattern) -> int:
         """Units of the bin that stay free; negative where the pattern does not fit."""
         return self.kinds[pattern.kind].capacity - sum(self.sizes[each] * many for each, many in pattern.parts)
+
+    def permits(self, pattern: Pattern) -> bool:
+        """Whether a bin may hold the pattern."""
+        kind, classes = self.kinds[pattern.kind], [each for each, _ in pattern.parts]
+        return (
+            self.free(pattern) >= 0
+            and (kind.admits is None or all(many <= kind.admits[each] for each, many in pattern.parts))
+            and (kind.slots is None or sum(many for _, many in pattern.parts) <= kind.slots)
+            and (self.alone.isdisjoint(classes) or pattern.parts == ((classes[0], 1),))
+            and not any((one, other) in self.conflicts for one in classes for other in classes)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

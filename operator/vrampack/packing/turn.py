@@ -27,11 +27,11 @@ from vrampack.packing.problem import Item, Reservation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lot:
-    """Equal items that are taken together, the oldest first, then by key. ``aged``: they have lost their patience.
-    ``reserved``: the devices kept for it, which is then alone in its lot."""
+    """Equal items that are taken together, the oldest first, then by key. ``patience``: the seconds after which they
+    have aged; None: they have not. ``reserved``: the devices kept for it, which is then alone in its lot."""
 
     items: tuple[Item, ...]
-    aged: bool = False
+    patience: int | None = None
     reserved: Reservation | None = None
 
     @property
@@ -44,8 +44,12 @@ def in_turn(items: Sequence[Item], *, patience: int | None = None, reserve: Sequ
     """All of ``items`` in lots, in the order in which they are taken.
 
     Raises InvalidInputError for a key that comes twice, a negative or absurd demand, an empty text where a reason
-    belongs, and for a reservation for what is not among ``items``, or a second one for the same.
+    belongs, a patience below 1, and for a reservation for what is not among ``items``, or a second one for the same.
     """
+    if patience is not None and patience < 1:
+        raise InvalidInputError(
+            field="patience", value=patience, allowed="seconds, 1 or more; None: age does not count"
+        )
     keys = {item.key: item for item in items}
     if len(keys) < len(items):
         _refuse_twice(items)
@@ -61,7 +65,7 @@ def in_turn(items: Sequence[Item], *, patience: int | None = None, reserve: Sequ
         _checked(each.item)
         aged = 0 if patience is None else sum(item.waited >= patience for item in each.items)
         if aged:
-            lots.append(Lot(items=each.items[:aged], aged=True))
+            lots.append(Lot(items=each.items[:aged], patience=patience))
         if aged < each.count:
             lots.append(Lot(items=each.items[aged:]))
     return sorted(lots, key=_turn)
@@ -88,7 +92,7 @@ def _choices(item: Item, board: Board) -> int:
 
 def _standing(lot: Lot) -> tuple[int, bool, int, int]:
     """What comes before size in any order."""
-    return -lot.item.priority, lot.reserved is None, lot.item.rank, -lot.item.waited if lot.aged else 1
+    return -lot.item.priority, lot.reserved is None, lot.item.rank, 1 if lot.patience is None else -lot.item.waited
 
 
 def _turn(lot: Lot) -> tuple[object, ...]:

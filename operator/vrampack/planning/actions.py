@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrampack.planning.resolution import ResolveRequest, Token, Watch
 from vrampack.planning.snapshot import PodView, ProbeView
+
+if TYPE_CHECKING:
+    from vrampack.planning.findings import Question
 
 Json = dict[str, Any]
 
@@ -18,6 +21,8 @@ class PlacePod:
     node: str
     gpus: tuple[str, ...]
     annotations: Mapping[str, str]
+    because: str = ""
+    """Why these GPUs, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,5 +127,7 @@ class Plan:
     """Those to delete, once the statuses are written."""
     over_budget: frozenset[str] = frozenset()
     """UIDs of the pods that use more than they claim."""
+    questions: Mapping[str, tuple["Question", int]] = field(default_factory=dict)
+    """By pool what to look for beside the passes, and how many chunks of work that is worth."""
     changed: Mapping[str, int] | None = None
     """Models that are not what they were, by reason: for the metrics."""

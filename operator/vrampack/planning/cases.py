@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from vrampack.api import names
 from vrampack.errors import InvalidInputError
 from vrampack.planning.inventory import Inventory
+from vrampack.planning.moves import Moving
 from vrampack.planning.need import Need
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import ChildView, Json, ModelView, PodView, PoolView, Snapshot
@@ -32,6 +33,8 @@ class Case:
     taken: tuple[str, ...]
     """Kinds whose name another object has."""
     pods: tuple[PodView, ...]
+    moving: tuple[Moving, ...] = ()
+    """Moves of its replicas that are under way."""
     device_requests: frozenset[str] = frozenset()
     """Names of its ResourceClaimTemplates."""
 
@@ -59,6 +62,11 @@ class Case:
         return int(self.deployment.object["spec"].get("replicas", 0)) if self.deployment is not None else 0
 
     @property
+    def wanted(self) -> int:
+        """Replicas that the Deployment is to have: one more for each that has not left its old place yet."""
+        return self.replicas + sum(each.surges for each in self.moving) if self.replicas else 0
+
+    @property
     def placed(self) -> tuple[PodView, ...]:
         """Pods that hold a claim and stay."""
         return tuple(pod for pod in self.pods if pod.claim is not None and not pod.deleting)
@@ -69,9 +77,17 @@ class Case:
         return tuple(pod for pod in self.pods if pod.gated and not pod.deleting)
 
     @property
+    def surplus(self) -> tuple[PodView, ...]:
+        """Of these, those that are more than is wanted, the last by name: their Deployment takes them back. While it
+        replaces pods there are more than usual."""
+        gated = sorted(self.gated, key=lambda pod: pod.name)
+        return () if self.rolling else tuple(gated[max(0, self.wanted - len(self.placed)) :])
+
+    @property
     def ready(self) -> int:
-        """Replicas that answer requests."""
-        return sum(pod.ready for pod in self.placed)
+        """Replicas that answer requests; of one that moves, the old and the new one count once."""
+        twice = {each.new.uid for each in self.moving if each.surges and each.new is not None}
+        return sum(pod.ready for pod in self.placed if pod.uid not in twice)
 
     @cached_property
     def rolling(self) -> bool:
@@ -95,8 +111,13 @@ class Case:
             return None
 
 
-def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[Case, ...]:
-    """A case for each ModelDeployment that is not being deleted, in the snapshot's order."""
+def cases(
+    snapshot: Snapshot, settings: Settings, *, stock: Inventory, moving: Iterable[Moving] = ()
+) -> tuple[Case, ...]:
+    """A case for each ModelDeployment that is not being deleted, in the snapshot's order. ``moving``: under way."""
+    moves: dict[str, list[Moving]] = defaultdict(list)
+    for each in moving:
+        moves[each.model].append(each)
     products: dict[str, set[str]] = defaultdict(set)
     for gpu in stock.gpus.values():
         if gpu.product:
@@ -126,7 +147,7 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
         spec_hash = hash_of(model)
         owned = own.get("Deployment")
         annotations = (owned.object["metadata"].get("annotations") or {}) if owned is not None else {}
-        commit = annotations.get(names.COMMIT, "") if annotations.get(names.SPEC_HASH) == spec_hash else ""
+        in_force = annotations if annotations.get(names.SPEC_HASH) == spec_hash else {}
         pool = model.spec.placement.pool if model.spec is not None else names.DEFAULT_POOL
         found.append(
             Case(
@@ -137,7 +158,8 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
                     pool=pools.get(pool),
                     profiles=profiles,
                     resolutions=snapshot.resolutions,
-                    commit=commit,
+                    commit=in_force.get(names.COMMIT, ""),
+                    draft_commit=in_force.get(names.DRAFT_COMMIT, ""),
                     settings=settings,
                     products=products[pool],
                 ),
@@ -145,6 +167,7 @@ def cases(snapshot: Snapshot, settings: Settings, *, stock: Inventory) -> tuple[
                 children=own,
                 taken=tuple(sorted(foreign - own.keys())),
                 pods=tuple(pods.get(owned.uid, ())) if owned is not None else (),
+                moving=tuple(moves[model.key]),
                 device_requests=frozenset(requests.get(model.uid, ())),
             )
         )

@@ -9,6 +9,7 @@ from vrampack.api.gpupool import Fencing, GPUPoolSpec, Mechanism
 from vrampack.planning.injection import broken
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, NodeView
+from vrampack.sharing.registry import mechanism
 
 _BY_KUBELET: Final = frozenset({Mechanism.HAMI, Mechanism.KAI, Mechanism.DRA})
 """Mechanisms where the kubelet hands the GPU out, to our pods as to all others."""
@@ -43,7 +44,7 @@ def gpu_obstacle(gpu: GPUStatus, *, wishes: Sequence[GPUSpec], pool: GPUPoolSpec
         return Obstacle.GPU_CORDONED
     if gpu.mig:
         return Obstacle.GPU_IN_MIG_MODE
-    if pool.mechanism is Mechanism.MIG and not gpu.uuid.startswith(_SLICE):
+    if mechanism(pool.mechanism.value).sliced and not gpu.uuid.startswith(_SLICE):
         return Obstacle.GPU_NOT_IN_MIG_MODE
     if gpu.compute_mode not in (None, _DEFAULT_MODE) and pool.mechanism is not Mechanism.MPS:
         return Obstacle.GPU_COMPUTE_MODE

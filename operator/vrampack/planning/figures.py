@@ -1,7 +1,7 @@
 """The memory of a ModelDeployment, product by product, and what its status says of it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vrampack.api.common import Quantity
@@ -12,7 +12,9 @@ from vrampack.api.modelprofile import Measurement
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.calibration import calibrated
+from vrampack.memory.draft import Draft
 from vrampack.memory.estimate import Estimate, estimate
+from vrampack.memory.gpus import context_bytes
 from vrampack.memory.workload import Workload
 from vrampack.planning.measurements import observation_of, setup_of
 from vrampack.units import each_of, human_bytes
@@ -70,11 +72,13 @@ def figures(
     headroom_percent: float,
     measurements: Iterable[Measurement] = (),
     products: Collection[str] = (),
+    draft: Draft | None = None,
 ) -> Figures:
     """What a replica needs on any GPU that it may get: ``products`` of the pool, or those that the spec names.
 
-    A claim is made before its GPU is known, so it is the largest. Raises InvalidInputError for a workload that the
-    engine would refuse, UnsupportedModelError for what is not known.
+    ``draft``: the model that drafts, where the spec names one. A claim is made before its GPU is known, so it is the
+    largest. Raises InvalidInputError for a workload that the engine would refuse, UnsupportedModelError for what is not
+    known.
     """
     serving = spec.serving
     _check_drafting(spec, architecture)
@@ -85,6 +89,7 @@ def figures(
         max_batched_tokens=spec.engine.max_batched_tokens,
         tensor=spec.parallelism.tensor,
         pipeline=spec.parallelism.pipeline,
+        data=spec.parallelism.data,
         expert=spec.parallelism.expert,
         decode_context=spec.parallelism.decode_context,
         text_only=spec.engine.images_per_prompt == 0,
@@ -96,20 +101,23 @@ def figures(
         prefix_caching=PREFIX_CACHING[spec.engine.prefix_caching],
         speculation=spec.speculation.method.value if spec.speculation else "",
         speculative_tokens=spec.speculation.tokens if spec.speculation else 0,
+        draft=draft,
         lora_adapters=spec.adapters.max if spec.adapters else 0,
         lora_rank=spec.adapters.max_rank if spec.adapters else 0,
         videos=False,  # the engine is told to refuse them
     )
-    computed = estimate(architecture=architecture, weights=weights, workload=workload)
+    eligible = sorted(set(spec.placement.gpu_products) or set(products)) or [""]
+    computed: dict[int, Estimate] = {}  # few products differ, so few estimates are made
+    for product in eligible:
+        if (context := context_bytes(product)) not in computed:
+            there = replace(workload, product=product)
+            computed[context] = estimate(architecture=architecture, weights=weights, workload=there)
     observations = [observation_of(each) for each in measurements]
-    eligible = sorted(set(spec.placement.gpu_products) or set(products))
-    if not observations or not eligible:
-        return Figures(workload=workload, estimate=computed)
     each = tuple(
         (
             product,
             calibrated(
-                computed,
+                computed[context_bytes(product)],
                 observations=observations,
                 asked=setup_of(spec, product=product, kv_cache=kv_precision),
                 headroom_percent=headroom_percent,
@@ -117,9 +125,9 @@ def figures(
         )
         for product in eligible
     )
-    largest = max((found for _, found in each), key=lambda found: found.per_gpu)
+    neediest, largest = max(each, key=lambda found: found[1].per_gpu)
     differ = len({found.per_gpu for _, found in each}) > 1
-    return Figures(workload=workload, estimate=largest, by_product=each if differ else ())
+    return Figures(workload=replace(workload, product=neediest), estimate=largest, by_product=each if differ else ())
 
 
 def _check_drafting(spec: ModelDeploymentSpec, architecture: Architecture) -> None:
@@ -204,6 +212,8 @@ def _explanation(computed: Estimate, declared: int | None) -> str:
         if value:
             terms.append(f"{human_bytes(value)} {name}{' (measured)' if term in computed.measured else ''}")
     words = f"{' + '.join(terms)} = {human_bytes(computed.per_gpu)} on {each_of(computed.gpus, 'GPU')}"
+    for assumption in computed.assumptions:
+        words += f"; assumed: {assumption}"
     if declared is not None:
         words += f"; spec.memory.perGPU declares {human_bytes(declared)} instead"
     return words

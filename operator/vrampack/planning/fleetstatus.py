@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from vrampack.api.common import Quantity
 from vrampack.api.gpunode import InjectionFound
-from vrampack.api.gpupool import Fencing, GPUPoolSpec
+from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound, SuggestedMove
 from vrampack.planning.conditions import carried, former_conditions
+from vrampack.planning.findings import Findings
 from vrampack.planning.injection import condition_words, failures
 from vrampack.planning.inventory import GPU, Inventory
-from vrampack.planning.placing import Waits
+from vrampack.planning.moves import as_json, suggestion
+from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
+from vrampack.planning.whole import proven
 from vrampack.units import counted, human_bytes
 
 
@@ -62,7 +65,7 @@ def gpu_node_status(
                 now=now,
             )
         )
-    if view.status.mismatches is not None:  # an agent that sees processes
+    if view.status.mismatches is not None or view.status.injection_failures is not None:
         found = failures(view.status, pool=pool)
         broken, reason, message = condition_words(found)
         status["injectionFailures"] = found.wire()
@@ -120,17 +123,18 @@ def _has(raw: Json, mine: Json) -> bool:
 def pool_status(
     pool: PoolView,
     stock: Inventory,
-    waits: Mapping[str, Sequence[Waits]],
     *,
+    waits: Mapping[str, Sequence[Waits]],
+    moves: Sequence[MoveStatus] = (),
+    findings: Findings | None = None,
     works: tuple[bool, str, str],
     now: float,
 ) -> Json:
-    """All of a GPUPool's status. ``works``: of `vrampack.planning.mechanisms.readiness`."""
+    """All of a GPUPool's status. ``moves``: under way, and of the last hour. ``findings``: of this very state of
+    things; None: not found yet, so what was said before stands.
+    ``works``: what `vrampack.planning.mechanisms.readiness` says."""
     nodes = sorted(name for name, of in stock.pool_of.items() if of == pool.name)
     gpus = [gpu for gpu in stock.gpus.values() if gpu.node in set(nodes)]
-    needs = [each.need.bytes for group in waits.values() for each in group if each.need is not None]
-    least = min(needs, default=0)
-    stranded = sum(gpu.free for gpu in gpus if 0 < gpu.free < least and gpu.closed is None)
     before = former_conditions(pool.status)
     conditions = [
         carried(
@@ -143,18 +147,6 @@ def pool_status(
             now=now,
         )
     ]
-    holds, reason, message = works
-    conditions.append(
-        carried(
-            before,
-            type_="MechanismReady",
-            holds=holds,
-            reason=reason,
-            message=message,
-            generation=pool.generation,
-            now=now,
-        )
-    )
     if any(gpu.offered is not None for gpu in gpus):
         holds, reason, message = fence_words(gpus, pool.spec)
         conditions.append(
@@ -168,6 +160,18 @@ def pool_status(
                 now=now,
             )
         )
+    holds, reason, message = works
+    conditions.append(
+        carried(
+            before,
+            type_="MechanismReady",
+            holds=holds,
+            reason=reason,
+            message=message,
+            generation=pool.generation,
+            now=now,
+        )
+    )
     if pool.spec.limits:
         conditions.append(
             carried(
@@ -192,16 +196,53 @@ def pool_status(
                 now=now,
             )
         )
-    return {
+    status: Json = {
         "observedGeneration": pool.generation,
         "nodes": len(nodes),
         "gpus": len(gpus),
         "capacity": str(Quantity.of(sum(gpu.usable for gpu in gpus))),
         "claimed": str(Quantity.of(sum(gpu.claimed for gpu in gpus))),
-        "stranded": str(Quantity.of(stranded)),
-        "suggestedMoves": [],
+        "stranded": str(Quantity.of(_stranded(gpus, stock, waits))),
+        "moves": as_json(moves),
         "conditions": conditions,
     }
+    if findings is not None:
+        return status | _found(findings, stock)
+    return status | {key: pool.status[key] for key in ("suggestedMoves", "bound") if key in pool.status}
+
+
+def _stranded(gpus: Sequence[GPU], stock: Inventory, waits: Mapping[str, Sequence[Waits]]) -> int:
+    """Free bytes where neither a replica that waits has room nor one like any of those that run."""
+    needs = {each.need.bytes for group in waits.values() for each in group if each.need is not None}
+    for gpu in gpus:
+        needs |= {pod.claim.bytes for pod in stock.tenants.get(gpu.uuid, ()) if pod.claim is not None}
+    least = min(needs, default=0)
+    return sum(gpu.free for gpu in gpus if 0 < gpu.free < least and gpu.closed is None)
+
+
+def _found(findings: Findings, stock: Inventory) -> Json:
+    """Moves that are suggested, and what is proven."""
+    pods = {f"{pod.namespace}/{pod.name}": pod for tenants in stock.tenants.values() for pod in tenants}
+    purposes = [(f"room for {key}", move) for key, moves in findings.room.items() for move in moves]
+    purposes += [(f"{counted(len(move.resident.devices), 'GPU')} less in use", move) for move in findings.closing]
+    told: dict[str, SuggestedMove] = {}
+    for because, move in purposes:
+        key = move.resident.item.key
+        if key not in told and key in pods:
+            told[key] = suggestion(move, pod=pods[key], because=because)
+    found: Json = {"suggestedMoves": as_json(told.values())}
+    whole, bound = findings.question.whole, findings.bound
+    if bound is not None:
+        distance = f"{max(0, whole.used - bound.opened) / bound.opened:.1%}" if bound.opened else ""
+        done = findings.done
+        found["bound"] = PackingBound(
+            least_memory=Quantity.of(bound.opened) if bound.opened else None,
+            used_memory=Quantity.of(whole.used),
+            distance="0.0%" if whole.used <= bound.opened else distance,
+            explanation=proven(whole, bound)[:512],
+            work=f"{counted(done.rounds, 'round')}, {counted(done.dives, 'dive')}, {counted(done.nodes, 'node')}",
+        ).wire()
+    return found
 
 
 def fence_words(gpus: Sequence[GPU], pool: GPUPoolSpec) -> tuple[bool, str, str]:

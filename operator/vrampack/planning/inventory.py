@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from vrampack.api.common import Quantity
 from vrampack.api.gpunode import GPUClaim, GPUStatus, MIGDevice
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
@@ -33,14 +34,14 @@ class GPU:
     held: Mapping[str, int]
     claimed: int
     closed: Obstacle | None
-    alone: bool = False
-    """Whether it is for one replica: a MIG device."""
     tolerance: float = 0.0
     """Percent of a claim that may be used on top of it."""
     offered: bool | None = None
     """Whether a device plugin offers it; None: nobody knows."""
     outlived: Mapping[str, GPUClaim] = field(default_factory=dict)
     """Claims of pods that are gone and whose processes are not, by UID: they live until NVML says so."""
+    alone: bool = False
+    """Whether it is for one replica: a MIG device."""
 
     @property
     def free(self) -> int:
@@ -92,6 +93,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
     nodes = {node.name: node for node in snapshot.nodes}
     companies = _companies(snapshot)
     tenants = holders(snapshot.pods)
+    ended = {pod.uid: pod for pod in snapshot.pods if pod.ended and pod.claim is not None}
     on_node: dict[str, list[PodView]] = defaultdict(list)
     # The first by name has a GPU that two nodes report.
     devices = {view.name: devices_of(view, by_name[pools[view.name]]) for view in snapshot.gpu_nodes}
@@ -105,7 +107,8 @@ def inventory(snapshot: Snapshot) -> Inventory:
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
         account = [
-            _gpu(view, gpu, pool, tenants.get(gpu.uuid, ()), granted.get(gpu.uuid, ())) for gpu in devices[view.name]
+            _gpu(view, gpu, pool, tenants.get(gpu.uuid, ()), granted.get(gpu.uuid, ()), ended)
+            for gpu in devices[view.name]
         ]
         # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
@@ -144,7 +147,15 @@ def _slice(gpu: GPUStatus, device: MIGDevice) -> GPUStatus:
     """A MIG device as an entry of its own. Its processes are not told apart from the GPU's."""
     product = f"{gpu.product}-MIG-{device.profile}"[:_LABEL] if gpu.product and device.profile else gpu.product
     return GPUStatus(
-        uuid=device.uuid, index=gpu.index, product=product, memory=device.memory, health=gpu.health, xid=gpu.xid
+        uuid=device.uuid,
+        index=gpu.index,
+        product=product,
+        memory=device.memory,
+        health=gpu.health,
+        xid=gpu.xid,
+        offered=gpu.offered,
+        # A MIG device that was given away is no other one's trouble; the whole GPU is.
+        allocations=tuple(each for each in gpu.allocations or () if each.device in ("", gpu.uuid, device.uuid)),
     )
 
 
@@ -223,16 +234,28 @@ def _granted_to_others(snapshot: Snapshot) -> dict[str, tuple[Grant, ...]]:
     return found
 
 
+def _claim(pod: PodView) -> GPUClaim:
+    assert pod.claim is not None
+    return GPUClaim(namespace=pod.namespace, pod=pod.name, uid=pod.uid, bytes=Quantity.of(pod.claim.bytes))
+
+
 def _gpu(
-    view: GPUNodeView, gpu: GPUStatus, pool: PoolView, tenants: tuple[PodView, ...], granted: tuple[Grant, ...]
+    view: GPUNodeView,
+    gpu: GPUStatus,
+    pool: PoolView,
+    tenants: tuple[PodView, ...],
+    granted: tuple[Grant, ...],
+    ended: Mapping[str, PodView],
 ) -> GPU:
     spec = next((each for each in view.spec.gpus if each.uuid == gpu.uuid), None)
+    sliced = mechanism(pool.spec.mechanism.value).sliced
     usable = gpu.memory.bytes if gpu.memory is not None else 0
     observed: dict[str, int] = {}
     for process in gpu.processes or ():
         observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
     claims = {pod.uid: pod.claim.bytes for pod in tenants if pod.claim is not None}
     outlived = {each.uid: each for each in gpu.claims or () if each.uid not in claims and each.uid in observed}
+    outlived |= {uid: _claim(ended[uid]) for uid in observed if uid in ended}
     sizes = claims | {uid: each.bytes.bytes for uid, each in outlived.items()}
     held = {uid: max(sizes.get(uid, 0), observed.get(uid, 0)) for uid in sorted(sizes.keys() | observed.keys())}
     return GPU(
@@ -250,10 +273,10 @@ def _gpu(
         held=held,
         claimed=sum(sizes.values()),
         closed=gpu_obstacle(gpu, wishes=view.spec.gpus, pool=pool.spec),
-        alone=mechanism(pool.spec.mechanism.value).sliced,
         tolerance=pool.spec.overuse.tolerance.percent,
         offered=gpu.offered,
         outlived=outlived,
+        alone=sliced,
     )
 
 
@@ -289,9 +312,11 @@ def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Comp
         capacity=gpu.usable - gpu.reserve,
         free=gpu.free,
         tenants=frozenset(map(group_of, tenants)),
-        exclusive=any(gpu.alone or companies[pod.uid].exclusive for pod in tenants),
+        exclusive=any(companies[pod.uid].exclusive for pod in tenants),
         avoided_by=frozenset(f"{pod.namespace}/{name}" for pod in tenants for name in companies[pod.uid].avoid),
         closed=gpu.closed,
+        slots=None if not gpu.alone else 0 if tenants else 1,
+        slice_of=f"{gpu.node}/{gpu.index}" if gpu.alone else None,
     )
 
 

@@ -48,7 +48,7 @@ def setup_of(spec: ModelDeploymentSpec, *, product: str, kv_cache: str) -> Setup
         engine=spec.engine.name.value,
         version=spec.engine.version,
         product=product,
-        max_sequences=spec.serving.concurrency,
+        max_sequences=-(-spec.serving.concurrency // shape.data),  # what one rank's engine is told
         max_batched_tokens=spec.engine.max_batched_tokens,
         context_length=spec.serving.context_length,
         kv_cache=kv_cache,

@@ -6,7 +6,7 @@ every pass each is looked at anew: a replica that fits elsewhere by now takes th
 any more loses it.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,6 +34,8 @@ class Nominee:
 
     placement: Placement
     evicts: tuple[Resident, ...] = ()
+    moves: tuple[Resident, ...] = ()
+    """Who gets another place for it."""
     former: tuple[EvictedPod, ...] = ()
     """All that were named when it was nominated, those that are gone by now as well."""
 
@@ -44,14 +46,18 @@ class Nominee:
 
     def to_status(self, pod: PodView, pods: Mapping[str, PodView]) -> NominationStatus:
         """``pods``: by the keys of their residents."""
-        leaving = [pods[each.item.key] for each in self.evicts]
-        named = tuple(EvictedPod(namespace=each.namespace, pod=each.name, uid=each.uid) for each in leaving)
+
+        def named(some: Iterable[Resident]) -> tuple[EvictedPod, ...]:
+            leaving = [pods[each.item.key] for each in some]
+            return tuple(EvictedPod(namespace=each.namespace, pod=each.name, uid=each.uid) for each in leaving)
+
         return NominationStatus(
             pod=pod.name,
             uid=pod.uid,
             node=self.placement.host,
             gpus=self.placement.devices,
-            evicts=self.former or named,
+            evicts=self.former or named(self.evicts),
+            moves=named(self.moves),
         )
 
 
@@ -76,12 +82,16 @@ def standing(
     residents: Sequence[Resident],
     uids: Mapping[str, str],
     lingering: Mapping[str, Mapping[str, int]],
+    moved: Collection[str],
 ) -> Nominee | None:
     """What is left of a nomination: None where its place can't be had any more by evicting whom it names.
 
     ``hosts``: without those that leave already. ``uids``: of the residents' pods by key. ``lingering``: by GPU and pod
-    UID the bytes of processes whose pod is gone: what an evicted one leaves behind is on its way out too.
+    UID the bytes of processes whose pod is gone: what an evicted one leaves behind is on its way out too. ``moved``:
+    UIDs of pods for which moves are made.
     """
+    if nomination.moves and nomination.uid not in moved:
+        return None
     host = next((each for each in hosts if each.name == nomination.node), None)
     if host is None or len(nomination.gpus) != item.gpus:
         return None
@@ -94,6 +104,10 @@ def standing(
             if each.id in nomination.gpus
         ),
     )
+    moving = {each.uid for each in nomination.moves}
+    going = [each for each in residents if uids[each.item.key] in moving]
+    there = vacated(there, residents=[each for each in residents if each.host == host.name], leaving=going)
+    residents = [each for each in residents if uids[each.item.key] not in moving]
     staying = {uids[each.item.key] for each in residents}
     begun = not named <= staying  # who is held back now is waited for once others have gone already
     found = victims(
@@ -106,7 +120,10 @@ def standing(
     if found is None:
         return None
     return Nominee(
-        placement=Placement(item=item, host=host.name, devices=nomination.gpus), evicts=found, former=nomination.evicts
+        placement=Placement(item=item, host=host.name, devices=nomination.gpus),
+        evicts=found,
+        moves=tuple(going),
+        former=nomination.evicts,
     )
 
 
@@ -153,6 +170,9 @@ def preempting(
 def freed(nominee: Nominee, pods: Mapping[str, PodView], held: Mapping[str, str]) -> str:
     """Whose room it waits for. ``held``: by pod UID, what holds back an eviction."""
     where = nominee.placement.host
+    if nominee.moves:
+        named = ", ".join(each.item.key for each in nominee.moves[:_SHOWN])
+        return f"waits for the room on {where} of replicas that get another place: {named}"
     if not nominee.evicts:
         return f"waits for the room on {where} that leaving replicas give back"
     gone = [pods[each.item.key] for each in nominee.evicts]

@@ -1,22 +1,24 @@
 """The plan of one pass: a pure function of the snapshot. The same snapshot gives the same plan."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vrampack.errors import VrampackError
-from vrampack.planning.actions import Plan, Tell, WriteStatus
+from vrampack.planning.actions import EvictPods, Plan, Tell, WriteStatus
 from vrampack.planning.budget import offenders
 from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case, cases
 from vrampack.planning.contract import watch_of, watches
 from vrampack.planning.deletions import deletions
+from vrampack.planning.findings import Question
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
 from vrampack.planning.mechanisms import read_back, readiness
+from vrampack.planning.moves import Moving, eviction, kept, under_way
 from vrampack.planning.placing import Placed, place
 from vrampack.planning.probing import Probes, probes
 from vrampack.planning.rollout import Rolled, roll
-from vrampack.planning.snapshot import Json, Snapshot
+from vrampack.planning.snapshot import Json, PoolView, Snapshot
 from vrampack.planning.status import model_status
 from vrampack.planning.suggestions import suggested
 from vrampack.planning.tidings import events_of
@@ -29,7 +31,8 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     """What is to be done now, and when to look again without being told."""
     snapshot = read_back(snapshot)
     stock = inventory(snapshot)
-    given = cases(snapshot, settings, stock=stock)
+    moving = under_way(snapshot)
+    given = cases(snapshot, settings, stock=stock, moving=moving)
     eligible = Eligibility(snapshot, probing=settings.probing is not None)
     asked = probes(snapshot, stock, settings.probing)
     placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds)
@@ -86,15 +89,16 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             events += events_of(model, status)
     if not placed.placements:
         # While replicas are being placed these would be out of date at once; the pass after the last one writes them.
-        statuses += _fleet(snapshot, stock, placed, asked)
+        statuses += _fleet(snapshot, stock, placed, moving, asked)
     return Plan(
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),
         deletions=leaving.pods,
-        evictions=(*budget.evictions, *placed.evictions),
+        evictions=(*budget.evictions, *placed.evictions, *_hand_overs(moving, snapshot)),
+        questions=_questions(placed, pools),
         statuses=tuple(statuses),
         events=(*events, *leaving.events),
-        resolve=tuple(dict.fromkeys(case.sized.resolve for case in given if case.sized.resolve is not None)),
+        resolve=tuple(dict.fromkeys(request for case in given for request in case.sized.resolves)),
         watch=watches(given),
         wake_at=min(
             (each for each in (leaving.wake_at, budget.wake_at, asked.wake_at) if each is not None), default=None
@@ -109,13 +113,34 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     )
 
 
-def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed, asked: Probes) -> list[WriteStatus]:
+def _hand_overs(moving: Iterable[Moving], snapshot: Snapshot) -> Iterator[EvictPods]:
+    """Old replicas of moves whose new ones are ready, but for those that a disruption budget has just held back."""
+    for each in moving:
+        if each.hands_over and each.old is not None:
+            held = snapshot.memory.held.get(each.old.uid)
+            if held is None or held.until <= snapshot.now:
+                yield eviction(each)
+
+
+def _questions(placed: Placed, pools: Mapping[str, PoolView]) -> Mapping[str, tuple[Question, int]]:
+    """What is to be looked for, and how many chunks of work that is worth. Where no GPUPool is there to say what was
+    found, nothing is."""
+    return {
+        name: (question, max(1, pools[name].spec.refine_seconds))
+        for name, question in placed.questions.items()
+        if pools[name].generation
+    }
+
+
+def _fleet(
+    snapshot: Snapshot, stock: Inventory, placed: Placed, moving: Sequence[Moving], asked: Probes
+) -> list[WriteStatus]:
     statuses = []
     pools = {pool.name: pool for pool in snapshot.pools}
     for view in snapshot.gpu_nodes:
         pool = pools[stock.pool_of[view.name]]
-        found = asked.found.get(view.name, view.status.injection)
-        status, changed = gpu_node_status(view, stock, pool=pool.spec, injection=found, now=snapshot.now)
+        injection = asked.found.get(view.name, view.status.injection)
+        status, changed = gpu_node_status(view, stock, pool=pool.spec, injection=injection, now=snapshot.now)
         if changed:
             statuses.append(
                 WriteStatus(kind="GPUNode", namespace="", name=view.name, resource_version="", status=status)
@@ -124,11 +149,26 @@ def _fleet(snapshot: Snapshot, stock: Inventory, placed: Placed, asked: Probes) 
     for pool in snapshot.pools:
         if pool.generation:
             theirs = {view.name: view for view in snapshot.gpu_nodes if stock.pool_of[view.name] == pool.name}
-            works = readiness(pool, nodes, theirs, snapshot.devices)
-            status = pool_status(pool, stock, placed.waits, works=works, now=snapshot.now)
+            found = snapshot.memory.findings.get(pool.name)
+            begun = [placed.begun[pool.name]] if pool.name in placed.begun else []
+            status = pool_status(
+                pool,
+                stock,
+                waits=placed.waits,
+                moves=(*kept(pool, moving, now=snapshot.now), *begun),
+                findings=found if found is not None and found.question == placed.questions.get(pool.name) else None,
+                works=readiness(pool, nodes, theirs, snapshot.devices),
+                now=snapshot.now,
+            )
             if status != pool.status:
                 statuses.append(
-                    WriteStatus(kind="GPUPool", namespace="", name=pool.name, resource_version="", status=status)
+                    WriteStatus(
+                        kind="GPUPool",
+                        namespace="",
+                        name=pool.name,
+                        resource_version=pool.resource_version,
+                        status=status,
+                    )
                 )
     return statuses
 

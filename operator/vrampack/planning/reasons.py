@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from vrampack.packing.problem import Reason
-from vrampack.units import counted
+from vrampack.packing.problem import Criterion, Reason, Why
+from vrampack.units import counted, human_bytes
 
 
 class Obstacle(StrEnum):
@@ -22,10 +22,10 @@ class Obstacle(StrEnum):
     GPU_UNHEALTHY = "GPUUnhealthy"
     GPU_CORDONED = "GPUCordoned"
     GPU_IN_MIG_MODE = "GPUInMIGMode"
-    GPU_NOT_IN_MIG_MODE = "GPUNotInMIGMode"
     GPU_COMPUTE_MODE = "GPUComputeMode"
     GPU_ALLOCATED = "GPUAllocated"
     GPU_NOT_FENCED = "GPUNotFenced"
+    GPU_NOT_IN_MIG_MODE = "GPUNotInMIGMode"
     GPU_REPORTED_TWICE = "GPUReportedTwice"
     NODE_SELECTOR = "NodeSelectorMismatch"
     NODE_AFFINITY = "NodeAffinityMismatch"
@@ -75,9 +75,34 @@ WORDS: Final[Mapping[str, str]] = {
 }
 """What comes after ``1 GPU`` and after ``6 GPUs``."""
 
+_MOST_NAMED: Final = 12
+
 
 def ruled_out(rejected: Mapping[str, int]) -> str:
-    """How many GPUs each reason rules out, for a sentence; with the reason's own word, which people search for."""
-    return ", ".join(
-        f"{counted(count, 'GPU')} {WORDS[reason]} ({reason})" for reason, count in sorted(rejected.items())
+    """How many GPUs each reason rules out, for a sentence; with the reason's own word, which people search for.
+
+    Of very many reasons those that rule out the most; all of them stand in the status.
+    """
+    most = sorted(rejected.items(), key=lambda each: (-each[1], each[0]))[:_MOST_NAMED]
+    named = [f"{counted(count, 'GPU')} {WORDS[reason]} ({reason})" for reason, count in sorted(most)]
+    others = sum(rejected.values()) - sum(count for _, count in most)
+    return ", ".join([*named, *([f"{counted(others, 'GPU')} for other reasons"] if others else [])])
+
+
+_CHOSEN: Final[Mapping[str, str]] = {
+    Criterion.FIRST_FIT: "the first that fits, those in use before empty ones and the fullest of them first",
+    Criterion.TIGHTEST: "the one that is left with the least",
+    Criterion.MOST_FREE: "the one with the most free memory, for even headroom",
+    Criterion.LEAST_FRAGMENTATION: "the one where it spoils the least for what is usual here",
+    Criterion.RESERVED: "the one that was kept for it",
+    Criterion.REFINED: "the one that the search for a better packing gave it",
+}
+
+
+def chosen(why: Why) -> str:
+    """Why a replica got these GPUs, in words."""
+    opened = f"; {counted(why.opened, 'GPU')} put into use" if why.opened else ""
+    return (
+        f"{_CHOSEN[why.criterion]}, of {counted(why.fits, 'GPU')} that could take it{opened}; "
+        f"{human_bytes(max(0, why.left))} left free"
     )

@@ -12,7 +12,6 @@ from vrampack.planning.candidates import Eligibility, item
 from vrampack.planning.cases import Case
 from vrampack.planning.children import covers, deployment, device_request, disruption_budget, service, strategy
 from vrampack.planning.inventory import Inventory, released
-from vrampack.planning.mechanisms import mechanism_of
 from vrampack.planning.podtemplate import requested, template_hash
 from vrampack.planning.snapshot import Json, PodView, PoolView
 from vrampack.planning.verdict import Sized
@@ -68,7 +67,7 @@ def _deployment(
     if live is None:
         if "Deployment" in case.taken:
             return [], "", hosts
-        manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.replicas, surge=True)
+        manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.wanted, surge=True)
         return [CreateChild(model=case.model.key, manifest=manifest)], "", hosts
     if live.deleting:
         return [], "", hosts
@@ -83,7 +82,7 @@ def _deployment(
         if surge is None:
             scaled = _scale(case, {})
             return ([scaled] if scaled is not None else []), waits, hosts
-    manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.replicas, surge=bool(surge))
+    manifest = deployment(case.model, sized, spec_hash=case.spec_hash, replicas=case.wanted, surge=bool(surge))
     return [ApplyChild(model=case.model.key, manifest=manifest, resource_version=live.resource_version)], "", hosts
 
 
@@ -121,8 +120,8 @@ def _scale(case: Case, change: Json) -> PatchChild | None:
     live = case.deployment
     if live is None or live.deleting:
         return None
-    if live.object["spec"].get("replicas") != case.replicas:
-        change = change | {"replicas": case.replicas}
+    if live.object["spec"].get("replicas") != case.wanted:
+        change = change | {"replicas": case.wanted}
     if not change:
         return None
     return PatchChild(
@@ -174,7 +173,7 @@ def _room(
     serving = tuple(pod for pod in case.placed if pod.ready)
     if not serving or case.replicas == 0:
         return False, hosts, ""
-    wanted = _prospect(case, sized, pool, hosts, eligible)
+    wanted = prospect(case, sized, pool, hosts, eligible)
     fits = pack(hosts=hosts, items=[wanted])
     if fits.placed and spec.rollout is not Rollout.IN_PLACE:
         return True, occupied(hosts, fits.placed), ""
@@ -203,7 +202,7 @@ def _room(
     return False, hosts, ""
 
 
-def _prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], eligible: Eligibility) -> Item:
+def prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...], eligible: Eligibility) -> Item:
     """A replica of the new template, before there is one."""
     spec = sized.template["spec"]
     cpu, memory = requested(sized.template)
@@ -224,4 +223,4 @@ def _prospect(case: Case, sized: Sized, pool: PoolView, hosts: tuple[Host, ...],
         runtime_class=spec.get("runtimeClassName") or "",
     )
     refused = eligible.refused(pod, model=case.model.key, pool=pool, hosts=hosts)
-    return item(pod, sized.need, case, refused=refused, rank=0, alone=mechanism_of(pool).sliced)
+    return item(pod, sized.need, case, refused=refused, rank=0)

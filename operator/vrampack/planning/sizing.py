@@ -21,6 +21,7 @@ from vrampack.engines.base import (
 )
 from vrampack.engines.registry import engine
 from vrampack.errors import InvalidInputError, UnsupportedModelError
+from vrampack.planning.drafts import FoundDraft, find_draft
 from vrampack.planning.facts import architecture_and_weights
 from vrampack.planning.figures import declared_kv, estimate_status, figures
 from vrampack.planning.need import Need
@@ -48,9 +49,10 @@ def size(
     commit: str,
     settings: Settings,
     products: Collection[str] = (),
+    draft_commit: str = "",
 ) -> Sized | Blocked:
-    """What one replica needs. ``commit``: the one in force, where there is one; empty: to be resolved. ``products``:
-    what GPUs the pool has."""
+    """What one replica needs. ``commit``: the one in force, where there is one; empty: to be resolved; so is
+    ``draft_commit`` of the model that drafts. ``products``: what GPUs the pool has."""
     spec = model.spec
     if spec is None:
         return Blocked(stalled=True, reason="InvalidSpec", message=model.problem)
@@ -74,7 +76,10 @@ def size(
         if isinstance(found, Blocked):
             return found
         profile, served, request = found
-        sized = _estimated(model, spec, pool, profile, served, settings, products)
+        draft = find_draft(model, spec, profiles, resolutions, draft_commit, settings)
+        if isinstance(draft, Blocked):
+            return replace(draft, resolve=request)  # the model's own commit stays what it is meanwhile
+        sized = _estimated(model, spec, pool, profile, served, settings, products, draft)
         return replace(sized, resolve=request) if isinstance(sized, Sized) else sized
     except InvalidInputError as error:
         return Blocked(stalled=True, reason="InvalidSpec", message=str(error))
@@ -88,9 +93,15 @@ def size(
 
 def _check_supported(spec: ModelDeploymentSpec) -> None:
     """Raises InvalidInputError for what changes memory in a way that this version does not estimate."""
-    shape = spec.parallelism
+    shape, name = spec.parallelism, spec.engine.name
+    ranks_of_their_own = (EngineName.VLLM, EngineName.CUSTOM)
     refused = (
-        ("spec.parallelism.data", shape.data, shape.data != 1, "write 1, and more replicas"),
+        (
+            "spec.parallelism.data",
+            shape.data,
+            shape.data != 1 and name not in ranks_of_their_own,
+            f"with {name.value} write 1, and more replicas",
+        ),
         ("spec.speculation.method", *_drafted_by_another(spec), "write mtp or ngram, or leave speculation out"),
     )
     for field, value, holds, allowed in refused:
@@ -101,18 +112,19 @@ def _check_supported(spec: ModelDeploymentSpec) -> None:
 
 
 def _drafted_by_another(spec: ModelDeploymentSpec) -> tuple[str, bool]:
-    """The method, and whether it loads a second model, or is of an engine that is not told of it."""
+    """The method, and whether it loads a second model into an engine that is not told of one, or is not told at all."""
     if spec.speculation is None:
         return "", False
-    method = spec.speculation.method
+    method, name = spec.speculation.method, spec.engine.name
     own = method in (SpeculationMethod.MTP, SpeculationMethod.NGRAM)
-    return method.value, not own or spec.engine.name is EngineName.CUSTOM
+    return method.value, name is EngineName.CUSTOM or not (own or name is EngineName.VLLM)
 
 
-def _drafts(spec: ModelDeploymentSpec) -> Drafts | None:
+def _drafts(spec: ModelDeploymentSpec, draft: FoundDraft | None) -> Drafts | None:
     if spec.speculation is None:
         return None
-    return Drafts(method=spec.speculation.method.value, tokens=spec.speculation.tokens)
+    model = _weights_at(parse_source(draft.source), draft.commit) if draft is not None else None
+    return Drafts(method=spec.speculation.method.value, tokens=spec.speculation.tokens, model=model)
 
 
 def _estimated(
@@ -123,6 +135,7 @@ def _estimated(
     commit: str,
     settings: Settings,
     products: Collection[str],
+    draft: FoundDraft | None,
 ) -> Sized | Blocked:
     if profile.spec is None:
         return Blocked(stalled=True, reason="InvalidProfile", message=f"ModelProfile {profile.name}: {profile.problem}")
@@ -144,6 +157,7 @@ def _estimated(
         headroom_percent=headroom.percent,
         measurements=profile.measurements,
         products=products,
+        draft=draft.draft if draft is not None else None,
     )
     computed = found.estimate
     per_gpu, kv_bytes = computed.per_gpu, computed.kv_cache_bytes
@@ -166,14 +180,15 @@ def _estimated(
             version=spec.engine.version,
             image=spec.engine.image,
             port=spec.service.port,
-            weight_bytes=weights.total,
+            weight_bytes=weights.total + (draft.draft.weights.total if draft is not None else 0),
             host_memory=computed.host_memory,
             shared_memory=computed.shared_memory,
             tensor=spec.parallelism.tensor,
             pipeline=spec.parallelism.pipeline,
+            data=spec.parallelism.data,
             expert=spec.parallelism.expert,
             decode_context=spec.parallelism.decode_context,
-            drafts=_drafts(spec),
+            drafts=_drafts(spec, draft),
             images_per_prompt=spec.engine.images_per_prompt if architecture.multimodal else None,
             cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
             prefix_caching={PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}.get(spec.engine.prefix_caching),
@@ -218,6 +233,8 @@ def _estimated(
             kv_cache_precision=kv_precision,
         ),
         commit=commit,
+        draft_commit=draft.commit if draft is not None else "",
+        draft_resolve=draft.resolve if draft is not None else None,
         precision=contract,
         basis=Basis(architecture=architecture, weights=weights, workload=found.workload),
     )
@@ -231,7 +248,7 @@ def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, setting
             field="spec.memory.perGPU", value=None, allowed="the memory of a custom engine can't be estimated: name it"
         )
     need = Need(
-        gpus=spec.parallelism.tensor * spec.parallelism.pipeline,
+        gpus=spec.parallelism.tensor * spec.parallelism.pipeline * spec.parallelism.data,
         bytes=declared.bytes,
         kv=0,
         context=0,
@@ -260,6 +277,7 @@ def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, setting
             shared_memory=GIB,
             tensor=spec.parallelism.tensor,
             pipeline=spec.parallelism.pipeline,
+            data=spec.parallelism.data,
             args=spec.engine.args,
             token=_secret(spec),
             hub_endpoint=settings.hub_endpoint,

@@ -5,13 +5,16 @@ Views hold what a decision reads, in plain types: bytes, thousandths of a core, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrampack.api.gpunode import GPUNodeSpec, GPUNodeStatus
 from vrampack.api.gpupool import GPUPoolSpec, InjectionStyle
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modelprofile import Measurement, ModelProfileSpec
 from vrampack.planning.resolution import Look, Resolution, ResolveRequest, Watch
+
+if TYPE_CHECKING:
+    from vrampack.planning.findings import Findings
 
 Json = dict[str, Any]
 
@@ -58,6 +61,8 @@ class PodView:
     need: str = ""
     """The annotation vrampack.dev/need, unparsed: anybody may have written it."""
     claim: Claim | None = None
+    because: str = ""
+    """Why it got its GPUs, as it was written with the claim."""
     annotated: bool = False
     """Whether it has annotations at all: a JSON patch can't add to what is not there."""
     priority: int = 0
@@ -160,6 +165,7 @@ class PoolView:
     spec: GPUPoolSpec
     problem: str = ""
     status: Json = field(default_factory=dict)
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +272,8 @@ class Memory:
     """By pod UID: since when it has used more than it claims."""
     held: Mapping[str, Held] = field(default_factory=dict)
     """By pod UID: pods whose eviction was refused a moment ago."""
+    findings: Mapping[str, "Findings"] = field(default_factory=dict)
+    """By pool: what was found beside the passes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

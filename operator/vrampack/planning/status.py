@@ -26,8 +26,8 @@ from vrampack.planning.contract import facts_conditions
 from vrampack.planning.figures import with_pending
 from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
-from vrampack.planning.placing import Waits
 from vrampack.planning.podtemplate import selector
+from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import ruled_out
 from vrampack.planning.resolution import Look
 from vrampack.planning.rollout import Rolled
@@ -281,7 +281,7 @@ def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
             )
         first = stock.gpus.get(pod.claim.gpus[0])
         node = pod.node or (first.node if first is not None else "unknown")
-        found.append(PlacementStatus(pod=pod.name, node=node, gpus=tuple(gpus)))
+        found.append(PlacementStatus(pod=pod.name, node=node, gpus=tuple(gpus), because=pod.because[:512] or None))
     return tuple(found)
 
 

@@ -117,7 +117,7 @@ class _Resizing:
 
     def __init__(self, case: Case, sized: Sized, snapshot: Snapshot, stock: Inventory, settings: Settings) -> None:
         self._model = case.model
-        self._commit = sized.commit
+        self._commit, self._draft_commit = sized.commit, sized.draft_commit
         self._pools = {pool.name: pool for pool in snapshot.pools}
         self._profiles = {profile.name: profile for profile in snapshot.profiles}
         self._resolutions = snapshot.resolutions
@@ -137,6 +137,7 @@ class _Resizing:
             profiles=self._profiles,
             resolutions=self._resolutions,
             commit=self._commit,
+            draft_commit=self._draft_commit,
             settings=self._settings,
             products=self._products(pool),
         )

@@ -1,13 +1,14 @@
 """Replicas that run, as the packer sees them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vrampack.packing.problem import Item, Resident
+from vrampack.packing.problem import Host, Item, Resident
+from vrampack.planning.candidates import Eligibility, item
 from vrampack.planning.cases import Case
 from vrampack.planning.inventory import Inventory, group_of, said
 from vrampack.planning.need import Need
-from vrampack.planning.snapshot import PodView, Snapshot
+from vrampack.planning.snapshot import PodView, PoolView, Snapshot
 
 Describe = Callable[[PodView, Need, Case], Item]
 """A replica of a model as the packer sees it."""
@@ -69,4 +70,39 @@ def _item(pod: PodView, held: Need) -> Item:
         cpu=pod.cpu,
         host_memory=pod.memory,
         priority=pod.priority,
+    )
+
+
+def running(eligible: Eligibility, *, pool: PoolView, hosts: Sequence[Host]) -> Describe:
+    """Describes a replica that runs as it would be if it were placed anew: by its template, since the pod itself is
+    bound to its node. Where it is, it may stay."""
+
+    def describe(pod: PodView, held: Need, case: Case) -> Item:
+        spec = case.deployment.object["spec"]["template"].get("spec") or {} if case.deployment is not None else {}
+        anew = replace(
+            pod,
+            owner_uid=f"{pod.owner_uid} anew",
+            node_selector=spec.get("nodeSelector") or {},
+            affinity=spec.get("affinity"),
+        )
+        refused = eligible.refused(anew, model=case.model.key, pool=pool, hosts=hosts)
+        if pod.node in refused:
+            refused = {host: reason for host, reason in refused.items() if host != pod.node}
+        return item(pod, held, case, refused=refused, rank=1)
+
+    return describe
+
+
+def movers(there: Tenants, given: Sequence[Case], *, spared: Collection[str]) -> tuple[Resident, ...]:
+    """All of them, movable where a move costs nobody anything: the model is whole and at rest. ``spared``: UIDs."""
+    whole = {
+        pod.uid
+        for case in given
+        if case.in_force and not (case.rolling or case.moving) and len(case.pods) == case.ready == case.replicas
+        for pod in case.pods
+    }
+    return tuple(
+        replace(each, movable=each.movable and uid in whole and uid not in spared)
+        for each in there.residents
+        for uid in [there.pods[each.item.key].uid]
     )

@@ -63,8 +63,16 @@ class Sized:
     """Spec of the ResourceClaimTemplate that the template refers to; None: it refers to none."""
     resolve: ResolveRequest | None = None
     """What the commit was resolved by, while no template is in force that keeps it."""
+    draft_commit: str = ""
+    """Of the model that drafts; empty: there is none, or it has no commits."""
+    draft_resolve: ResolveRequest | None = None
     basis: Basis | None = None
     """None: a custom engine, of which only the user knows the memory."""
+
+    @property
+    def resolves(self) -> tuple[ResolveRequest, ...]:
+        """What has to stay resolved for it."""
+        return tuple(each for each in (self.resolve, self.draft_resolve) if each is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +83,9 @@ class Blocked:
     reason: str
     message: str
     resolve: ResolveRequest | None = None
+    draft_resolve: ResolveRequest | None = None
+
+    @property
+    def resolves(self) -> tuple[ResolveRequest, ...]:
+        """What has to be, or to stay, resolved for it."""
+        return tuple(each for each in (self.resolve, self.draft_resolve) if each is not None)

@@ -9,7 +9,7 @@ from vrampack.memory.architecture import Architecture
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span
 from vrampack.memory.mixers import mixer_counts
 from vrampack.memory.vllm.blocks import StateBlocks, attention_block, coarser, state_blocks
-from vrampack.memory.vllm.drafting import drafting_layers, drafting_mixer
+from vrampack.memory.vllm.drafting import drafting_layers, drafting_mixers, retained_tokens
 from vrampack.memory.vllm.dtypes import cache_precision, served_dtype
 from vrampack.memory.vllm.groups import Group, block_bytes, groups_of
 from vrampack.memory.vllm.pages import (
@@ -178,7 +178,7 @@ def kv_layout(architecture: Architecture, workload: Workload) -> KVLayout:
         decode_context=workload.decode_context,
         state_blocks=states.per_request if states else 0,
         speculative_tokens=workload.speculative_tokens,
-        retained=max(0, drafting - 1),
+        retained=retained_tokens(architecture, workload),
         coarser=coarser(mixers, block_size=size),
         encoder_tokens=architecture.encoder_tokens,
         encoder_budget=max(workload.max_batched_tokens, architecture.encoder_tokens, workload.encoder_budget),
@@ -198,9 +198,7 @@ def _caching_mixers(architecture: Architecture, workload: Workload) -> dict[Mixe
         for mixer, layers in mixer_counts(architecture).items()
         if not (isinstance(mixer, PagedAttention) and mixer.shares_cache)
     }
-    drafted = drafting_layers(architecture, workload)
-    if drafted:
-        mixer = drafting_mixer(architecture)
+    for mixer, drafted in drafting_mixers(architecture, workload):
         counts[mixer] = counts.get(mixer, 0) + drafted
     return counts
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture
 from vrampack.memory.layers import LayerRun, Mixer, PagedAttention
-from vrampack.memory.vllm.drafting import drafting_layers, drafting_mixer
+from vrampack.memory.vllm.drafting import drafting_mixers
 from vrampack.memory.vllm.groups import Group
 from vrampack.memory.vllm.pages import LayerCache
 from vrampack.memory.workload import Workload
@@ -67,9 +67,8 @@ def _placed_mixers(architecture: Architecture, workload: Workload) -> Iterator[t
         for _ in range(run.count):
             yield from ((index, mixer) for mixer in _kept(run))
             index += 1
-    drafted = drafting_layers(architecture, workload)
-    if drafted:
-        yield from ((index, drafting_mixer(architecture)) for _ in range(drafted))
+    for mixer, drafted in drafting_mixers(architecture, workload):
+        yield from ((index, mixer) for _ in range(drafted))
 
 
 def _kept(run: LayerRun) -> Iterator[Mixer]:

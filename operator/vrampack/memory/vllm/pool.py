@@ -16,6 +16,8 @@ class KVClaim:
 
     blocks: int
     bytes: int
+    least: int
+    """Blocks without which the engine does not start, or can't serve one request of full length."""
     why: str
     """In whole words, what asks for so many."""
 
@@ -38,7 +40,7 @@ def claim(layout: KVLayout, workload: Workload) -> KVClaim:
     demands at start; the null block is counted always, because without it a start ends in a request that waits forever.
     """
     if not layout.groups:
-        return KVClaim(blocks=0, bytes=0, why="the model keeps nothing between steps")
+        return KVClaim(blocks=0, bytes=0, least=0, why="the model keeps nothing between steps")
     coarse = layout.coarse()
     concurrency, tokens = workload.concurrency, workload.tokens_per_sequence
     held = coarse.held_blocks(tokens)
@@ -51,12 +53,7 @@ def claim(layout: KVLayout, workload: Workload) -> KVClaim:
         why = f"a block for the state of each of {concurrency} sequences"
     else:
         why = f"one request of {workload.context_length} tokens, which the engine demands at start"
-    return KVClaim(blocks=blocks, bytes=blocks * layout.bytes_per_block, why=why)
-
-
-def least_blocks(layout: KVLayout, workload: Workload) -> int:
-    """Blocks without which the engine does not start, or can't serve one request of full length."""
-    return _demanded(layout.coarse(), workload) * layout.coarser if layout.groups else 0
+    return KVClaim(blocks=blocks, bytes=blocks * layout.bytes_per_block, least=demanded * layout.coarser, why=why)
 
 
 def _demanded(layout: KVLayout, workload: Workload) -> int:

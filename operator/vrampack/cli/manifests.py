@@ -1,0 +1,111 @@
+"""Manifests as people and tools write them: files, folders, what comes in."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vrampack.errors import InvalidInputError
+
+Json = dict[str, Any]
+
+_MAX_BYTES: Final = 16 * 1024**2
+_DEEPEST: Final = 200
+"""Levels of maps and lists; an object of Kubernetes has fewer than thirty."""
+_SHOWN: Final = 80
+_ENDINGS: Final = (".yaml", ".yml", ".json")
+
+_Spec = TypeVar("_Spec", bound=BaseModel)
+
+
+def files_in(path: Path) -> Iterator[Path]:
+    """The path itself, or all manifests below it in the order of their names. Raises InvalidInputError for none."""
+    if str(path) == "-" or not path.is_dir():
+        yield path
+        return
+    found = sorted(each for each in path.rglob("*") if each.suffix in _ENDINGS and each.is_file())
+    if not found:
+        raise InvalidInputError(
+            field="manifest", value=str(path), allowed=f"there is no file that ends in {', '.join(_ENDINGS)} below it"
+        )
+    yield from found
+
+
+def objects_of(path: Path) -> Iterator[Json]:
+    """The objects in a file, or in what comes in where the path is ``-``. Raises InvalidInputError."""
+    try:
+        if str(path) == "-":
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise InvalidInputError(field="manifest", value=str(path), allowed=f"it can't be read: {why}") from error
+    if len(content) > _MAX_BYTES:
+        raise InvalidInputError(field="manifest", value=str(path), allowed=f"it is larger than {_MAX_BYTES} bytes")
+    try:
+        _check_depth(content, path)
+        documents = list(yaml.load_all(content, Loader=yaml.CSafeLoader))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise InvalidInputError(field="manifest", value=str(path), allowed=f"write YAML: {why[:300]}") from error
+    for document in documents:
+        for each in document.get("items") or () if _is_list(document) else (document,):
+            if isinstance(each, dict):
+                yield each
+
+
+def _check_depth(content: bytes, path: Path) -> None:
+    """The reader's own recursion is in C, where nothing ends it but the end of the stack."""
+    depth = 0
+    for event in yaml.parse(content, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise InvalidInputError(field="manifest", value=str(path), allowed=f"no more than {_DEEPEST} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _is_list(document: object) -> bool:
+    """What ``kubectl get -o yaml`` prints of several objects."""
+    return isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list)
+
+
+def name_of(found: Json) -> str:
+    """Raises InvalidInputError where it has none."""
+    metadata = mapping(found.get("metadata"), f"{found['kind']}.metadata")
+    name = metadata.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidInputError(field=f"{found['kind']}.metadata.name", value=name, allowed="every object has a name")
+    return name
+
+
+def mapping(value: object, field: str) -> Json:
+    """Raises InvalidInputError for what is no map."""
+    if not isinstance(value, dict):
+        raise InvalidInputError(field=field, value=shown(value), allowed="write an object")
+    return value
+
+
+def parsed(model: type[_Spec], raw: Json, *, field: str) -> _Spec:
+    """Raises InvalidInputError with the path of the first field that is wrong."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInputError(
+            field=".".join(str(part) for part in (field, *first["loc"])),
+            value=None if first["type"] == "missing" else shown(first["input"]),
+            allowed=first["msg"].removeprefix("Value error, "),
+        ) from error
+
+
+def shown(value: object) -> object:
+    """As it is, or the beginning of it in words."""
+    text = repr(value)
+    return value if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,195 @@
+"""The cheapest set of hosts, from a price list, that holds all of the items.
+
+What is bought is whole hosts. The search starts from the cheapest plan of each offer alone and of all offers together,
+then gives hosts back and changes them for cheaper ones as long as all items still find their place. It is a heuristic;
+how far it can be from the cheapest is proven by a bound over devices, each at its share of its host's price.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+
+from vrampack.packing.firstfit import pack
+from vrampack.packing.problem import Device, Host, Item, Packing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A kind of host that can be had. ``price``: of one, in any unit. ``most``: how many there are; None: any number.
+
+    ``host``: as it comes, empty; its name is the offer's.
+    """
+
+    host: Host
+    price: int
+    most: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The offer's name."""
+        return self.host.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase:
+    """How many of each offer, by name, what that costs, and how the items are packed on them. ``least``: no purchase
+    costs less, as far as memory alone can tell."""
+
+    counts: Mapping[str, int]
+    price: int
+    packing: Packing
+    least: int
+
+
+def purchases(*, offers: Sequence[Offer], items: Sequence[Item]) -> Iterator[Purchase]:
+    """Better and better ones, the last is the best that was found; none where the items fit on no purchase at all.
+
+    ``items`` refuse offers by name, as they refuse hosts.
+    """
+    least = _least(offers, items)
+    best: Purchase | None = None
+    for counts in _starts(offers, items):
+        improved = _improved(counts, offers, items, least)
+        if improved is not None and (best is None or improved.price < best.price):
+            best = improved
+            yield best
+            if best.price <= least:
+                return
+
+
+def hosts_of(counts: Mapping[str, int], offers: Sequence[Offer]) -> tuple[Host, ...]:
+    """The hosts of a purchase: offer NAME gives NAME-0, NAME-1, …"""
+    by_name = {offer.name: offer for offer in offers}
+    return tuple(
+        replace(by_name[name].host, name=f"{name}-{number}", devices=_priced(by_name[name]))
+        for name in sorted(counts)
+        for number in range(counts[name])
+    )
+
+
+def _priced(offer: Offer) -> tuple[Device, ...]:
+    """Devices at their share of the host's price, so that the packer opens the cheapest."""
+    devices = offer.host.devices
+    return tuple(replace(device, price=-(-offer.price // len(devices))) for device in devices)
+
+
+def _packed(counts: Mapping[str, int], offers: Sequence[Offer], items: Sequence[Item]) -> Packing | None:
+    """None where something finds no place."""
+    wanted = []
+    names = {name: [f"{name}-{number}" for number in range(count)] for name, count in counts.items()}
+    masks: dict[int, dict[str, str]] = {}
+    for item in items:
+        if id(item.refused) not in masks:
+            masks[id(item.refused)] = {
+                host: reason for name, reason in item.refused.items() for host in names.get(name, ())
+            }
+        wanted.append(replace(item, refused=masks[id(item.refused)]))
+    packing = pack(hosts=hosts_of(counts, offers), items=wanted)
+    return None if packing.unplaced else packing
+
+
+def _price(counts: Mapping[str, int], offers: Sequence[Offer]) -> int:
+    by_name = {offer.name: offer.price for offer in offers}
+    return sum(by_name[name] * count for name, count in counts.items())
+
+
+def _starts(offers: Sequence[Offer], items: Sequence[Item]) -> Iterator[Counter[str]]:
+    """Of each offer alone as many as it takes, the offers by price for a byte; then all of them together."""
+    ordered = sorted(offers, key=lambda offer: (offer.price / max(1, _bytes(offer)), offer.name))
+    alone: list[Counter[str]] = []
+    for offer in ordered:
+        count = _fewest(offer, offers, items)
+        if count is not None:
+            found = Counter({offer.name: count})
+            alone.append(found)
+            yield found
+    plenty = Counter({offer.name: min(len(items), offer.most or len(items)) for offer in ordered})
+    if (packing := _packed(plenty, offers, items)) is not None:
+        yield _used(packing)
+    for one, other in combinations_with_replacement(alone, 2):
+        if one is not other:
+            yield one | other
+
+
+def _fewest(offer: Offer, offers: Sequence[Offer], items: Sequence[Item]) -> int | None:
+    low = max(1, -(-sum(item.gpus * item.memory for item in items) // max(1, _bytes(offer))))
+    high = low
+    most = offer.most if offer.most is not None else len(items)
+    while _packed(Counter({offer.name: min(high, most)}), offers, items) is None:
+        if high >= most:
+            return None
+        low, high = high + 1, 2 * high
+    high = min(high, most)
+    while low < high:
+        middle = (low + high) // 2
+        if _packed(Counter({offer.name: middle}), offers, items) is None:
+            low = middle + 1
+        else:
+            high = middle
+    return high
+
+
+def _improved(counts: Counter[str], offers: Sequence[Offer], items: Sequence[Item], least: int) -> Purchase | None:
+    packing = _packed(counts, offers, items)
+    if packing is None:
+        return None
+    counts = Counter({name: count for name, count in counts.items() if count})
+    changed = True
+    while changed:
+        changed = False
+        for other in _cheaper(counts, offers):
+            if (found := _packed(other, offers, items)) is not None:
+                counts, packing, changed = other, found, True
+                break
+    return Purchase(counts=dict(sorted(counts.items())), price=_price(counts, offers), packing=packing, least=least)
+
+
+def _cheaper(counts: Counter[str], offers: Sequence[Offer]) -> Iterator[Counter[str]]:
+    """One host less, or one or two for one that is cheaper: the largest saving first."""
+    found: list[tuple[int, tuple[tuple[str, int], ...]]] = []
+    price = {offer.name: offer.price for offer in offers}
+    most = {offer.name: offer.most for offer in offers if offer.most is not None}
+    exchanges = [(), *((offer.name,) for offer in offers)]
+    given = [*((name,) for name in counts), *combinations_with_replacement(sorted(counts), 2)]
+    for gone in given:
+        for new in exchanges:
+            saving = sum(price[name] for name in gone) - sum(price[name] for name in new)
+            other = Counter(counts)
+            other.subtract(gone)
+            other.update(new)
+            legal = all(0 <= count <= most.get(name, count) for name, count in other.items())
+            if saving > 0 and legal and +other:
+                found.append((-saving, tuple(sorted((+other).items()))))
+    for _, pairs in sorted(set(found)):
+        yield Counter(dict(pairs))
+
+
+def _used(packing: Packing) -> Counter[str]:
+    return Counter(host.rpartition("-")[0] for host in {placement.host for placement in packing.placed})
+
+
+def _bytes(offer: Offer) -> int:
+    return sum(device.capacity for device in offer.host.devices)
+
+
+def _least(offers: Sequence[Offer], items: Sequence[Item]) -> int:
+    """Each byte at least at the lowest price for a byte of those offers that could take it at all."""
+    total = 0.0
+    for item in items:
+        rates = [
+            offer.price / _bytes(offer)
+            for offer in offers
+            if offer.name not in item.refused and _could(offer.host, item)
+        ]
+        total += item.gpus * item.memory * min(rates, default=0.0)
+    cheapest = min((offer.price for offer in offers), default=0)
+    return max(int(total), cheapest if items else 0)
+
+
+def _could(host: Host, item: Item) -> bool:
+    fitting = sum(
+        device.capacity >= item.memory and (item.products is None or device.product in item.products)
+        for device in host.devices
+    )
+    return fitting >= item.gpus

@@ -1,0 +1,72 @@
+"""A pool as one question: all of its replicas, those that run and those that wait, onto its GPUs without any claim.
+
+That is what a whole-fleet plan, its proven bound and consolidation are about.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from vrampack.packing.problem import Bound, Device, Host, Item, Packing, Placement, Unplaced
+from vrampack.packing.residents import vacated
+from vrampack.planning.queueing import Waits
+from vrampack.planning.tenancy import Tenants
+from vrampack.units import counted, human_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """``hosts`` without the claims of ``items``; ``packing``: how they are packed now."""
+
+    hosts: tuple[Host, ...]
+    items: tuple[Item, ...]
+    packing: Packing
+
+    @property
+    def used(self) -> int:
+        """Bytes of the GPUs that hold one of the items."""
+        return sum(device.capacity for device in self._devices())
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that hold one of them."""
+        return len(self._devices())
+
+    def _devices(self) -> list[Device]:
+        held = {(placement.host, name) for placement in self.packing.placed for name in placement.devices}
+        return [device for host in self.hosts for device in host.devices if (host.name, device.id) in held]
+
+
+def whole(there: Tenants, hosts: Iterable[Host], waits: Iterable[Waits]) -> Whole:
+    """``hosts``: of the pool, as they are; ``waits``: who has no GPU of it. Replicas that leave count no more."""
+    placed = tuple(
+        Placement(item=each.item, host=each.host, devices=each.devices)
+        for each in sorted(there.staying, key=lambda each: each.item.key)
+    )
+    unplaced = tuple(
+        Unplaced(item=replace(each.unplaced.item, waited=0), rejected={}, closest=None)
+        for each in waits
+        if each.unplaced is not None
+    )
+    return Whole(
+        hosts=tuple(vacated(host, residents=there.residents, leaving=there.residents) for host in hosts),
+        items=(*(each.item for each in placed), *(each.item for each in unplaced)),
+        packing=Packing(placed=placed, unplaced=unplaced),
+    )
+
+
+def said(bound: Bound, *, used: int, gpus: int) -> str:
+    """How far a packing is from the best one possible, in words. ``used``: bytes of the ``gpus`` that are in use."""
+    words = f"{counted(gpus, 'GPU')} with {human_bytes(used)}"
+    if bound.optimal:
+        return f"{words}, proven optimal"
+    if bound.opened <= 0:
+        return f"{words}, nothing proven"
+    share = f"{max(0, used - bound.opened) / bound.opened:.1%}"
+    relaxed = f" (leaving out {', '.join(bound.relaxes)})" if bound.relaxes else ""
+    return f"{words}, within {share} of the least that is possible{relaxed}"
+
+
+def proven(question: Whole, bound: Bound) -> str:
+    """What a bound on all packings says of the one that is."""
+    here = replace(bound, optimal=not question.packing.unplaced and bound.opened > 0 and question.used <= bound.opened)
+    return said(here, used=question.used, gpus=question.gpus)

@@ -1,0 +1,73 @@
+"""The cheapest set of hosts that holds all items."""
+
+import random
+from itertools import product
+
+from hypothesis import given, settings
+
+from tests.unit.packing_builders import gpu, host, item
+from tests.unit.test_packing_properties import chances
+from vrampack.packing.firstfit import pack
+from vrampack.packing.problem import Item
+from vrampack.packing.purchase import Offer, Purchase, hosts_of, purchases
+
+SMALL = Offer(host=host("small", gpu("g0", 24, capacity=24)), price=10)
+LARGE = Offer(host=host("large", gpu("g0", 80, capacity=80)), price=25)
+WIDE = Offer(host=host("wide", *(gpu(f"g{index}", 80, capacity=80) for index in range(4))), price=90)
+
+
+def best(items: list[Item], *offers: Offer) -> Purchase | None:
+    return next(reversed(list(purchases(offers=offers, items=items))), None)
+
+
+def counts(items: list[Item], *offers: Offer) -> dict[str, int]:
+    found = best(items, *offers)
+    assert found is not None
+    return dict(found.counts)
+
+
+def test_one_large_one_is_cheaper_than_three_small_ones() -> None:
+    assert counts([item(f"r{number}", 20) for number in range(4)], SMALL, LARGE) == {"large": 1}
+    assert counts([item("r", 20)], SMALL, LARGE) == {"small": 1}
+
+
+def test_what_is_left_over_goes_onto_a_small_one() -> None:
+    assert counts([item(f"r{number}", 20) for number in range(5)], SMALL, LARGE) == {"large": 1, "small": 1}
+
+
+def test_several_gpus_of_one_host_are_bought_with_their_host() -> None:
+    assert counts([item("r", 70, gpus=2)], SMALL, LARGE, WIDE) == {"wide": 1}
+
+
+def test_offers_that_an_item_refuses_do_not_hold_it() -> None:
+    picky = item("r", 20, refused={"small": "NodeSelectorMismatch"})
+    assert counts([picky], SMALL, LARGE) == {"large": 1}
+
+
+def test_there_may_be_only_so_many() -> None:
+    few = Offer(host=SMALL.host, price=SMALL.price, most=1)
+    assert counts([item(f"r{number}", 20) for number in range(2)], few, LARGE) == {"large": 1}
+    assert best([item(f"r{number}", 20) for number in range(2)], few) is None
+
+
+def test_what_fits_nowhere_has_no_price() -> None:
+    assert best([item("r", 100)], SMALL, LARGE, WIDE) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(draw=chances)
+def test_it_holds_everything_and_costs_no_less_than_the_bound_nor_the_optimum(draw: random.Random) -> None:
+    items = [
+        item(f"r{number}", draw.randint(4, 70), gpus=draw.choice([1, 1, 1, 2])) for number in range(draw.randint(1, 5))
+    ]
+    found = best(items, SMALL, LARGE, WIDE)
+    assert found is not None
+    assert not pack(hosts=hosts_of(found.counts, (SMALL, LARGE, WIDE)), items=items).unplaced
+    cheapest = min(
+        10 * small + 25 * large + 90 * wide
+        for small, large, wide in product(range(6), range(6), range(3))
+        if not pack(
+            hosts=hosts_of({"small": small, "large": large, "wide": wide}, (SMALL, LARGE, WIDE)), items=items
+        ).unplaced
+    )
+    assert found.least <= cheapest <= found.price
