@@ -1,6 +1,7 @@
 """Drafting reaches the claim and the engine."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,8 +118,12 @@ def test_a_draft_that_moved_restarts_nothing() -> None:
         resolutions={ASKED: Resolution(commit=LATER)},
     )
     assert not templates(decide(moved))
-    unknown = world(asked, made=made, profiles=[profile(), draft()])  # an operator that has just started
-    assert not templates(decide(unknown))
+    restarted = decide(world(asked, made=made, profiles=[profile(), draft()]))  # an operator that has just started
+    assert not templates(restarted)
+    assert restarted.resolve == (), "the Deployment keeps the commit, and the hub need not be asked again"
+    assert condition(status_of(restarted), "Estimated")["status"] == "True"
+    refreshed = decide(world(replace(asked, refresh="1"), made=made, profiles=[profile(), draft()]))
+    assert refreshed.resolve == (ASKED,), "the user asks for what is there now"
 
 
 def test_data_parallel_ranks_are_in_the_need_and_the_engine_is_told() -> None:
