@@ -9,8 +9,8 @@ also its own creations and deletions, in their order, on its nodes cut at random
 
 Each change is one arrival or one departure. What arrives goes where least is lost (``vrampack.packing.fragmentation``)
 among the GPUs in use; else at most two running replicas make room for it there; else it opens an empty one. Where there
-is none it waits, and is tried again after each departure, the oldest first. After each change at most ``--limit`` moves
-close GPUs. ``moves_per_change`` counts both kinds, as the mode Evict carries them out. ``opened_percent``: the memory
+is none it waits, and is tried again after each departure, the oldest first. After each change moves close
+GPUs. Each change allows ``--budget`` moves, and what is not used is saved, up to six. ``moves_per_change`` counts both kinds, as the mode Evict carries them out. ``opened_percent``: the memory
 of all GPUs in use, as the mean over every ``--every``-th change, in per cent of what first-fit decreasing from scratch
 opens then for the replicas that run; below 100 is better than a fresh plan. ``waiting``: the mean number without a
 place, and ``fresh_waiting`` of those that run how many the fresh plan could not place.
@@ -41,6 +41,8 @@ from vrampack.units import GIB, MIB
 LOADS = (0.6, 0.8, 0.95)
 MIXED = {24: 4, 40: 2, 48: 3, 80: 3, 141: 1}
 FOR_BLOCKED = 2
+SAVED = 6
+"""Moves that are saved up at most."""
 BILLIONS = (0.6, 1.2, 1.7, 3.2, 4.0, 7.2, 8.0, 9.2, 12.2, 14.8, 20.9, 23.6, 27.4, 30.5, 32.8)
 """Parameters of models that are much used."""
 PRECISIONS = (2.0, 1.0, 0.55)
@@ -70,9 +72,10 @@ class Result:
 
 
 def replay(
-    *, hosts: Sequence[Host], changes: Iterable[Change], rule: Rule, limit: int, every: int, skip: int = 0
+    *, hosts: Sequence[Host], changes: Iterable[Change], rule: Rule, budget: float, every: int, skip: int = 0
 ) -> Result:
-    """Carry ``changes`` out one by one. The first ``skip`` fill the fleet and are not counted."""
+    """Carry ``changes`` out one by one. The first ``skip`` fill the fleet and are not counted. ``budget``: moves that
+    each change allows, now or later."""
     tenancy = Tenancy(hosts)
     waiting: dict[str, Item] = {}
     moves = counted = 0
@@ -82,9 +85,11 @@ def replay(
     fresh_queue: list[int] = []
     spent = 0.0
     nowhere = np.empty(0, np.int64)
+    saved = 0.0
     for number, change in enumerate(changes):
         began = time.perf_counter()
         here = 0
+        saved = min(saved + budget, SAVED)
         if not change.leaves:
             waiting[change.item.key] = change.item
             candidates = [change.item]
@@ -96,12 +101,13 @@ def replay(
             if change.leaves:
                 found = tenancy.settle(item, rule, shut=nowhere)
             else:
-                found, moved = _admit(tenancy, item, rule)
+                found, moved = _admit(tenancy, item, rule, min(int(saved), FOR_BLOCKED))
                 here += moved
             if found is not None:
                 tenancy.accept(found)
                 del waiting[item.key]
-        here += len(close_devices(tenancy, limit=limit, rule=rule))
+        here += len(close_devices(tenancy, limit=int(saved) - here, rule=rule))
+        saved -= here
         if number >= skip:
             spent += time.perf_counter() - began
             moves += here
@@ -123,14 +129,14 @@ def replay(
     )
 
 
-def _admit(tenancy: Tenancy, item: Item, rule: Rule) -> tuple[Resident | None, int]:
+def _admit(tenancy: Tenancy, item: Item, rule: Rule, limit: int) -> tuple[Resident | None, int]:
     """A place in use; or one in use for which others move; or an empty one; or one for which others move."""
     moves = 0
     board = tenancy.board
     for shut in (np.flatnonzero(~board.in_use), np.empty(0, np.int64)):
-        for limit in (0, FOR_BLOCKED):
-            if limit:
-                moves += len(make_room(tenancy, item=item, limit=limit, rule=rule, shut=shut) or ())
+        for allowed in (0, limit):
+            if allowed:
+                moves += len(make_room(tenancy, item=item, limit=allowed, rule=rule, shut=shut) or ())
             if (found := tenancy.settle(item, rule, shut=shut)) is not None:
                 return found, moves
     return None, moves
@@ -188,7 +194,7 @@ def fleet(sizes: Sequence[int]) -> list[Host]:
     ]
 
 
-def random_cases(*, replicas: int, changes: int, seed: int, limit: int, every: int) -> dict[str, Result]:
+def random_cases(*, replicas: int, changes: int, seed: int, budget: float, every: int) -> dict[str, Result]:
     """The two fleets with random sequences; they are large enough for all."""
     classes = models(count=60, largest=72 * GIB, seed=seed)
     demand = replicas * statistics.fmean(item.memory for item in classes) / GIB
@@ -204,7 +210,7 @@ def random_cases(*, replicas: int, changes: int, seed: int, limit: int, every: i
             hosts=fleet(sizes),
             changes=random_changes(classes=classes, replicas=replicas, changes=changes, seed=seed),
             rule=Tightest(),
-            limit=limit,
+            budget=budget,
             every=every,
             skip=replicas,
         )
@@ -254,7 +260,7 @@ def cut(nodes: Sequence[Node], *, milli: float, seed: int) -> list[Node]:
 
 
 def trace_cases(
-    *, nodes: Sequence[Node], pods: Sequence[Pod], seed: int, limit: int, every: int, changes: int | None
+    *, nodes: Sequence[Node], pods: Sequence[Pod], seed: int, budget: float, every: int, changes: int | None
 ) -> dict[str, Result]:
     """The trace's own changes at each of LOADS."""
     sequence = trace_changes(pods)
@@ -276,7 +282,7 @@ def trace_cases(
         ]
         worth = Worth(rule_mix, dict.fromkeys(sorted({node.model for node in chosen}), GPU_MILLI))
         found[f"at {load:g}"] = replay(
-            hosts=hosts, changes=sequence[:changes], rule=LeastFragmentation(worth), limit=limit, every=every
+            hosts=hosts, changes=sequence[:changes], rule=LeastFragmentation(worth), budget=budget, every=every
         )
     return found
 
@@ -300,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--replicas", type=int, default=500, help="in the random sequences (default 500)")
     parser.add_argument("--changes", type=int, default=3000, help="in the random sequences (default 3000)")
     parser.add_argument("--trace-changes", type=int, help="only the first so many of a trace's")
-    parser.add_argument("--limit", type=int, default=4, help="moves that close GPUs after a change (default 4)")
+    parser.add_argument("--budget", type=float, default=0.5, help="moves that a change allows (default 0.5)")
     parser.add_argument("--every", type=int, default=50, help="changes between two fresh plans (default 50)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -311,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replicas=options.replicas,
         changes=options.changes,
         seed=options.seed,
-        limit=options.limit,
+        budget=options.budget,
         every=options.every,
     )
     for path in options.pods:
@@ -319,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             nodes=nodes(options.nodes),
             pods=pods(path),
             seed=options.seed,
-            limit=options.limit,
+            budget=options.budget,
             every=options.every,
             changes=options.trace_changes,
         )

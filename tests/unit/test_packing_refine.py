@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
 from vrampack.packing.layouts import parts
 from vrampack.packing.objective import cost
-from vrampack.packing.problem import Bound, Criterion, Host, Item, Objective, Packing, Spread, Work
+from vrampack.packing.problem import Bound, Criterion, Host, Item, Objective, Packing, Reservation, Spread, Work
 from vrampack.packing.refine import Refined, bound, refine, refinements
 
 LITTLE = Work(rounds=60, dives=3, nodes=60)
@@ -239,6 +240,35 @@ def test_a_full_fleet_takes_more_than_first_fit_finds() -> None:
     assert len(start.unplaced) > 0
     assert found.packing.unplaced == ()
     assert found.bound.unplaced == 0
+
+
+def crowded() -> tuple[list[Host], list[Item]]:
+    """One large replica, or three of three smaller ones."""
+    hosts = [host("n", gpu("g", 30, capacity=30), gpu("h", 30, capacity=30))]
+    items = [item("large", 30), item("a", 25), item("b", 16), item("c", 14)]
+    return hosts, [replace(each, spread=Spread.IGNORE) for each in items]
+
+
+@pytest.mark.parametrize(("keep", "rank"), [(("large",), 1), ((), 0)])
+def test_who_is_to_be_kept_does_not_lose_its_place(keep: tuple[str, ...], rank: int) -> None:
+    hosts, items = crowded()
+    items[0] = replace(items[0], rank=rank)
+    start = pack(hosts=hosts, items=items[:1])
+    waiting = pack(hosts=[host("n")], items=items[1:]).unplaced
+    start = replace(start, unplaced=waiting)
+    found = refine(
+        hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=LITTLE, keep=keep
+    )
+    assert "large" in {placement.item.key for placement in found.packing.placed}
+
+
+def test_a_start_that_reserves_places_stays_as_it_is() -> None:
+    hosts = [host("n", gpu("g", 30, capacity=40, tenants={"ns/x"}), gpu("h", 40, capacity=40))]
+    items = [item("old", 41, waited=100), item("a", 20), item("b", 20)]
+    start = pack(hosts=hosts, items=items, patience=50)
+    kept = replace(start, reserved=(Reservation(item=items[0], host="n", devices=("h",)),))
+    found = refine(hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, start=kept, seed=0, work=LITTLE)
+    assert found.packing is kept
 
 
 def test_prices_decide_where_there_are_any() -> None:

@@ -38,7 +38,7 @@ from vrampack.engines.serving import (
     LAST_SECONDS,
     MODELS,
     cpu,
-    hub_cache,
+    is_offline,
     model_location,
     probes,
     sleep,
@@ -227,12 +227,14 @@ def _speculation(given: EngineInput, drafts: Drafts) -> dict[str, str | int]:
 
 def _environment(given: EngineInput) -> tuple[Fragment, ...]:
     variables = [
-        *hub_cache(given),
+        literal("HF_HOME", f"{CACHE}/huggingface"),
         literal("VLLM_CACHE_ROOT", f"{CACHE}/vllm"),
         # vLLM's own limit of 600 s for loading would end a slow first download long before the startup probe does.
         literal("VLLM_ENGINE_READY_TIMEOUT_S", str(startup_seconds(given.weight_bytes))),
         literal("VLLM_NO_USAGE_STATS", "1"),
     ]
+    if is_offline(given):
+        variables.append(literal("HF_HUB_OFFLINE", "1"))
     return tuple(variables)
 
 
