@@ -69,7 +69,7 @@ class Tenants:
         """Pods whose processes are on a GPU that they do not claim; or, once ready, on none of those that they claim.
 
         A process in a MIG device is seen on its GPU. Where another scheduler chose the GPU, any of the node is right.
-        ``sighted``: whether the GPUs can be read now. Where some of a GPU's use is nobody's that is in view, as behind a
+        ``sighted``: whether the GPUs can be read now. Where some of a GPU's use is nobody's that is in view, as in a
         sandbox or without the host's process namespace, no process is missed there.
         """
         whole = {each.uuid: gpu.uuid for gpu in gpus for each in gpu.mig_devices or ()}
