@@ -18,7 +18,7 @@ from vrampack.api.gpunode import (
     NodeSummary,
     RemappedRows,
 )
-from vrampack.units import human_bytes
+from vrampack.units import MIB, human_bytes, round_up
 
 _MOST_PROCESSES = 256  # the bounds of the resource
 _MOST_FOREIGN = 64
@@ -131,12 +131,12 @@ def _gpu_status(gpu: GPUReading) -> GPUStatus:
         total=Quantity.of(gpu.memory + gpu.reserved),
         memory=Quantity.of(gpu.memory),
         reserved_by_driver=Quantity.of(gpu.reserved),
-        used=Quantity.of(gpu.used),
+        used=_mebibytes(gpu.used),
         processes=tuple(
             GPUProcess(
                 pod_uid=each.uid,
-                bytes=Quantity.of(each.bytes),
-                peak=Quantity.of(each.peak) if each.peak else None,
+                bytes=_mebibytes(each.bytes),
+                peak=_mebibytes(each.peak) if each.peak else None,
                 pids=each.pids[:_MOST_PIDS] or None,
             )
             for each in gpu.processes[:_MOST_PROCESSES]
@@ -189,12 +189,12 @@ def _foreign(gpu: GPUReading) -> tuple[ForeignProcess, ...]:
         rest = found[_MOST_FOREIGN - 1 :]
         kept = found[: _MOST_FOREIGN - 1]
     entries = [
-        ForeignProcess(name=each.name[:_NAME], pod_uid=each.pod_uid, bytes=Quantity.of(each.bytes), pid=each.pid)
+        ForeignProcess(name=each.name[:_NAME], pod_uid=each.pod_uid, bytes=_mebibytes(each.bytes), pid=each.pid)
         for each in kept
     ]
     if rest:
         total = sum(each.bytes for each in rest)
-        entries.append(ForeignProcess(name=f"{len(rest)} others", bytes=Quantity.of(total)))
+        entries.append(ForeignProcess(name=f"{len(rest)} others", bytes=_mebibytes(total)))
     return tuple(entries)
 
 
@@ -212,6 +212,11 @@ def _allocations(gpu: GPUReading) -> tuple[GPUAllocation, ...] | None:
         )
         for each in gpu.allocations[:_MOST_ALLOCATIONS]
     )
+
+
+def _mebibytes(size: int) -> Quantity:
+    """What is in use, rounded up: for people to read, and never too little."""
+    return Quantity.of(round_up(size, MIB))
 
 
 def _cores(millicores: int) -> Quantity:

@@ -5,13 +5,14 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vrampack.cli.logs import LogFormat, LogLevel, configure
-from vrampack.errors import InvalidInputError
+from vrampack.errors import InvalidInputError, VrampackError
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
@@ -69,6 +70,7 @@ def agent(
         raise typer.BadParameter("which Node is this? Give --node NAME, or set NODE_NAME", param_hint="--node")
     configure(level=LogLevel.INFO, form=LogFormat.TEXT)
     if simulate is None:
+        check_installed()
         asyncio.run(
             _agent(
                 node,
@@ -91,6 +93,13 @@ def agent(
     except (InvalidInputError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="--simulate") from error
     asyncio.run(_simulate(simulate, kubeconfig=kubeconfig, namespace=namespace, poll=poll))
+
+
+def check_installed() -> None:
+    """Raises VrampackError where the extra ``agent``, which only real agents need, is missing."""
+    missing = [name for name in ("pynvml", "grpclib") if find_spec(name) is None]
+    if missing:
+        raise VrampackError(f"not installed: {', '.join(missing)}; run: pip install 'vrampack[agent]'")
 
 
 async def _agent(

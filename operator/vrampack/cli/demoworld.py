@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
 from vrampack.agent.fleet import kwok_nodes, parse_fleet
+from vrampack.cli.agent import check_installed
 from vrampack.cli.standinfleet import StandinFleet
 from vrampack.errors import LocalClusterError
 from vrampack.kube.client import Kube
@@ -113,6 +114,7 @@ async def demo_world(assets: Assets, *, agents: bool = False, say: Callable[[str
 
 async def _start_agents(world: World, guard: Guard) -> None:
     """A stand-in driver and an agent for each node; its token names the node, as that of a pod there does."""
+    check_installed()
     fleet = StandinFleet(fleet=world.fleet, folder=world.cluster.folder / "hosts")
     await fleet.show(world.kube)
     world.drivers = asyncio.create_task(fleet.run(world.kube))
