@@ -290,12 +290,16 @@ class TestWriter:
             changed(mig=True),
             changed(compute_mode="Prohibited"),
             replace(READING, silence=Silence(reason="NoDriver", message="")),
-            replace(READING, cpu=999),
             replace(READING, driver="590"),
         ],
     )
     def test_what_decides_a_placement_is_written_at_once(self, reading: NodeReading) -> None:
         assert worth_writing(reading, READING, 0.0)
+
+    def test_room_on_the_node_is_written_now_and_then(self) -> None:
+        less = replace(READING, cpu=999)
+        assert not worth_writing(less, READING, PLAIN_USE_SECONDS - 0.1)
+        assert worth_writing(less, READING, PLAIN_USE_SECONDS)
 
     @pytest.mark.parametrize(
         ("bytes_", "seconds", "worth"),

@@ -1,7 +1,8 @@
 """Which readings are worth a write: what decides a placement at once, how far memory has moved now and then.
 
-A thousand agents write to one API server. So a changed set of processes, health, modes or room on the node is written
-at once; memory that only moves at most every few seconds, and only when some figure has changed by a hundredth.
+A thousand agents write to one API server. So a changed set of processes, health or modes is written at once; room on
+the node, and memory that only moves, at most every few seconds, and memory only when some figure has changed by a
+hundredth.
 """
 
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ def worth_writing(reading: NodeReading, last: NodeReading | None, seconds: float
         return True
     if seconds < PLAIN_USE_SECONDS:
         return False
+    if _room(reading) != _room(last):
+        return True
     pairs = zip(_figures(reading), _figures(last), strict=True)
     return any(abs(now - before) > _STEP * before for now, before in pairs)
 
@@ -40,7 +43,14 @@ def _without_figures(reading: NodeReading) -> NodeReading:
             for gpu in reading.gpus
         ),
         stuck=tuple(replace(each, bytes=0) for each in reading.stuck),
+        cpu=0,
+        memory=0,
+        pods=0,
     )
+
+
+def _room(reading: NodeReading) -> tuple[int, int, int]:
+    return reading.cpu, reading.memory, reading.pods
 
 
 def _same_size(use: ForeignUse) -> ForeignUse:
