@@ -223,8 +223,10 @@ async def test_an_agent_that_is_killed_closes_its_node(world: World, machinery: 
     await world.apply(model("m", claim="10Gi"))
     waiting = await world.waiting("m", "AgentSilent")
     assert waiting["rejected"] == {"AgentSilent": 1}
+    await world.condition("GPUNode", world.node("a"), "AgentAlive", "False", "LeaseExpired")
     await machinery.start_node_agent(world.node("a"))
     await world.ready("m")
+    await world.condition("GPUNode", world.node("a"), "AgentAlive", "True", "LeaseRenewed")
 
 
 async def test_an_agent_can_not_speak_for_another_node(world: World, machinery: AgentMachinery) -> None:

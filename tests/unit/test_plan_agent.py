@@ -101,6 +101,15 @@ def test_a_node_whose_driver_is_away_takes_no_new_claims() -> None:
     assert rejected(found) == {Obstacle.DRIVER_SILENT: 1}
 
 
+@pytest.mark.parametrize(
+    ("alive", "status", "reason"), [(True, "True", "LeaseRenewed"), (False, "False", "LeaseExpired")]
+)
+def test_a_node_says_whether_its_agent_is_alive(alive: bool, status: str, reason: str) -> None:
+    found = decide(world(gpu_nodes=[gpu_node("n1", alive=alive)], pools=[PARALLEL]))
+    said = condition(of_kind(found, "GPUNode"), "AgentAlive")
+    assert (said["status"], said["reason"]) == (status, reason)
+
+
 class TestRelease:
     """A claim lives until the processes of its pod are gone from the GPU."""
 

@@ -35,52 +35,39 @@ def gpu_node_status(
     entries = [each for each in entries if each["uuid"] not in gone or each["claims"]]
     over = [gpu for gpu in mine if gpu.usable and gpu.free < 0]
     words = "; ".join(f"GPU {gpu.index} by {human_bytes(-gpu.free)}" for gpu in over)
-    condition = carried(
-        former_conditions(view.raw_status),
-        type_="Overcommitted",
-        holds=bool(over),
-        reason="ClaimsExceedMemory" if over else "ClaimsFit",
-        message=f"claims, reserve and use exceed what is usable: {words}; these GPUs take no new replica"
+    said: list[tuple[str, bool, str, str]] = [
+        ("AgentAlive", True, "LeaseRenewed", "the node's agent renews its Lease")
+        if view.agent_alive
+        else ("AgentAlive", False, "LeaseExpired", "the node's agent is silent; the node takes no new replica"),
+        (
+            "Overcommitted",
+            True,
+            "ClaimsExceedMemory",
+            f"claims, reserve and use exceed what is usable: {words}; these GPUs take no new replica",
+        )
         if over
-        else "claims, reserve and use fit on every GPU",
-        generation=view.generation,
-        now=now,
-    )
+        else ("Overcommitted", False, "ClaimsFit", "claims, reserve and use fit on every GPU"),
+    ]
     status: Json = {
         "observedGeneration": view.generation,
         "summary": {"claimed": human_bytes(sum(gpu.claimed for gpu in mine))},
         "gpus": entries,
-        "conditions": [condition],
     }
     if injection is not None:
         status["injection"] = injection.wire()
         style = injection.style
-        status["conditions"].append(
-            carried(
-                former_conditions(view.raw_status),
-                type_="InjectionKnown",
-                holds=style is not None,
-                reason=style.value if style is not None else "Unsupported",
-                message=f"{injection.message} (with {injection.setup})"[:2048],
-                generation=view.generation,
-                now=now,
-            )
-        )
+        reason = style.value if style is not None else "Unsupported"
+        message = f"{injection.message} (with {injection.setup})"[:2048]
+        said.append(("InjectionKnown", style is not None, reason, message))
     if view.status.mismatches is not None or view.status.injection_failures is not None:
         found = failures(view.status, pool=pool)
-        broken, reason, message = condition_words(found)
         status["injectionFailures"] = found.wire()
-        status["conditions"].append(
-            carried(
-                former_conditions(view.raw_status),
-                type_="InjectionBroken",
-                holds=broken,
-                reason=reason,
-                message=message,
-                generation=view.generation,
-                now=now,
-            )
-        )
+        said.append(("InjectionBroken", *condition_words(found)))
+    before = former_conditions(view.raw_status)
+    status["conditions"] = [
+        carried(before, type_=type_, holds=holds, reason=reason, message=message, generation=view.generation, now=now)
+        for type_, holds, reason, message in said
+    ]
     return status, not _has(view.raw_status, status)
 
 
