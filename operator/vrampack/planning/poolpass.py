@@ -5,27 +5,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vrampack.api import names
-from vrampack.api.gpupool import MovesMode, MoveStatus, Startup
+from vrampack.api.gpupool import MoveStatus, Startup
 from vrampack.api.modeldeploymentstatus import NominationStatus
 from vrampack.packing.firstfit import pack
 from vrampack.packing.occupied import occupied
-from vrampack.packing.problem import Host, Move, Packing, Placement
+from vrampack.packing.problem import Host, Packing, Placement
 from vrampack.packing.residents import vacated
 from vrampack.planning import moves
 from vrampack.planning.actions import EvictPods, PlacePod
 from vrampack.planning.candidates import Eligibility, main_reason, objective_of
 from vrampack.planning.cases import Case
-from vrampack.planning.findings import MOST_BLOCKED, MOST_SUGGESTED, Findings, Question
+from vrampack.planning.findings import Question
 from vrampack.planning.injection import style_of
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.mechanisms import mechanism_of
+from vrampack.planning.movestart import begins, question_of
 from vrampack.planning.need import Need
 from vrampack.planning.nominations import Nominee, eviction, freed, noted, preempting, standing
 from vrampack.planning.queueing import Queue, Waits
 from vrampack.planning.reasons import chosen
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
-from vrampack.planning.tenancy import Tenants, movers, running, tenants
-from vrampack.planning.whole import whole
+from vrampack.planning.tenancy import Tenants, running, tenants
 from vrampack.sharing.base import Claimed, Share
 
 
@@ -126,8 +126,8 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
             )
             waits.append((case.model.key, late))
     left = occupied(hosts, [*(each.placement for each in nominees.values()), *aged.values()])
-    question = None if placements else _question(context, pool, there, left, waits)
-    begun = _begins(context, pool, question, there, queue)
+    question = None if placements else question_of(context.given, context.stock, pool, there, left, waits)
+    begun = begins(context.snapshot, context.stock, pool, question, there, queue)
     if begun is not None and begun.nominee is not None:
         told[begun.nominee.placement.item.key] = begun.nominee
     return PoolPass(
@@ -173,97 +173,6 @@ def _preempting(
         may={key: pod.preempts and pod.priority > lowest for key, (pod, _, _) in queue.asked.items()},
         objective=objective_of(pool),
     )
-
-
-def _question(
-    context: Context, pool: PoolView, there: Tenants, left: tuple[Host, ...], waits: Sequence[tuple[str, Waits]]
-) -> Question | None:
-    """What to look for beside the passes, where there is a GPUPool that can say what was found."""
-    late = [each for _, each in waits if each.unplaced is not None and each.pod.uid not in moves.given_up(pool)]
-    blocked = [each.unplaced.item for each in late if each.unplaced is not None]
-    blocked.sort(key=lambda each: (-each.priority, -each.waited, -each.gpus * each.memory, each.key))
-    # Who waits gets older all the time, which is no news.
-    ageless = {each.key: replace(each, waited=0) for each in blocked}
-    return Question(
-        hosts=left,
-        residents=movers(there, context.given, spared=moves.given_up(pool)),
-        blocked=tuple(ageless[each.key] for each in blocked[:MOST_BLOCKED]),
-        moves=pool.spec.moves.mode is not MovesMode.NEVER,
-        limit=min(MOST_SUGGESTED, pool.spec.moves.per_hour),
-        per_placement=pool.spec.moves.per_placement,
-        whole=whole(there, context.stock.hosts[pool.name], [each for _, each in waits]),
-        objective=objective_of(pool),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
-    """A move that begins, and the replica that has the room which it makes."""
-
-    entry: MoveStatus
-    nominee: Nominee | None
-
-
-def _begins(context: Context, pool: PoolView, question: Question | None, there: Tenants, queue: Queue) -> _Begun | None:
-    """The next move, where moves are made and none is under way; never more in an hour than there may be."""
-    snapshot = context.snapshot
-    found = snapshot.memory.findings.get(pool.name)
-    left = moves.budget(pool, now=snapshot.now)
-    if (
-        pool.spec.moves.mode is not MovesMode.EVICT
-        or question is None
-        or found is None
-        or found.question != question
-        or any(case.moving for case in context.given if case.pool == pool.name)
-    ):
-        return None
-    listed = moves.entries(pool)
-    for key, some in found.room.items():
-        pod, _, _ = queue.asked[key]
-        made = moves.waiting_of(listed, pod.uid)
-        if len(some) <= min(left, pool.spec.moves.per_placement - made):
-            return _for(pod, key, some, found, there, queue, now=snapshot.now)
-    if found.closing and left:
-        first = found.closing[0]
-        because = f"GPU {', '.join(map(str, _indexes(context.stock, first.resident.devices)))} of "
-        because += f"{first.resident.host} is to be empty"
-        entry = moves.begun(
-            first, pod=there.pods[first.resident.item.key], waiting=None, because=because, now=snapshot.now
-        )
-        return _Begun(entry=entry, nominee=None)
-    return None
-
-
-def _for(
-    pod: PodView,
-    key: str,
-    some: Sequence[Move],
-    found: Findings,
-    there: Tenants,
-    queue: Queue,
-    *,
-    now: float,
-) -> _Begun | None:
-    """The first of the moves that make room for a replica, which has that room from now on."""
-    going = [each.resident for each in some]
-    after = tuple(
-        vacated(host, residents=found.question.residents, leaving=going)
-        for host in occupied(
-            found.question.hosts,
-            [Placement(item=each.resident.item, host=each.host, devices=each.devices) for each in some],
-        )
-    )
-    packing = pack(hosts=after, items=[next(each for each in queue.items if each.key == key)])
-    if not packing.placed:
-        return None
-    because = f"room for {pod.namespace}/{pod.name}"
-    entry = moves.begun(some[0], pod=there.pods[going[0].item.key], waiting=pod, because=because, now=now)
-    (placement,) = packing.placed
-    return _Begun(entry=entry, nominee=Nominee(placement=placement, moves=tuple(going)))
-
-
-def _indexes(stock: Inventory, uuids: Sequence[str]) -> list[int]:
-    return sorted(stock.gpus[uuid].index for uuid in uuids)
 
 
 def _standing(queue: Queue, there: Tenants, stock: Inventory, pool: PoolView) -> dict[str, Nominee]:
