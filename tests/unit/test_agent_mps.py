@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vrampack.agent.mps import MpsServers, unattached
+from vrampack.agent.mps import Attachments, MpsServers, unattached
+from vrampack.agent.reading import GPUReading, NodeReading, PodUse
+from vrampack.agent.status import conditions_of
+from vrampack.units import GIB
 
 DOUBLE = """\
 #!/bin/sh
@@ -115,6 +118,46 @@ def test_who_is_connected_is_asked_of_the_server(servers: MpsServers) -> None:
         assert await servers.clients("GPU-of-nobody") == frozenset()
 
     run(servers, body)
+
+
+def test_a_process_beside_its_server_is_told_of_and_not_asked_for_each_time(servers: MpsServers) -> None:
+    use = PodUse(uid="u", bytes=GIB, pids=(41, 42))
+    stranger = PodUse(uid="v", bytes=GIB, pids=(7,))
+    gpu = GPUReading(uuid="GPU-1", index=3, product="X", memory=GIB, reserved=0, processes=(use, stranger))
+
+    async def body() -> None:
+        found = Attachments(servers=servers, every=10)
+        assert await found.look([gpu], {"u": "serving/a"}, now=0) == ("pod serving/a on GPU 3 (PID 41, 42)",)
+        await until((servers.pipes("GPU-1") / "serves").exists)
+        (servers.pipes("GPU-1") / "servers").write_text("501\n")
+        (servers.pipes("GPU-1") / "clients-501").write_text("41\n42\n")
+        assert await found.look([gpu], {"u": "serving/a"}, now=5)
+        assert await found.look([gpu], {"u": "serving/a"}, now=10) == ()
+
+    run(servers, body)
+
+
+@pytest.mark.parametrize(
+    ("unattached_", "said"),
+    [(None, None), ((), ("MPSAttached", True)), (("pod serving/a on GPU 3 (PID 41)",), ("MPSAttached", False))],
+)
+def test_the_condition_says_who(unattached_: tuple[str, ...] | None, said: tuple[str, bool] | None) -> None:
+    reading = NodeReading(
+        driver="580",
+        cuda="13",
+        injection_style=None,
+        gpus=(),
+        cpu=0,
+        memory=0,
+        pods=0,
+        mismatches=(),
+        unattached=unattached_,
+    )
+    found = conditions_of(reading, before={}, now="2026-01-01T00:00:00Z").get("MPSAttached")
+    assert (found is None) == (said is None)
+    if found is not None and said is not None:
+        assert (found.type, found.status == "True") == said
+        assert all(each in found.message for each in unattached_ or ())
 
 
 def test_without_the_program_it_says_so_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from vrampack.agent.attribution import People, gpu_reading
-from vrampack.agent.devices import Device, Identity, Memory, Process, RemappedRows, Traits
+from vrampack.agent.devices import Device, Identity, Memory, MigDevice, Process, RemappedRows, Traits
 from vrampack.agent.health import FELL_OFF, OF_APPLICATIONS, Errors, Verdict, standing_errors
 from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.nvml import Xid
@@ -230,6 +230,19 @@ class TestTenants:
 
     def test_a_pod_on_its_gpus_is_right(self) -> None:
         assert self.mismatches(pod("a"), held("a"), after=1000) == []
+
+    def test_a_process_in_a_slice_is_seen_on_its_gpu(self) -> None:
+        memory = Memory(total=9 * GIB, reserved=0, used=0)
+        slices = (MigDevice(uuid="MIG-a", profile="1g.10gb", instance=7, compute=0, memory=memory),)
+        assert self.mismatches(pod("a", gpus="MIG-a"), replace(held("a"), mig_devices=slices), after=1000) == []
+        assert self.mismatches(pod("a", gpus="MIG-b"), replace(held("a"), mig_devices=slices)) == [("GPU-0",)]
+
+    def test_where_another_scheduler_chose_any_gpu_of_the_node_is_right(self) -> None:
+        one = pod("a", gpus="GPU-1")
+        annotations = {**(one.metadata.annotations or {}), names.SCOPE: names.NODE_SCOPE}
+        chosen = msgspec.structs.replace(one, metadata=msgspec.structs.replace(one.metadata, annotations=annotations))
+        assert self.mismatches(one, held("a")) == [("GPU-0",)]
+        assert self.mismatches(chosen, held("a")) == []
 
     def test_peaks_stay_as_long_as_the_pod_has_a_process(self) -> None:
         tenants = Tenants()

@@ -175,6 +175,28 @@ def test_the_agent_is_as_unprivileged_as_it_can_be(render: Render) -> None:
     assert without["securityContext"]["runAsUser"] == 65532
 
 
+def test_engines_ask_at_the_nodes_port_and_the_operator_knows_it(render: Render) -> None:
+    documents = render("agent.enabled=true", "agent.startPort=9999")
+    (agent,) = one(documents, "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]["containers"]
+    assert {"name": "start", "containerPort": 9999, "hostPort": 9999} in agent["ports"]
+    assert "--start-port=9999" in agent["args"]
+    (operator,) = one(documents, "Deployment", "vrampack")["spec"]["template"]["spec"]["containers"]
+    assert "--start-port=9999" in operator["args"]
+    assert f"--probe-image={operator['image']}" in operator["args"]
+    without = one(render(), "Deployment", "vrampack")["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert not [each for each in without if each.startswith(("--start-port", "--probe-image"))]
+
+
+def test_mps_servers_have_two_folders_of_the_host(render: Render) -> None:
+    documents = render("agent.enabled=true", "agent.mps=true")
+    pod = one(documents, "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert "--mps-folder=/run/vrampack/mps" in container["args"]
+    mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+    hosts = {each["name"]: each["hostPath"]["path"] for each in pod["volumes"] if "hostPath" in each}
+    assert hosts[mounts["/dev/shm"]] == f"{hosts[mounts['/run/vrampack/mps']]}/shm"
+
+
 def test_reservations_hold_what_they_are_told_to(render: Render) -> None:
     values = ("agent.reservations[0].name=llm", "agent.reservations[0].gpus=4", "agent.enabled=true")
     pod = one(render(*values), "DaemonSet", "vrampack-reservation-llm")["spec"]["template"]

@@ -157,8 +157,8 @@ class TestEngines:
 
     @pytest.mark.parametrize("engine", ["sglang", "tgi"])
     def test_engines_beside_vllm(self, folder: str, engine: str) -> None:
-        found = answer(folder, "-c", "1024", "-n", "4", "-g", "T4", "--engine", engine)
-        expected = estimate(folder, context_length=1024, concurrency=4, engine=engine, product="Tesla-T4")
+        found = answer(folder, "-c", "1024", "-n", "4", "-g", "L40S", "--engine", engine)
+        expected = estimate(folder, context_length=1024, concurrency=4, engine=engine)
         assert found["claim"] == expected.per_gpu
         assert found["notes"] == []
         small = str(found["claim"] - MIB)

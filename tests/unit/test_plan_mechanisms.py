@@ -99,6 +99,14 @@ def test_two_slices_are_no_two_ranks() -> None:
     assert "one MIG device" in stalled["message"]
 
 
+def test_the_claim_of_a_pod_that_is_gone_lives_while_its_processes_do() -> None:
+    held = {"uuid": "MIG-a", "claims": [{"namespace": "serving", "pod": "a-0", "uid": "gone", "bytes": "8Gi"}]}
+    busy = gpu("GPU-1", mig=True, mig_devices=SLICES, processes=[{"pod_uid": "gone", "bytes": "7Gi"}])
+    stock = inventory(world(gpu_nodes=[gpu_node("n1", busy, held)], pools=[pool("default", mechanism="MIG")]))
+    assert stock.gpus["MIG-a"].held == {"gone": 8 * GIB}
+    assert stock.gpus["MIG-b"].held == {}
+
+
 def test_in_another_pool_slices_are_nothing() -> None:
     stock = inventory(world(gpu_nodes=[sliced()]))
     assert "MIG-a" not in stock.gpus

@@ -10,12 +10,13 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from vrampack.agent.complaint import Complaint
+from vrampack.agent.reading import GPUReading
 
 _log = logging.getLogger(__name__)
 
@@ -151,6 +152,32 @@ class MpsServers:
             "CUDA_MPS_PIPE_DIRECTORY": str(self.pipes(uuid)),
             "CUDA_MPS_LOG_DIRECTORY": str(self.folder / uuid / "log"),
         }
+
+
+@dataclass(kw_only=True)
+class Attachments:
+    """Asks the servers from time to time who is connected: each question is a process."""
+
+    servers: MpsServers
+    every: float = 15.0
+    _asked_at: float | None = None
+    _found: tuple[str, ...] = ()
+
+    async def look(self, gpus: Sequence[GPUReading], pods: Mapping[str, str], *, now: float) -> tuple[str, ...]:
+        """Keeps a server for each GPU, and says which processes are beside theirs. ``pods``: names of those that are
+        to be connected, by UID."""
+        await self.servers.keep(gpu.uuid for gpu in gpus)
+        if self._asked_at is None or now - self._asked_at >= self.every:
+            self._asked_at = now
+            self._found = tuple([words async for words in self._beside(gpus, pods)])
+        return self._found
+
+    async def _beside(self, gpus: Sequence[GPUReading], pods: Mapping[str, str]) -> AsyncIterator[str]:
+        for gpu in gpus:
+            processes = {use.uid: use.pids for use in gpu.processes if use.uid in pods}
+            if processes:
+                for uid, pids in unattached(processes, await self.servers.clients(gpu.uuid)).items():
+                    yield f"pod {pods[uid]} on GPU {gpu.index} (PID {', '.join(map(str, pids))})"
 
 
 def unattached(processes: Mapping[str, Iterable[int]], clients: Iterable[int]) -> dict[str, tuple[int, ...]]:

@@ -13,6 +13,7 @@ from vrampack.agent.driver import Driver, Sight
 from vrampack.agent.health import Errors, standing_errors
 from vrampack.agent.kubelet import Kubelet
 from vrampack.agent.metrics import AgentMetrics
+from vrampack.agent.mps import Attachments
 from vrampack.agent.nodewatch import NodeWatch, Reader
 from vrampack.agent.pods import Pod, free_for_vrampack
 from vrampack.agent.processes import UNKNOWN, ProcessTable
@@ -54,7 +55,9 @@ class NodeAgent:
         processes: ProcessTable,
         kubelet: Kubelet | None = None,
         metrics: AgentMetrics | None = None,
+        mps: Attachments | None = None,
     ) -> None:
+        self._mps = mps
         self._kube = kube
         self._settings = settings
         self._driver = driver
@@ -91,6 +94,8 @@ class NodeAgent:
             finally:
                 watching.cancel()
                 await asyncio.wait({watching})
+                if self._mps is not None:
+                    await self._mps.servers.close()
                 if self._kubelet is not None:
                     self._kubelet.close()
                 thread.submit(self._driver.close)
@@ -174,9 +179,14 @@ class NodeAgent:
             container_runtime=node.status.node_info.container_runtime_version or None,
             silence=sight.silence,
             kubelet="" if held is None else held.trouble,
+            unattached=None if self._mps is None else await self._mps.look(gpus, self._limited(), now=now),
             stuck=self._tenants.stuck(gpus, now=now),
             mismatches=self._tenants.mismatches(pods, gpus, sighted=sighted, now=now),
         )
+
+    def _limited(self) -> dict[str, str]:
+        """Pods that an MPS server is to keep to their bytes."""
+        return {pod.metadata.uid: pod.name for pod in self._watch.pods if pod.limited_by_mps}
 
     def _claims(self) -> dict[str, tuple[str, int]]:
         """Who claims how much on each of its GPUs; of pods that are gone only the names are known."""
@@ -185,7 +195,7 @@ class NodeAgent:
 
     async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
         if now >= self._renew_at:
-            await reporter.renew()
+            await reporter.renew(there=self._watch.reported)
             self._renew_at = now + self._settings.lease.renew
         await reporter.report(reading)
 

@@ -67,6 +67,11 @@ class Pod(wire.Pod, frozen=True):
         return self._annotation(names.SCOPE) == names.NODE_SCOPE
 
     @property
+    def limited_by_mps(self) -> bool:
+        """Whether its claim is a limit of its GPU's MPS server."""
+        return bool(self._annotation(names.MPS_LIMIT))
+
+    @property
     def claim(self) -> int:
         """Bytes that it was given on each of its GPUs; 0 where there is no claim that can be read."""
         try:

@@ -132,3 +132,5 @@ class NodeReading:
     kubelet: str = ""
     stuck: tuple[Stuck, ...] = ()
     mismatches: tuple[WrongGPUs, ...] | None = None
+    unattached: tuple[str, ...] | None = None
+    """Processes beside the MPS server of their GPU, in words; None: the agent runs no servers."""

@@ -26,6 +26,7 @@ _MOST_PIDS = 64
 _MOST_ALLOCATIONS = 64
 _MOST_MISMATCHES = 64
 _NAME = 256
+_MOST_WORDS = 2048
 
 
 def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str) -> GPUNodeStatus:
@@ -107,6 +108,11 @@ def _said(reading: NodeReading) -> Iterator[tuple[str, bool, str, str]]:
         yield "Released", False, "ProcessOutlivesPod", "; ".join(stuck)
     else:
         yield "Released", True, "NothingStuck", "no process has outlived its pod on a GPU"
+    if reading.unattached:
+        message = f"without a limit, since they are beside the MPS server: {'; '.join(reading.unattached)}"
+        yield "MPSAttached", False, "ProcessBesideServer", message[:_MOST_WORDS]
+    elif reading.unattached is not None:
+        yield "MPSAttached", True, "AllAttached", "every process of a pod on a GPU is a client of its MPS server"
 
 
 def _processes(pids: tuple[int, ...]) -> str:

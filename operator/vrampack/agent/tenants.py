@@ -67,16 +67,18 @@ class Tenants:
     ) -> tuple[WrongGPUs, ...]:
         """Pods whose processes are on a GPU that they do not claim; or, once ready, on none of those that they claim.
 
+        A process in a MIG device is seen on its GPU. Where another scheduler chose the GPU, any of the node is right.
         ``sighted``: whether processes of pods can be told apart here at all; where they can't, none is missed.
         """
+        whole = {each.uuid: gpu.uuid for gpu in gpus for each in gpu.mig_devices or ()}
         on: dict[str, set[str]] = defaultdict(set)
         for gpu in gpus:
             for use in gpu.processes:
                 on[use.uid].add(gpu.uuid)
         wrong, missing = [], {}
         for pod in pods:
-            uid, claimed = pod.metadata.uid, set(pod.gpus)
-            if not (pod.managed and claimed):
+            uid, claimed = pod.metadata.uid, {whole.get(uuid, uuid) for uuid in pod.gpus}
+            if not (pod.managed and claimed) or pod.on_node:
                 continue
             seen = on.get(uid, set())
             if sighted and pod.ready and claimed - seen:

@@ -38,11 +38,15 @@ Proc = Annotated[
 PodResourcesSocket = Annotated[
     Path, typer.Option(envvar="VRAMPACK_POD_RESOURCES", help="The kubelet's socket for what it has handed out.")
 ]
+StartPort = Annotated[
+    int, typer.Option(help="Where engines of this node ask whose turn it is to start; 0: nowhere.", min=0, max=65535)
+]
 LeaseSeconds = Annotated[
     int, typer.Option(help="An agent that has not renewed its Lease for so long counts as gone.", min=3, max=600)
 ]
-StartPort = Annotated[
-    int, typer.Option(help="Where engines of this node ask whose turn it is to start; 0: nowhere.", min=0, max=65535)
+MpsFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Run an MPS server for each GPU, with its pipes in a folder of its own here."),
 ]
 MetricsPort = Annotated[int, typer.Option(help="/metrics of a real agent; 0: none.", min=0, max=65535)]
 
@@ -58,6 +62,7 @@ def agent(
     metrics_port: MetricsPort = 9469,
     lease_seconds: LeaseSeconds = 60,
     start_port: StartPort = 0,
+    mps_folder: MpsFolder = None,
 ) -> None:
     """Report the GPUs of this node, and what uses them, to the operator."""
     if simulate is None and not node:
@@ -73,8 +78,9 @@ def agent(
                 proc=proc,
                 pod_resources=pod_resources,
                 metrics_port=metrics_port,
-                lease_seconds=lease_seconds,
                 start_port=start_port,
+                mps_folder=mps_folder,
+                lease_seconds=lease_seconds,
             )
         )
         return
@@ -96,12 +102,14 @@ async def _agent(
     proc: Path,
     pod_resources: Path,
     metrics_port: int,
-    lease_seconds: int,
     start_port: int,
+    mps_folder: Path | None,
+    lease_seconds: int,
 ) -> None:
     from vrampack.agent.driver import Driver
     from vrampack.agent.kubelet import Kubelet
     from vrampack.agent.metrics import AgentMetrics, serve
+    from vrampack.agent.mps import Attachments, MpsServers
     from vrampack.agent.node import AgentSettings, NodeAgent
     from vrampack.agent.nvml import NVML
     from vrampack.agent.podresources import PodResources
@@ -125,6 +133,7 @@ async def _agent(
                 clock=time.monotonic,
             ),
             metrics=metrics,
+            mps=Attachments(servers=MpsServers(folder=mps_folder)) if mps_folder is not None else None,
         )
         gate = await _gate(agent, start_port) if start_port else None
         try:

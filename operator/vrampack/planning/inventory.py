@@ -139,12 +139,15 @@ def devices_of(view: GPUNodeView, pool: PoolView) -> tuple[GPUStatus, ...]:
     gpus = view.status.gpus or ()
     if not mechanism(pool.spec.mechanism.value).sliced:
         return gpus
-    slices = {each.uuid: _slice(gpu, each) for gpu in gpus if gpu.mig for each in gpu.mig_devices or ()}
+    claims = {gpu.uuid: gpu.claims or () for gpu in gpus}
+    pairs = [(gpu, each) for gpu in gpus if gpu.mig for each in gpu.mig_devices or ()]
+    slices = {each.uuid: _slice(gpu, each, claims.get(each.uuid, ())) for gpu, each in pairs}
     return (*slices.values(), *(gpu for gpu in gpus if gpu.uuid not in slices))
 
 
-def _slice(gpu: GPUStatus, device: MIGDevice) -> GPUStatus:
-    """A MIG device as an entry of its own. Its processes are not told apart from the GPU's."""
+def _slice(gpu: GPUStatus, device: MIGDevice, claims: tuple[GPUClaim, ...]) -> GPUStatus:
+    """A MIG device as an entry of its own. Of the GPU's processes those are in it whose pod claims it."""
+    holders = {each.uid for each in claims}
     product = f"{gpu.product}-MIG-{device.profile}"[:_LABEL] if gpu.product and device.profile else gpu.product
     return GPUStatus(
         uuid=device.uuid,
@@ -154,6 +157,8 @@ def _slice(gpu: GPUStatus, device: MIGDevice) -> GPUStatus:
         health=gpu.health,
         xid=gpu.xid,
         offered=gpu.offered,
+        claims=claims,
+        processes=tuple(each for each in gpu.processes or () if each.pod_uid in holders),
         # A MIG device that was given away is no other one's trouble; the whole GPU is.
         allocations=tuple(each for each in gpu.allocations or () if each.device in ("", gpu.uuid, device.uuid)),
     )
