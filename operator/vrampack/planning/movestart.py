@@ -7,7 +7,7 @@ from vrampack.api.gpupool import MoveOutcome, MovesMode, MoveStatus
 from vrampack.packing.firstfit import pack
 from vrampack.packing.occupied import occupied
 from vrampack.packing.problem import Host, Move, Placement
-from vrampack.packing.residents import vacated
+from vrampack.packing.residents import vacate
 from vrampack.planning import moves
 from vrampack.planning.candidates import objective_of
 from vrampack.planning.cases import Case
@@ -97,13 +97,11 @@ def _for(
 ) -> Begun | None:
     """The first of the moves that make room for a replica, which has that room from now on."""
     going = [each.resident for each in some]
-    after = tuple(
-        vacated(host, residents=found.question.residents, leaving=going)
-        for host in occupied(
-            found.question.hosts,
-            [Placement(item=each.resident.item, host=each.host, devices=each.devices) for each in some],
-        )
+    hosts = occupied(
+        found.question.hosts,
+        [Placement(item=each.resident.item, host=each.host, devices=each.devices) for each in some],
     )
+    after = vacate(hosts, residents=found.question.residents, leaving=going)
     packing = pack(hosts=after, items=[next(each for each in queue.items if each.key == key)])
     if not packing.placed:
         return None

@@ -10,7 +10,7 @@ from vrampack.api.modeldeploymentstatus import NominationStatus
 from vrampack.packing.firstfit import pack
 from vrampack.packing.occupied import occupied
 from vrampack.packing.problem import Host, Packing, Placement
-from vrampack.packing.residents import vacated
+from vrampack.packing.residents import vacate
 from vrampack.planning import moves
 from vrampack.planning.actions import EvictPods, PlacePod
 from vrampack.planning.candidates import Eligibility, main_reason, objective_of
@@ -159,15 +159,17 @@ def _preempting(
     pool: PoolView,
 ) -> tuple[Nominee, ...]:
     """Who gets the room of others, beside those who have been promised it already."""
-    soon = tuple(
-        vacated(host, residents=there.residents, leaving=there.leaving)
-        for host in occupied(hosts, [nominee.placement for nominee in kept])
+    promised = {nominee.placement.item.key for nominee in kept}
+    blocked = [each for each in packing.unplaced if each.item.key not in promised]
+    if not blocked:
+        return ()
+    soon = vacate(
+        occupied(hosts, [nominee.placement for nominee in kept]), residents=there.residents, leaving=there.leaving
     )
     gone = {each.item.key for nominee in kept for each in (*nominee.evicts, *nominee.moves)}
-    promised = {nominee.placement.item.key for nominee in kept}
     lowest = min((each.item.priority for each in there.residents), default=math.inf)
     return preempting(
-        [each for each in packing.unplaced if each.item.key not in promised],
+        blocked,
         hosts=soon,
         residents=[each for each in there.staying if each.item.key not in gone],
         may={key: pod.preempts and pod.priority > lowest for key, (pod, _, _) in queue.asked.items()},
@@ -181,7 +183,7 @@ def _standing(queue: Queue, there: Tenants, stock: Inventory, pool: PoolView) ->
     nominations = {key: noted(case.model.status).get(pod.uid) for key, (pod, _, case) in queue.asked.items()}
     if not any(nominations.values()):
         return {}
-    soon = [vacated(host, residents=there.residents, leaving=there.leaving) for host in queue.hosts]
+    soon = vacate(queue.hosts, residents=there.residents, leaving=there.leaving)
     found: dict[str, Nominee] = {}
     moved = frozenset(each.waiting_uid for each in moves.entries(pool)) - moves.given_up(pool)
     for each in queue.items:
