@@ -1,8 +1,9 @@
 """One pass over one pool: who is placed, who waits for what, who is evicted, and which move begins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from vrampack.api import names
 from vrampack.api.gpupool import MoveStatus, Startup
@@ -38,6 +39,8 @@ class Context:
     given: Sequence[Case]
     eligible: Eligibility
     patience: int
+    everywhere: bool = False
+    """Whether moves are looked for in pools without an object, too: there a person asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +60,12 @@ class PoolPass:
 def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
     """Places who fits, and frees room for who may have it."""
     snapshot, stock = context.snapshot, context.stock
-    there = tenants(
-        snapshot,
-        stock,
-        context.given,
-        pool=pool.name,
-        describe=running(context.eligible, pool=pool, hosts=stock.hosts[pool.name]),
-    )
+
+    @cache
+    def there() -> Tenants:  # a look at every pod, which most passes of a burst do without
+        describe = running(context.eligible, pool=pool, hosts=stock.hosts[pool.name])
+        return tenants(snapshot, stock, context.given, pool=pool.name, describe=describe)
+
     nominated = _standing(queue, there, stock, pool)
     packing = pack(
         hosts=queue.hosts,
@@ -110,7 +112,7 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
     }
     for nominee in nominees.values():
         pod, need, case = queue.asked[nominee.placement.item.key]
-        message = freed(nominee, there.pods, held)
+        message = freed(nominee, there().pods, held)
         waits.append((case.model.key, Waits(pod=pod, need=need, reason="RoomBeingFreed", message=message)))
     for unplaced in packing.unplaced:
         if unplaced.item.key not in nominees:
@@ -126,21 +128,23 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
             )
             waits.append((case.model.key, late))
     left = occupied(hosts, [*(each.placement for each in nominees.values()), *aged.values()])
-    question = None if placements else question_of(context.given, context.stock, pool, there, left, waits)
-    begun = begins(context.snapshot, context.stock, pool, question, there, queue)
+    question, begun = None, None
+    if not placements and (pool.generation or context.everywhere):
+        question = question_of(context.given, stock, pool, there(), left, waits)
+        begun = begins(snapshot, stock, pool, question, there(), queue)
     if begun is not None and begun.nominee is not None:
         told[begun.nominee.placement.item.key] = begun.nominee
     return PoolPass(
         placements=tuple(placements),
         waits=tuple(waits),
         evictions=tuple(
-            eviction(nominee, winner=pod, model=case.model, pods=there.pods)
+            eviction(nominee, winner=pod, model=case.model, pods=there().pods)
             for nominee in kept
-            if nominee.evicts and not any(there.pods[each.item.key].uid in held for each in nominee.evicts)
+            if nominee.evicts and not any(there().pods[each.item.key].uid in held for each in nominee.evicts)
             for pod, _, case in [queue.asked[nominee.placement.item.key]]
         ),
         nominations=tuple(
-            (case.model.key, nominee.to_status(pod, there.pods))
+            (case.model.key, nominee.to_status(pod, there().pods))
             for key, nominee in told.items()
             for pod, _, case in [queue.asked[key]]
         ),
@@ -154,7 +158,7 @@ def _preempting(
     packing: Packing,
     kept: Sequence[Nominee],
     hosts: tuple[Host, ...],
-    there: Tenants,
+    tenants_: Callable[[], Tenants],
     queue: Queue,
     pool: PoolView,
 ) -> tuple[Nominee, ...]:
@@ -163,6 +167,7 @@ def _preempting(
     blocked = [each for each in packing.unplaced if each.item.key not in promised]
     if not blocked:
         return ()
+    there = tenants_()
     soon = vacate(
         occupied(hosts, [nominee.placement for nominee in kept]), residents=there.residents, leaving=there.leaving
     )
@@ -177,12 +182,13 @@ def _preempting(
     )
 
 
-def _standing(queue: Queue, there: Tenants, stock: Inventory, pool: PoolView) -> dict[str, Nominee]:
+def _standing(queue: Queue, tenants_: Callable[[], Tenants], stock: Inventory, pool: PoolView) -> dict[str, Nominee]:
     """The nominations that hold, by the keys of their replicas."""
-    uids = {key: pod.uid for key, pod in there.pods.items()}
     nominations = {key: noted(case.model.status).get(pod.uid) for key, (pod, _, case) in queue.asked.items()}
     if not any(nominations.values()):
         return {}
+    there = tenants_()
+    uids = {key: pod.uid for key, pod in there.pods.items()}
     soon = vacate(queue.hosts, residents=there.residents, leaving=there.leaving)
     found: dict[str, Nominee] = {}
     moved = frozenset(each.waiting_uid for each in moves.entries(pool)) - moves.given_up(pool)
