@@ -19,7 +19,7 @@ def suggestions(snapshot: Snapshot) -> Mapping[str, tuple[SuggestedMove, ...]]:
     settings = Settings(hub_token_namespaces=frozenset(model.namespace for model in snapshot.models))
     stock = inventory(snapshot)
     given = cases(snapshot, settings, stock=stock, moving=under_way(snapshot))
-    placed = place(snapshot, stock, given, Eligibility(snapshot), patience=settings.patience_seconds)
+    placed = place(snapshot, stock, given, Eligibility(snapshot), patience=settings.patience_seconds, everywhere=True)
     return {
         name: as_suggestions(find(question.asked_by_a_person()), stock)
         for name, question in sorted(placed.questions.items())

@@ -89,7 +89,7 @@ def explain(snapshot: Snapshot, settings: Settings, *, namespace: str, name: str
             allowed=f"there is no such ModelDeployment in namespace {namespace}; there is {here}",
         )
     eligible = Eligibility(snapshot)
-    placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds)
+    placed = place(snapshot, stock, given, eligible, patience=settings.patience_seconds, everywhere=True)
     placed = suggested(placed, given=given, snapshot=snapshot, stock=stock, settings=settings, eligible=eligible)
     groups: dict[str, list[Waits]] = {}
     for each in sorted(placed.waits.get(case.model.key, ()), key=lambda each: each.pod.name):
