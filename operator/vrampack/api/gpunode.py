@@ -283,5 +283,5 @@ class GPUNodeStatus(ApiModel):
     """How often pods did not get their GPUs here. Written by the operator."""
     conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16, json_schema_extra=by_key("type"))
     """Reporting (the agent reads the GPUs), Healthy, Released (no process has outlived its pod), AllocationsKnown (the
-    kubelet says what it has handed out), AgentAlive (by its Lease), Overcommitted (claims and foreign use exceed a GPU),
-    InjectionKnown, InjectionBroken (pods did not get the GPUs that they claim)."""
+    kubelet says what it has handed out), AgentAlive (by its Lease), Overcommitted (claims and foreign use exceed a
+    GPU), InjectionKnown, InjectionBroken (pods did not get the GPUs that they claim)."""
