@@ -121,7 +121,7 @@ async def test_a_node_whose_agent_is_silent_keeps_what_it_has_and_takes_no_more(
     await world.apply(model("late"))  # for which there is room
     found = await world.eventually(lambda: told("late"))
     assert condition(found, "Scheduled")["reason"] == "AgentSilent"
-    words = "ruled out: 1 GPU on a node whose agent is silent (AgentSilent)"
+    words = "ruled out: 1 GPU on a node whose agent has been silent for a minute (AgentSilent)"
     assert words in condition(found, "Scheduled")["message"]
     assert condition(found, "Stalled").get("status", "False") == "False"
     assert "schedulingGates" in lone(await world.pods("late"))["spec"]
