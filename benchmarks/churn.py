@@ -7,13 +7,15 @@ Two kinds of sequences. ``random``: ``--changes`` single arrivals and departures
 ``--replicas`` of them, on 80 GiB GPUs and on a mixed fleet of 24, 40, 48, 80 and 141 GiB (4:2:3:3:1). With a trace,
 also its own creations and deletions, in their order, on its nodes cut at random to peak demand / 0.6, 0.8 and 0.95.
 
-Each change is one arrival or one departure. What arrives goes where least is lost (``vrampack.packing.fragmentation``)
-among the GPUs in use; else at most two running replicas make room for it there; else it opens an empty one. Where there
-is none it waits, and is tried again after each departure, the oldest first. After each change moves close
-GPUs. Each change allows ``--budget`` moves, and what is not used is saved, up to six. ``moves_per_change`` counts both kinds, as the mode Evict carries them out. ``opened_percent``: the memory
-of all GPUs in use, as the mean over every ``--every``-th change, in per cent of what first-fit decreasing from scratch
-opens then for the replicas that run; below 100 is better than a fresh plan. ``waiting``: the mean number without a
-place, and ``fresh_waiting`` of those that run how many the fresh plan could not place.
+Each change is one arrival or one departure. What arrives goes to the tightest GPU in use; else at most two running
+replicas make room for it there; else it opens an empty one. Where there is none it waits, and is tried again after each
+departure, the oldest first. After each change moves close GPUs. Each change allows ``--budget`` moves, and what is not
+used is saved, up to six.
+
+``moves_per_change`` counts both kinds, as the mode Evict carries them out. ``opened_percent``: the memory of all GPUs
+in use, as the mean over every ``--every``-th change, in per cent of what first-fit decreasing from scratch opens then
+for the replicas that run; below 100 is better than a fresh plan. ``waiting``: the mean number without a place, and
+``fresh_waiting`` of those that run how many the fresh plan could not place.
 """
 
 import argparse
@@ -29,12 +31,10 @@ import numpy as np
 
 from benchmarks.openb_trace import GPU_MILLI, Node, Pod, nodes, pods, trace_name
 from vrampack.packing.firstfit import pack
-from vrampack.packing.fragmentation import LeastFragmentation, Worth
 from vrampack.packing.moves import close_devices, make_room
 from vrampack.packing.portfolio import Member
-from vrampack.packing.prices import typical
 from vrampack.packing.problem import Device, Host, Item, Resident, Spread
-from vrampack.packing.rules import Rule
+from vrampack.packing.rules import Rule, Tightest
 from vrampack.packing.tenancy import Tenancy
 from vrampack.units import GIB, MIB
 
@@ -205,7 +205,6 @@ def random_cases(*, replicas: int, changes: int, seed: int, budget: float, every
     }
     found: dict[str, Result] = {}
     for name, sizes in fleets.items():
-        worth = Worth(typical(classes), {f"{size} GiB": size * GIB for size in sorted(set(sizes))})
         found[name] = replay(
             hosts=fleet(sizes),
             changes=random_changes(classes=classes, replicas=replicas, changes=changes, seed=seed),
@@ -264,7 +263,6 @@ def trace_cases(
 ) -> dict[str, Result]:
     """The trace's own changes at each of LOADS."""
     sequence = trace_changes(pods)
-    rule_mix = typical([change.item for change in sequence if not change.leaves])
     found: dict[str, Result] = {}
     for load in LOADS:
         chosen = cut(nodes, milli=peak(sequence) / load, seed=seed)
@@ -280,9 +278,8 @@ def trace_cases(
             )
             for node in chosen
         ]
-        worth = Worth(rule_mix, dict.fromkeys(sorted({node.model for node in chosen}), GPU_MILLI))
         found[f"at {load:g}"] = replay(
-            hosts=hosts, changes=sequence[:changes], rule=LeastFragmentation(worth), budget=budget, every=every
+            hosts=hosts, changes=sequence[:changes], rule=Tightest(), budget=budget, every=every
         )
     return found
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import fuzz_readers
-from benchmarks.fuzz_readers import TARGETS, changed, judged, main, mutations, seeds_of
+from benchmarks.fuzz_readers import TARGETS, judged, main, mutations
+from benchmarks.fuzz_seeds import changed, seeds_of
 from vrampack.errors import VrampackError
 
 

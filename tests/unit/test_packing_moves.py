@@ -166,7 +166,7 @@ def test_a_replica_that_comes_twice_is_refused() -> None:
         consolidate(hosts=running([host("a", gpu("0", 48))], twice), residents=twice, limit=1)
 
 
-# Foreign claims are of other groups than the replicas that run, as those are all the claims of theirs.
+# Foreign claims are of other groups than the replicas that run, as those are all the claims of theirs; and veto none.
 FOREIGN = {"ns/c", "ns/d"}
 OWN = {"ns/a", "ns/b"}
 
@@ -178,7 +178,7 @@ def world(draw: random.Random) -> tuple[list[Host], list[Resident], Item]:
             host,
             tenants=host.tenants & FOREIGN,
             devices=tuple(
-                replace(device, tenants=device.tenants & FOREIGN, layouts=(), exclusive=False)
+                replace(device, tenants=device.tenants & FOREIGN, avoided_by=frozenset(), layouts=(), exclusive=False)
                 for device in host.devices
             ),
         )
