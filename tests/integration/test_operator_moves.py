@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.integration.commandline import command
 from tests.integration.harness import Recorder, World
 from tests.integration.looks import gpus_of, lone, uids
 from tests.integration.manifests import Manifest, group, model
@@ -127,3 +128,21 @@ async def test_in_mode_suggest_moves_are_only_told(world: World) -> None:
     assert move["pod"] == lone(await world.pods("x"))["metadata"]["name"]
     assert move["cost"] == "10Gi"
     assert {name: uids(await world.pods(name)) for name in "xy"} == before
+
+
+async def test_an_admin_makes_the_suggested_moves_by_the_command_line(world: World) -> None:
+    await scattered(world, mode="Suggest")
+    status, said, complaint = await command(world, "defrag", f"--pool={world.namespace}")
+    assert status == 0, complaint
+    name = lone(await world.pods("x"))["metadata"]["name"]
+    assert name in said
+    assert f"/api/v1/namespaces/{world.namespace}/pods/{name}/eviction" in said
+
+    status, said, complaint = await command(world, "defrag", f"--pool={world.namespace}", "--apply", "--yes")
+    assert (status, complaint) == (0, "")
+    assert "moved to" in said
+    await world.ready("x", "y")
+    assert gpus_of(lone(await world.pods("x"))) == gpus_of(lone(await world.pods("y")))
+    for node in ("a", "b"):
+        spec = (await world.get("GPUNode", world.node(node))).get("spec", {})
+        assert not [gpu for gpu in spec.get("gpus", ()) if gpu.get("cordoned")], "the cordon is taken back"

@@ -183,11 +183,18 @@ def test_the_pod_that_takes_the_evicted_ones_place_for_a_moment_gets_no_gpu() ->
 )
 def test_a_new_replica_that_fails_ends_the_move_and_the_old_one_stays(changes: Json, says: str) -> None:
     snapshot, entry = begun(spread_out())
-    decided = decide(moved(told(snapshot, decide(snapshot)), entry, **changes))
-    (after,) = entries(decided)
-    assert (after["outcome"], says in after["message"]) == ("Failed", True)
-    assert replicas(decided, entry["model"]) == [1]
+    before = told(snapshot, decide(snapshot))
+    failing = moved(before, entry, **changes)
+    decided = decide(failing)
+    assert [each.pod.name for each in decided.deletions] == [f"{entry['model']}-1"]
+    assert replicas(decided, entry["model"]) == [], "else Kubernetes would choose which of the two goes"
     assert decided.evictions == ()
+
+    gone = decide(replace(told(failing, decided), pods=before.pods))
+    (after,) = entries(gone)
+    assert (after["outcome"], says in after["message"]) == ("Failed", True)
+    assert replicas(gone, entry["model"]) == [1]
+    assert (gone.evictions, gone.deletions) == ((), ())
 
 
 def test_a_place_that_nobody_claims_is_given_up_after_a_while() -> None:
@@ -204,7 +211,10 @@ def test_a_budget_that_holds_the_old_one_again_and_again_ends_the_move() -> None
     decided = decide(replace(ready, memory=once))
     assert (decided.evictions, decided.wake_at) == ((), NOW + 2)
     often = replace(ready.memory, held={uid: Held(until=NOW - 1, message="one too many", times=5)})
-    (after,) = entries(decide(replace(ready, memory=often)))
+    decided = decide(replace(ready, memory=often))
+    assert [each.pod.name for each in decided.deletions] == [f"{entry['model']}-1"]
+    gone = replace(told(ready, decided), pods=snapshot.pods)
+    (after,) = entries(decide(gone))
     assert (after["outcome"], "one too many" in after["message"]) == ("Failed", True)
 
 

@@ -100,7 +100,8 @@ _ONCE: Final = "it is in the manifests more than once: leave one"
 def priority_classes(objects: Iterable[Json]) -> dict[str, Priority]:
     """PriorityClasses by name; the one that is the cluster's default also under the name of no class."""
     found: dict[str, Priority] = {}
-    for each in objects:
+    for listed in objects:
+        each = {"kind": "PriorityClass", **listed}  # the items of a list don't say it
         value = each.get("value", 0)
         if not isinstance(value, int):
             raise InvalidInputError(field=f"{name_of(each)}.value", value=value, allowed="write a whole number")

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from vrampack.api.common import Quantity
 from vrampack.api.gpupool import MoveOutcome, MovesMode, MoveStatus, SuggestedMove
 from vrampack.packing.problem import Move
-from vrampack.planning.actions import EvictPods, Tell
+from vrampack.planning.actions import DeletePod, EvictPods, Tell
 from vrampack.planning.snapshot import Held, Json, PodView, PoolView, Snapshot
 
 HOUR: Final = 3600.0
@@ -48,23 +48,25 @@ class Moving:
 
     @property
     def surges(self) -> bool:
-        """Whether the model has one replica more for it."""
-        return self.old is not None and not self.failed
+        """Whether the model has one replica more for it. One that is given up keeps it until the new replica is gone:
+        else Kubernetes would choose which of the two goes."""
+        return self.old is not None and (not self.failed or self.new is not None)
 
     @property
     def claims(self) -> bool:
         """Whether the new place is still to be claimed."""
-        return self.surges and self.new is None
+        return self.surges and self.new is None and not self.failed
 
     @property
     def hands_over(self) -> bool:
         """Whether the old one may go."""
-        return self.surges and self.new is not None and self.new.ready
+        return self.surges and not self.failed and self.new is not None and self.new.ready
 
     def told(self) -> MoveStatus:
         """What is to stand in the status."""
         if self.failed:
-            return self.entry.model_copy(update={"outcome": MoveOutcome.FAILED, "message": self.failed[:512]})
+            outcome = MoveOutcome.FAILED if self.new is None or self.old is None else MoveOutcome.MOVING
+            return self.entry.model_copy(update={"outcome": outcome, "message": self.failed[:512]})
         if self.old is None:
             return self.entry.model_copy(update={"outcome": MoveOutcome.DONE})
         return self.entry
@@ -165,6 +167,15 @@ def eviction(moving: Moving) -> EvictPods:
     return EvictPods(pods=(old,), reason="Moved", message=message, events=(told,))
 
 
+def undoing(moving: Moving) -> DeletePod | None:
+    """The new replica of a move that is given up goes, and the old one stays."""
+    if not moving.failed or moving.old is None or moving.new is None:
+        return None
+    return DeletePod(
+        pod=moving.new, model=moving.model, node=moving.entry.to_node, reason="MoveFailed", message=moving.failed
+    )
+
+
 def _moving(entry: MoveStatus, pool: PoolView, snapshot: Snapshot) -> Moving:
     own = [pod for pod in snapshot.pods if (pod.namespace, pod.model) == (entry.namespace, entry.model)]
     old = next((pod for pod in own if pod.uid == entry.uid and not (pod.deleting or pod.ended)), None)
@@ -186,6 +197,8 @@ def _took(pod: PodView, entry: MoveStatus) -> bool:
 
 def _failure(moving: Moving, pool: PoolView, held: Mapping[str, Held], *, now: float) -> str:
     old, new, took = moving.old, moving.new, now - started(moving.entry)
+    if moving.entry.message:  # given up before
+        return moving.entry.message
     if old is None:
         return "" if new is not None else f"{moving.entry.pod} went away before it had its new place"
     if pool.spec.moves.mode is not MovesMode.EVICT:

@@ -14,7 +14,7 @@ from vrampack.planning.findings import Question
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
 from vrampack.planning.mechanisms import read_back, readiness
-from vrampack.planning.moves import Moving, eviction, kept, under_way
+from vrampack.planning.moves import Moving, eviction, kept, under_way, undoing
 from vrampack.planning.placing import Placed, place
 from vrampack.planning.probing import Probes, probes
 from vrampack.planning.rollout import Rolled, roll
@@ -93,7 +93,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     return Plan(
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),
-        deletions=leaving.pods,
+        deletions=(*leaving.pods, *filter(None, map(undoing, moving))),
         evictions=(*budget.evictions, *placed.evictions, *_hand_overs(moving, snapshot)),
         questions=_questions(placed, pools),
         statuses=tuple(statuses),
