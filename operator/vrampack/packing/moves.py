@@ -55,7 +55,7 @@ def consolidate(
     rule: Rule | None = None,
     tries: int = TRIES,
 ) -> tuple[Move, ...]:
-    """At most ``limit`` moves that close devices, the ones with the most gain for the least loading first.
+    """At most ``limit`` moves that close devices, those with the fewest replicas first, then with the least to load.
 
     What is opened (memory, or price) shrinks with each group of moves that empties a device, by no less than the bytes
     that the group loads anew; each of its moves has its part of that as its gain. It ends where nothing more is gained.
@@ -149,7 +149,7 @@ def _relocate(tenancy: Tenancy, guests: Sequence[Resident], shut: IntArray, rule
 
 
 def _closable(tenancy: Tenancy, limit: int, moved: set[str]) -> Iterator[tuple[int, tuple[Resident, ...]]]:
-    """Devices whose replicas may all be moved, with them; those first whose closing gains most for what it loads."""
+    """Devices whose replicas may all be moved, with them; the fewest first, then those with the least to load."""
     board = tenancy.board
     claims = tenancy.claims.live()
     on_device = claims["row"] >= 0
@@ -159,7 +159,7 @@ def _closable(tenancy: Tenancy, limit: int, moved: set[str]) -> Iterator[tuple[i
     able = np.flatnonzero((number > 0) & (number <= limit))
     rate = loaded[able] / np.maximum(board.weight()[able], 1)
     homes = _Homes(tenancy)
-    for row in able[np.argsort(rate, kind="stable")].tolist():
+    for row in able[np.lexsort((rate, number[able]))].tolist():
         if not all(map(homes.besides(row), claims["kind"][claims["row"] == row].tolist())):
             continue
         device = board.devices[row]
