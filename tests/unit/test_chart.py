@@ -194,7 +194,7 @@ def test_mps_servers_have_two_folders_of_the_host(render: Render) -> None:
     assert "--mps-folder=/run/vrampack/mps" in container["args"]
     mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
     hosts = {each["name"]: each["hostPath"]["path"] for each in pod["volumes"] if "hostPath" in each}
-    assert hosts[mounts["/dev/shm"]] == f"{hosts[mounts['/run/vrampack/mps']]}/shm"  # noqa: S108  a mount point
+    assert hosts[mounts["/dev/shm"]] == f"{hosts[mounts['/run/vrampack/mps']]}/shm"
 
 
 def test_reservations_hold_what_they_are_told_to(render: Render) -> None:
