@@ -73,6 +73,8 @@ class ApiDouble:
             kind = "lease" if "/leases/" in request.path else "status" if request.path.endswith("/status") else "adopt"
             self.counted[kind] += 1
             body = await request.json()
+            if kind == "adopt":
+                self.gpu_node["metadata"] |= body["metadata"]
             if kind == "status":
                 self.gpu_node["status"] = body["status"]
                 self.reported.set()
@@ -82,7 +84,8 @@ class ApiDouble:
             "metadata": {"name": NODE, "uid": "node", "resourceVersion": "1"},
             "status": {"allocatable": {"cpu": "192", "memory": "2Ti", "pods": "110"}},
         }
-        items = {"nodes": [node], "pods": self.pods}.get(request.path.rpartition("/")[2], [])
+        known = {"nodes": [node], "pods": self.pods, "gpunodes": [self.gpu_node]}
+        items = known.get(request.path.rpartition("/")[2], [])
         return web.json_response({"items": items})
 
 

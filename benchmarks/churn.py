@@ -7,13 +7,15 @@ Two kinds of sequences. ``random``: ``--changes`` single arrivals and departures
 ``--replicas`` of them, on 80 GiB GPUs and on a mixed fleet of 24, 40, 48, 80 and 141 GiB (4:2:3:3:1). With a trace,
 also its own creations and deletions, in their order, on its nodes cut at random to peak demand / 0.6, 0.8 and 0.95.
 
-Each change is one arrival or one departure. What arrives goes where least is lost (``vrampack.packing.fragmentation``)
-among the GPUs in use before empty ones are opened. Where it finds no place, at most two running replicas move for it,
-else it waits and is tried again after each departure, the oldest first. After each change at most ``--limit`` moves
-close GPUs. ``moves_per_change`` counts both kinds, as the mode Evict carries them out. ``opened_percent``: the memory
-of all GPUs in use, as the mean over every ``--every``-th change, in per cent of what first-fit decreasing from scratch
-opens then for the replicas that run; below 100 is better than a fresh plan. ``waiting``: the mean number without a
-place, and ``fresh_waiting`` of those that run how many the fresh plan could not place.
+Each change is one arrival or one departure. What arrives goes to the tightest GPU in use; else at most two running
+replicas make room for it there; else it opens an empty one. Where there is none it waits, and is tried again after each
+departure, the oldest first. After each change moves close GPUs. Each change allows ``--budget`` moves, and what is not
+used is saved, up to six.
+
+``moves_per_change`` counts both kinds, as the mode Evict carries them out. ``opened_percent``: the memory of all GPUs
+in use, as the mean over every ``--every``-th change, in per cent of what first-fit decreasing from scratch opens then
+for the replicas that run; below 100 is better than a fresh plan. ``waiting``: the mean number without a place, and
+``fresh_waiting`` of those that run how many the fresh plan could not place.
 """
 
 import argparse
@@ -29,17 +31,24 @@ import numpy as np
 
 from benchmarks.openb_trace import GPU_MILLI, Node, Pod, nodes, pods, trace_name
 from vrampack.packing.firstfit import pack
-from vrampack.packing.fragmentation import LeastFragmentation, Worth
 from vrampack.packing.moves import close_devices, make_room
-from vrampack.packing.prices import typical
-from vrampack.packing.problem import Device, Host, Item, Spread
-from vrampack.packing.rules import Rule
+from vrampack.packing.portfolio import Member
+from vrampack.packing.problem import Device, Host, Item, Resident, Spread
+from vrampack.packing.rules import Rule, Tightest
 from vrampack.packing.tenancy import Tenancy
 from vrampack.units import GIB, MIB
 
 LOADS = (0.6, 0.8, 0.95)
 MIXED = {24: 4, 40: 2, 48: 3, 80: 3, 141: 1}
 FOR_BLOCKED = 2
+SAVED = 6
+"""Moves that are saved up at most."""
+BILLIONS = (0.6, 1.2, 1.7, 3.2, 4.0, 7.2, 8.0, 9.2, 12.2, 14.8, 20.9, 23.6, 27.4, 30.5, 32.8)
+"""Parameters of models that are much used."""
+PRECISIONS = (2.0, 1.0, 0.55)
+"""Bytes of a parameter: bf16, fp8, four bits with scales."""
+CACHES = (1, 2, 4, 8, 16)
+"""GiB of KV cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +72,10 @@ class Result:
 
 
 def replay(
-    *, hosts: Sequence[Host], changes: Iterable[Change], rule: Rule, limit: int, every: int, skip: int = 0
+    *, hosts: Sequence[Host], changes: Iterable[Change], rule: Rule, budget: float, every: int, skip: int = 0
 ) -> Result:
-    """Carry ``changes`` out one by one. The first ``skip`` fill the fleet and are not counted."""
+    """Carry ``changes`` out one by one. The first ``skip`` fill the fleet and are not counted. ``budget``: moves that
+    each change allows, now or later."""
     tenancy = Tenancy(hosts)
     waiting: dict[str, Item] = {}
     moves = counted = 0
@@ -75,9 +85,11 @@ def replay(
     fresh_queue: list[int] = []
     spent = 0.0
     nowhere = np.empty(0, np.int64)
+    saved = 0.0
     for number, change in enumerate(changes):
         began = time.perf_counter()
         here = 0
+        saved = min(saved + budget, SAVED)
         if not change.leaves:
             waiting[change.item.key] = change.item
             candidates = [change.item]
@@ -86,14 +98,16 @@ def replay(
             if (resident := tenancy.residents.get(change.item.key)) is not None:
                 tenancy.leave(resident)
         for item in candidates:
-            found = tenancy.settle(item, rule, shut=nowhere)
-            if found is None and not change.leaves:
-                here += len(make_room(tenancy, item=item, limit=FOR_BLOCKED, rule=rule) or ())
+            if change.leaves:
                 found = tenancy.settle(item, rule, shut=nowhere)
+            else:
+                found, moved = _admit(tenancy, item, rule, min(int(saved), FOR_BLOCKED))
+                here += moved
             if found is not None:
                 tenancy.accept(found)
                 del waiting[item.key]
-        here += len(close_devices(tenancy, limit=limit, rule=rule))
+        here += len(close_devices(tenancy, limit=int(saved) - here, rule=rule))
+        saved -= here
         if number >= skip:
             spent += time.perf_counter() - began
             moves += here
@@ -115,9 +129,22 @@ def replay(
     )
 
 
+def _admit(tenancy: Tenancy, item: Item, rule: Rule, limit: int) -> tuple[Resident | None, int]:
+    """A place in use; or one in use for which others move; or an empty one; or one for which others move."""
+    moves = 0
+    board = tenancy.board
+    for shut in (np.flatnonzero(~board.in_use), np.empty(0, np.int64)):
+        for allowed in (0, limit):
+            if allowed:
+                moves += len(make_room(tenancy, item=item, limit=allowed, rule=rule, shut=shut) or ())
+            if (found := tenancy.settle(item, rule, shut=shut)) is not None:
+                return found, moves
+    return None, moves
+
+
 def _fresh(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[int, int]:
     """What first-fit decreasing opens for ``items`` on empty hosts, and how many it leaves without a place."""
-    packing = pack(hosts=hosts, items=items, members=())
+    packing = pack(hosts=hosts, items=items, members=[Member.FIRST_FIT_DECREASING])
     used = {(placement.host, device) for placement in packing.placed for device in placement.devices}
     opened = sum(device.capacity for host in hosts for device in host.devices if (host.name, device.id) in used)
     return opened, len(packing.unplaced)
@@ -138,16 +165,19 @@ def random_changes(*, classes: Sequence[Item], replicas: int, changes: int, seed
 
 
 def models(*, count: int, largest: int, seed: int) -> list[Item]:
-    """``count`` models with shares between 4 GiB and ``largest`` bytes, small ones more often, in steps of 64 MiB."""
+    """``count`` models, each replica on one GPU of at most ``largest`` bytes: weights at a precision, a KV cache and
+    1.5 GiB for the rest, in steps of 64 MiB."""
+    shares = sorted(
+        int((size * 1e9 * width + (cache + 1.5) * GIB) / (64 * MIB)) * 64 * MIB
+        for size in BILLIONS
+        for width in PRECISIONS
+        for cache in CACHES
+    )
     draw = random.Random(seed)
+    chosen = draw.sample([share for share in shares if share <= largest], count)
     return [
-        Item(
-            key=f"model-{number}",
-            group=f"model-{number}",
-            gpus=1,
-            memory=int(4 * GIB * (largest / (4 * GIB)) ** draw.random()) // (64 * MIB) * 64 * MIB,
-        )
-        for number in range(count)
+        Item(key=f"model-{number}", group=f"model-{number}", gpus=1, memory=share)
+        for number, share in enumerate(chosen)
     ]
 
 
@@ -164,7 +194,7 @@ def fleet(sizes: Sequence[int]) -> list[Host]:
     ]
 
 
-def random_cases(*, replicas: int, changes: int, seed: int, limit: int, every: int) -> dict[str, Result]:
+def random_cases(*, replicas: int, changes: int, seed: int, budget: float, every: int) -> dict[str, Result]:
     """The two fleets with random sequences; they are large enough for all."""
     classes = models(count=60, largest=72 * GIB, seed=seed)
     demand = replicas * statistics.fmean(item.memory for item in classes) / GIB
@@ -175,12 +205,11 @@ def random_cases(*, replicas: int, changes: int, seed: int, limit: int, every: i
     }
     found: dict[str, Result] = {}
     for name, sizes in fleets.items():
-        worth = Worth(typical(classes), {f"{size} GiB": size * GIB for size in sorted(set(sizes))})
         found[name] = replay(
             hosts=fleet(sizes),
             changes=random_changes(classes=classes, replicas=replicas, changes=changes, seed=seed),
-            rule=LeastFragmentation(worth),
-            limit=limit,
+            rule=Tightest(),
+            budget=budget,
             every=every,
             skip=replicas,
         )
@@ -230,11 +259,10 @@ def cut(nodes: Sequence[Node], *, milli: float, seed: int) -> list[Node]:
 
 
 def trace_cases(
-    *, nodes: Sequence[Node], pods: Sequence[Pod], seed: int, limit: int, every: int, changes: int | None
+    *, nodes: Sequence[Node], pods: Sequence[Pod], seed: int, budget: float, every: int, changes: int | None
 ) -> dict[str, Result]:
     """The trace's own changes at each of LOADS."""
     sequence = trace_changes(pods)
-    rule_mix = typical([change.item for change in sequence if not change.leaves])
     found: dict[str, Result] = {}
     for load in LOADS:
         chosen = cut(nodes, milli=peak(sequence) / load, seed=seed)
@@ -250,9 +278,8 @@ def trace_cases(
             )
             for node in chosen
         ]
-        worth = Worth(rule_mix, dict.fromkeys(sorted({node.model for node in chosen}), GPU_MILLI))
         found[f"at {load:g}"] = replay(
-            hosts=hosts, changes=sequence[:changes], rule=LeastFragmentation(worth), limit=limit, every=every
+            hosts=hosts, changes=sequence[:changes], rule=Tightest(), budget=budget, every=every
         )
     return found
 
@@ -276,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--replicas", type=int, default=500, help="in the random sequences (default 500)")
     parser.add_argument("--changes", type=int, default=3000, help="in the random sequences (default 3000)")
     parser.add_argument("--trace-changes", type=int, help="only the first so many of a trace's")
-    parser.add_argument("--limit", type=int, default=3, help="moves that close GPUs after a change (default 3)")
+    parser.add_argument("--budget", type=float, default=0.5, help="moves that a change allows (default 0.5)")
     parser.add_argument("--every", type=int, default=50, help="changes between two fresh plans (default 50)")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -287,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replicas=options.replicas,
         changes=options.changes,
         seed=options.seed,
-        limit=options.limit,
+        budget=options.budget,
         every=options.every,
     )
     for path in options.pods:
@@ -295,7 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             nodes=nodes(options.nodes),
             pods=pods(path),
             seed=options.seed,
-            limit=options.limit,
+            budget=options.budget,
             every=options.every,
             changes=options.trace_changes,
         )

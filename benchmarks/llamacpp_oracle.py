@@ -11,6 +11,7 @@ the printed hundredth of a MiB; of the compute buffer, which is modelled from ab
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -100,6 +101,8 @@ def build(cache: Path) -> None:
     """The package in ``cache``, built once."""
     if (cache / "llama_cpp").is_dir():
         return
+    if importlib.util.find_spec("pip") is None:
+        raise SystemExit(f"{sys.executable} has no pip to build {PACKAGE} with: python -m ensurepip")
     print(f"building {PACKAGE} into {cache}; this takes minutes", file=sys.stderr)
     command = [
         sys.executable,

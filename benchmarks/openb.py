@@ -76,6 +76,7 @@ class Cluster:
 
     def __init__(self, nodes: Sequence[Node], classes: Classes, policy: Policy) -> None:
         self._classes, self._policy = classes, policy
+        nodes = sorted(nodes, key=lambda node: node.name)
         self._model = np.array([classes.models.index(node.model) for node in nodes])
         self._start = np.cumsum([0, *(node.gpus for node in nodes)])
         self.tenancy = Tenancy([_host(node) for node in nodes])

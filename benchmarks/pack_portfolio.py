@@ -102,6 +102,7 @@ def measure(weights: Sequence[int], *, load: float, limited: bool, seeds: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoints", type=Path, required=True)
+    parser.add_argument("--load", type=float, nargs="+", default=_LOADS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args()
@@ -110,7 +111,7 @@ def main() -> None:
     results = [
         measure(weights, load=load, limited=limited, seeds=arguments.seeds)
         for limited in (False, True)
-        for load in _LOADS
+        for load in arguments.load
     ]
     if arguments.output == "json":
         print(json.dumps(results, indent=2))

@@ -13,9 +13,10 @@ from tests.integration.claims import RELEASE
 from tests.integration.manifests import model
 from vrampack.api import names
 from vrampack.controller.handlers import run_kopf
-from vrampack.controller.pulse import Pulse
+from vrampack.controller.pulse import Pulse, watches
 from vrampack.errors import NotFoundError
 from vrampack.kube.client import Kube
+from vrampack.kube.mirror import Mirror
 from vrampack.localcluster.cluster import LocalCluster
 
 pytestmark = pytest.mark.cluster
@@ -82,9 +83,9 @@ class Watching:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         kube = await Kube.connect(str(self.kubeconfig))
-        pulse = Pulse(kube, poke=self.poke)
+        pulse = Pulse(watches(kube, Mirror(kube)), poke=self.poke)
         pulses = asyncio.create_task(pulse.run())
-        watches = asyncio.create_task(
+        kopf = asyncio.create_task(
             run_kopf(kubeconfig=str(self.kubeconfig), poke=self.poke, stop=self.stop, ready=self.ready)
         )
         try:
@@ -99,7 +100,7 @@ class Watching:
             pulses.cancel()
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await asyncio.gather(pulses, return_exceptions=True)
-                await watches
+                await kopf
             await kube.close()
 
 

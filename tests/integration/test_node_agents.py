@@ -65,6 +65,7 @@ async def test_what_the_drivers_say_is_reported_and_packed(world: World) -> None
     async def seen() -> None:
         name = pod["spec"]["nodeName"]
         (found,) = (each for each in (await world.get("GPUNode", name))["status"]["gpus"] if each["uuid"] == uuid)
+        assert len(found["processes"]) == 1
         (process,) = found["processes"]
         assert process["podUID"] == pod["metadata"]["uid"]
         assert 0.9 * 20 * GIB < parse_bytes(process["bytes"]) < 20 * GIB
@@ -72,6 +73,26 @@ async def test_what_the_drivers_say_is_reported_and_packed(world: World) -> None
 
     await world.eventually(seen)
     await world.condition("ModelDeployment", "m", "WithinBudget", "True")
+
+
+async def test_what_an_admin_sees(world: World) -> None:
+    await world.fleet(group("a", product="H100-80", gpus=2, foreign=[{"gpu": 1, "memory": "5Gi"}]))
+    name = world.node("a")
+    await world.condition("GPUNode", name, "AllocationsKnown", "True", "KubeletAnswers")
+    columns, values = (await world.kubectl("get", "gpunode", name)).splitlines()
+    assert columns.split() == ["NAME", "GPUS", "PRODUCT", "MEMORY", "CLAIMED", "USED", "HEALTHY", "AGE"]
+    for word in ("NVIDIA-H100-80GB-HBM3", "158.36 GiB", "5.00 GiB", "2/2"):
+        assert word in values
+    described = await world.kubectl("describe", "gpunode", name)
+    for line in (
+        "Driver:  580.126.09",
+        "Compute Mode:  Default",
+        "Name:   foreign",
+        "Nvlink:",
+        "2 of 2 GPUs work",
+        "no process has outlived its pod on a GPU",
+    ):
+        assert " ".join(line.split()) in " ".join(described.split()), described
 
 
 async def test_foreign_use_on_a_full_gpu_stops_new_claims(world: World, machinery: AgentMachinery) -> None:

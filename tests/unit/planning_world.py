@@ -190,7 +190,9 @@ def children(
     of: ModelView, *, pools: Sequence[PoolView] = (), profiles: Sequence[ProfileView] = (), rolling: bool = False
 ) -> tuple[ChildView, ...]:
     """The children that the operator makes for a model; ``rolling``: pods of an older template are still there."""
-    made = plan(world(of, pools=pools, profiles=profiles), Settings()).children
+    snapshot = world(of, pools=pools, profiles=profiles)
+    first = plan(snapshot, Settings())
+    made = (*first.children, *plan(told(snapshot, first), Settings()).children)  # the Service follows the Deployment
     count = of.spec.replicas if of.spec is not None else 0
     status = {"observedGeneration": 1, "replicas": count, "updatedReplicas": 0 if rolling else count}
     return tuple(child(each.manifest, of.uid, status=status) for each in made if isinstance(each, CreateChild))

@@ -47,7 +47,7 @@ class FakeKube:
             self.writes.append((verb, path, {"body": body, **options}))
             if path in self._answers:
                 raise self._answers[path]
-            return {}
+            return {"metadata": {"resourceVersion": str(40 + len(self.writes))}}
 
         return write
 
@@ -134,6 +134,12 @@ async def test_a_claim_carries_the_epoch_of_the_moment_that_it_is_sent() -> None
     [(verb, _, sent)] = session.kube.writes
     assert (verb, sent["field_manager"]) == ("json_patch", names.PLACEMENT_MANAGER)
     assert {"op": "add", "path": "/metadata/annotations/vrampack.dev~1epoch", "value": "9"} in sent["body"]
+
+
+async def test_an_outcome_says_how_new_pods_must_be_to_show_its_claims() -> None:
+    outcome = await Session().act(placements=(place("llama-1"), place("llama-2")), children=(create(SERVICE),))
+
+    assert outcome.newest == 42  # of the second write; the third is no pod's
 
 
 @pytest.mark.parametrize(("epoch", "settled"), [(None, True), (7, False)], ids=["not leading", "fence not in force"])

@@ -224,6 +224,12 @@ class TestTenants:
         found = self.mismatches(pod("a", ready=ready), held(), after=after, sighted=sighted)
         assert found == ([()] if wrong else [])
 
+    @pytest.mark.parametrize("name", ["unattributed", "unknown"])
+    def test_where_a_use_is_nobodys_none_is_missed(self, name: str) -> None:
+        """Behind a sandbox, or without the host's process namespace, the engine's process may just not be in view."""
+        hidden = replace(held(), foreign=(ForeignUse(name=name, bytes=GIB),))
+        assert self.mismatches(pod("a"), hidden, after=NONE_SEEN_SECONDS) == []
+
     def test_one_of_two_is_missing(self) -> None:
         both = pod("a", gpus="GPU-0,GPU-1")
         assert self.mismatches(both, held("a"), after=NONE_SEEN_SECONDS) == [("GPU-0",)]

@@ -64,7 +64,7 @@ def test_files_of_another_format_are_refused(
 
 def test_a_wrong_answer_does_not_pass() -> None:
     case = Instance(name="x", kind="X", capacity=10, sizes=(6, 4, 4))
-    progress, _ = solve(case, seconds=5, seed=0)
+    progress, *_ = solve(case, seconds=5, seed=0)
     check(case, progress.best)
     with pytest.raises(ValueError, match="too full"):
         check(replace(case, capacity=9), progress.best)

@@ -215,29 +215,39 @@ def test_agents_are_bound_to_their_nodes_unless_one_stands_for_many(render: Rend
     assert "vrampack-agents" not in kinds
 
 
+POLICIES = ("vrampack-replicas", "vrampack-claims")
+
+
 def test_the_policies_speak_of_the_names_that_the_operator_writes(render: Render) -> None:
     documents = render()
-    claims = one(documents, "ValidatingAdmissionPolicy", "vrampack-claims")
-    no_claim_on_creation = claims["spec"]["validations"][0]["expression"]
-    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == {
-        *names.CLAIM_ANNOTATIONS,
-        *names.MECHANISM_ANNOTATIONS,
-    }
-    known = {
-        *names.CLAIM_ANNOTATIONS,
-        *names.MECHANISM_ANNOTATIONS,
-        names.GATE,
-        names.NEED,
-        names.MODEL_DEPLOYMENT,
-        f"{names.GROUP}/",
-    }
-    assert set(re.findall(r"vrampack\.dev/[a-z-]*", json.dumps(claims["spec"]))) <= known
-    for name in ("vrampack-claims", "vrampack-epoch"):
-        constraints = one(documents, "ValidatingAdmissionPolicy", name)["spec"]["matchConstraints"]
-        (expression,) = constraints["objectSelector"]["matchExpressions"]
+    policies = {name: one(documents, "ValidatingAdmissionPolicy", name)["spec"] for name in POLICIES}
+    no_claim_on_creation = policies["vrampack-replicas"]["validations"][0]["expression"]
+    claims = {*names.CLAIM_ANNOTATIONS, *names.MECHANISM_ANNOTATIONS}
+    assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == claims
+    known = {*claims, names.GATE, names.NEED, names.MODEL_DEPLOYMENT, f"{names.GROUP}/"}
+    for policy in policies.values():
+        assert set(re.findall(r"vrampack\.dev/[a-z-]*", json.dumps(policy))) <= known
+        (expression,) = policy["matchConstraints"]["objectSelector"]["matchExpressions"]
         assert expression == {"key": names.MODEL_DEPLOYMENT, "operator": "Exists"}
-    parameter = one(documents, "ValidatingAdmissionPolicyBinding", "vrampack-epoch")["spec"]["paramRef"]
-    assert (parameter["name"], parameter["namespace"]) == (names.LEADER_LEASE, "vrampack-system")
+        assert policy["failurePolicy"] == "Fail"
+
+
+def test_one_policy_is_for_what_is_created_and_one_with_the_lease_for_what_is_changed(render: Render) -> None:
+    documents = render()
+    rules = {
+        name: one(documents, "ValidatingAdmissionPolicy", name)["spec"]["matchConstraints"]["resourceRules"]
+        for name in POLICIES
+    }
+    operations = {name: rule["operations"] for name, (rule,) in rules.items()}
+    assert operations == {"vrampack-replicas": ["CREATE"], "vrampack-claims": ["UPDATE"]}
+    bindings = {name: one(documents, "ValidatingAdmissionPolicyBinding", name)["spec"] for name in POLICIES}
+    assert all(binding["validationActions"] == ["Deny"] for binding in bindings.values())
+    assert "paramRef" not in bindings["vrampack-replicas"]  # pods are made whether or not there is a Lease
+    assert bindings["vrampack-claims"]["paramRef"] == {
+        "name": names.LEADER_LEASE,
+        "namespace": "vrampack-system",
+        "parameterNotFoundAction": "Deny",
+    }
 
 
 def test_the_operators_requests_wait_among_those_of_controllers(render: Render) -> None:

@@ -49,6 +49,7 @@ def test_claim_node_and_gate_are_one_conditional_patch() -> None:
         {"op": "add", "path": "/metadata/annotations/vrampack.dev~1gpus", "value": "GPU-1"},
         {"op": "add", "path": "/metadata/annotations/vrampack.dev~1epoch", "value": "7"},
         {"op": "add", "path": "/spec/affinity", "value": required({"matchFields": [NODE]})},
+        {"op": "add", "path": "/metadata/managedFields", "value": [{}]},
         {"op": "add", "path": "/spec/schedulingGates", "value": []},
     ]
 

@@ -1,12 +1,13 @@
 """vLLM's command line: what is always passed, what depends on the contract and the release, and what is refused."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.unit.replicas import FROM_CLAIM, LLAMA_8B, LLAMA_70B
-from vrampack.engines.base import AdapterSlots, Drafts, EngineInput, is_reserved
+from vrampack.engines.base import AdapterSlots, ClaimModel, Drafts, EngineInput, HubModel, is_reserved
 from vrampack.engines.registry import engine
 from vrampack.engines.vllm import container
 from vrampack.errors import InvalidInputError
@@ -235,3 +236,44 @@ def test_registry() -> None:
     assert engine("vllm") is container
     with pytest.raises(InvalidInputError, match="custom, llamacpp, sglang, tgi, vllm"):
         engine("ollama")
+
+
+@pytest.mark.parametrize(
+    ("draft", "told"),
+    [
+        (HubModel(repository="org/draft", commit="c" * 40), {"model": "org/draft", "revision": "c" * 40}),
+        (ClaimModel(claim="models", path="drafts/eagle/"), {"model": "/models/drafts/eagle"}),
+    ],
+)
+def test_a_model_that_drafts_is_named_and_can_be_had(draft: HubModel | ClaimModel, told: dict[str, str]) -> None:
+    given = replace(FROM_CLAIM, tensor=2, drafts=Drafts(method="eagle3", tokens=3, model=draft))
+    made = container(given)
+    [argument] = [each for each in made.args if each.startswith("--speculative-config=")]
+    config = json.loads(argument.partition("=")[2])
+    common = {"method": "eagle3", "num_speculative_tokens": 3, "draft_tensor_parallel_size": 2}
+    assert config == common | told
+    offline = [each for each in made.env if each["name"] == "HF_HUB_OFFLINE"]
+    assert bool(offline) == isinstance(draft, ClaimModel), "a draft on the hub has to be fetched"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"drafts": Drafts(method="draft", tokens=3, model=None), "version": "0.12.0"}, "spec.speculation.method"),
+        (
+            {"drafts": Drafts(method="eagle", tokens=3, model=ClaimModel(claim="other", path="eagle"))},
+            "spec.speculation.draftModel",
+        ),
+    ],
+)
+def test_drafts_that_it_can_t_load_are_refused(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        container(replace(FROM_CLAIM, **changes))
+    assert refusal.value.field == field
+
+
+def test_a_rank_of_several_is_told_its_own_part() -> None:
+    made = container(replace(LLAMA_8B, data=4, concurrency=18))
+    assert {"--data-parallel-size=4", "--max-num-seqs=5", "--max-cudagraph-capture-size=10"} <= set(made.args)
+    assert made.cpu == container(LLAMA_8B).cpu + 3 * 1000
+    assert made.shared_memory > 0

@@ -159,7 +159,33 @@ async def test_a_watch_tells_of_its_beginning_and_of_changes_and_ends(serve: Ser
     assert 300 <= int(query.pop("timeoutSeconds")) <= 600
     assert (request.method, request.path) == ("GET", "/api/v1/pods")
     assert query == {"watch": "true", "allowWatchBookmarks": "true", "labelSelector": "app=a,b"}
-    assert request.headers["Accept"] == "application/vnd.kubernetes.protobuf"
+    assert request.headers["Accept"] == "application/vnd.kubernetes.protobuf, application/json"
+
+
+async def test_a_watch_gives_its_events_whole_however_they_come(serve: Serve) -> None:
+    asked: list[web.Request] = []
+    read = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for part in (b'{"type":"ADD', b'ED"}\n{"type":"MODIFIED"}\n{', b"}\n"):
+            await response.write(part)
+            await read.wait()
+        return response
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    async with asyncio.timeout(5):
+        events = kube.watch("/api/v1/pods", resourceVersion="7")
+        assert await anext(events) == []
+        read.set()
+        told = [each async for batch in events for each in batch]
+    await kube.close()
+    assert told == [b'{"type":"ADDED"}', b'{"type":"MODIFIED"}', b"{}"]
+    (request,) = asked
+    assert request.headers["Accept"] == "application/json"
+    assert (request.query["watch"], request.query["resourceVersion"]) == ("true", "7")
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, ClusterError), (410, ClusterError), (503, UnavailableError)])

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tests.unit.virtualtime import in_virtual_time
-from vrampack.controller.loop import Loop
+from vrampack.controller.loop import Loop, Recollection
 from vrampack.controller.metrics import Metrics
 from vrampack.controller.probes import Heartbeat
 from vrampack.controller.trigger import Trigger
@@ -16,6 +16,19 @@ from vrampack.errors import ClusterError, UnavailableError
 from vrampack.planning.verdict import Settings
 
 AFTER_THE_STALL = 60.0
+TRUSTED = 30.0
+
+
+def test_pods_are_asked_for_until_a_pass_ended_well_and_then_from_time_to_time() -> None:
+    recollection = Recollection(refusal_seconds=30, now=0.0)
+    assert recollection.new_enough(0.0) is None
+    recollection.trust(41)
+    assert recollection.new_enough(1.0) == 41
+    assert recollection.new_enough(2.0) is None  # the pass that read them did not end well
+    recollection.trust(42)
+    assert recollection.new_enough(2.0 + TRUSTED) == 42
+    recollection.trust(43)
+    assert recollection.new_enough(2.1 + TRUSTED) is None
 
 
 class Observer:
@@ -69,7 +82,7 @@ def test_passes_that_all_fail_are_no_good_health(error: Exception, epoch: int | 
             "watch": Watch(),
             "refiner": Refiner(),
         }
-        parts["leadership"] = SimpleNamespace(epoch=epoch)
+        parts["leadership"] = SimpleNamespace(epoch=epoch, settled=True)
         loop = Loop(
             **parts,
             trigger=Trigger(clock=time),

@@ -236,13 +236,21 @@ def test_kv_heads_that_neither_split_nor_copy_evenly_are_refused() -> None:
     ("architecture", "weights", "unknown"),
     [
         (dataclasses.replace(LLAMA_8B, dtype="float8"), LLAMA_8B_WEIGHTS, "dtype float8"),
-        (LLAMA_8B, dataclasses.replace(LLAMA_8B_WEIGHTS, precision="gguf"), "precision gguf"),
+        (LLAMA_8B, dataclasses.replace(LLAMA_8B_WEIGHTS, precision="int3"), "precision int3"),
     ],
 )
 def test_what_is_not_known_is_never_guessed(architecture: Architecture, weights: Weights, unknown: str) -> None:
     with pytest.raises(UnsupportedModelError) as refusal:
         estimate(architecture=architecture, weights=weights, workload=workload())
     assert refusal.value.unknown == unknown
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tgi"])
+def test_gguf_files_are_llama_cpp_s_alone(engine: str) -> None:
+    weights = dataclasses.replace(LLAMA_8B_WEIGHTS, precision="gguf")
+    with pytest.raises(InvalidInputError, match="which alone serves GGUF files") as refusal:
+        estimate(architecture=LLAMA_8B, weights=weights, workload=workload(engine=engine, engine_version=""))
+    assert (refusal.value.field, refusal.value.value) == ("spec.engine.name", engine)
 
 
 def test_a_small_gpu_needs_a_smaller_context() -> None:

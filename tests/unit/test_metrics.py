@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from vrampack.agent.health import Errors
+from vrampack.agent.metrics import AgentMetrics
+from vrampack.agent.reading import GPUReading, NodeReading
 from vrampack.controller.metrics import Memory, Metrics, Pass, Phase, Placement
 
 
@@ -88,6 +91,11 @@ def test_the_chart_uses_names_that_exist(registry: CollectorRegistry, metrics: M
     metrics.set_waiting({"NoRoom": 1})
     metrics.set_changed({"RevisionMoved": 1})
     metrics.set_gpu_memory({"L4": {Memory.USABLE: 24}})
+    agent = AgentMetrics(node="n")
+    gpu = GPUReading(uuid="GPU-0", index=0, product="L4", memory=1, reserved=0)
+    reading = NodeReading(driver="", cuda="", injection_style=None, gpus=(gpu,), cpu=0, memory=0, pods=0)
+    agent.show(reading, Errors(), {})
+    registry.register(agent)
     known = {sample.name for family in registry.collect() for sample in family.samples}
     templates = (repo_root / "charts" / "vrampack").rglob("*.yaml")
     used = {

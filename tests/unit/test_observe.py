@@ -45,7 +45,7 @@ class FakeKube:
 class Session:
     """An observer with its API server and its clocks."""
 
-    def __init__(self, lists: Mapping[str, list[Any]]) -> None:
+    def __init__(self, lists: Mapping[str, list[Any]], *, mirror: Any = None) -> None:
         self.kube = FakeKube(lists)
         self.clock = 1000.0
         self.now = NOW
@@ -53,10 +53,11 @@ class Session:
             self.kube,  # type: ignore[arg-type]
             namespace="vrampack-system",
             lease_clock=lambda: self.clock,
+            mirror=mirror,
         )
 
-    async def observe(self) -> Snapshot:
-        return await self.observer.observe(now=self.now, memory=Memory(started=0.0), resolutions={})
+    async def observe(self, *, since: int | None = None) -> Snapshot:
+        return await self.observer.observe(now=self.now, memory=Memory(started=0.0), resolutions={}, since=since)
 
     async def alive(self, *, after: float) -> bool:
         self.clock += after
@@ -216,6 +217,31 @@ async def test_lists_are_consistent_reads_of_what_is_ours() -> None:
     assert selectors[PODS] == names.MODEL_DEPLOYMENT
     assert selectors[SERVICES] == f"{names.MANAGED_BY}={names.MANAGER},{names.MODEL_DEPLOYMENT}"
     assert not any("resourceVersion" in query for _, query in session.kube.asked)
+
+
+class Mirror:
+    """Knows of nothing beyond ``version``."""
+
+    def __init__(self, *pods: PodView, version: int) -> None:
+        self.pods = pods
+        self.version = version
+
+    async def read(self, *, since: int) -> tuple[PodView, ...] | None:
+        return self.pods if since <= self.version else None
+
+
+@pytest.mark.parametrize(
+    ("since", "seen"),
+    [(50, ["mirrored"]), (51, ["listed"]), (None, ["listed"])],
+    ids=["new enough", "the watch is not that far", "nobody knows what is new enough"],
+)
+async def test_pods_come_from_the_mirror_only_where_it_is_new_enough(since: int | None, seen: list[str]) -> None:
+    session = Session({PODS: [pod("listed")]}, mirror=Mirror(await view(name="mirrored"), version=50))
+
+    found = await session.observe(since=since)
+
+    assert [one.name for one in found.pods] == seen
+    assert (PODS in [path for path, _ in session.kube.asked]) == (seen == ["listed"])
 
 
 async def test_a_list_that_expires_between_two_pages_is_read_again() -> None:

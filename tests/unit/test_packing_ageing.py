@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -43,6 +44,14 @@ class TestOrder:
         items = [item(f"m-{age}", 30, group="ns/m", waited=age) for age in (5, 70, 20)]
         packing = pack(hosts=[host("n", gpu("0", 48), gpu("1", 48))], items=items)
         assert order(packing) == ["m-70", "m-20"]
+
+    def test_the_oldest_that_is_left_is_older_than_all_others_that_are(self) -> None:
+        """Of a class with an old and a young one the old one is placed; the other class is older than what is left."""
+        items = [item(f"a-{age}", 30, group="ns/a", waited=age) for age in (500, 100)]
+        items.append(item("b", 29, waited=300))
+        packing = checked([host("n", gpu("0", 40, capacity=48))], items)
+        assert order(packing) == ["a-500"]
+        assert packing.reserved[0].item.key == "b"
 
     def test_without_patience_age_does_not_count(self) -> None:
         items = [item("large", 40), item("old", 1, waited=10**6)]
@@ -222,7 +231,9 @@ def test_without_the_rule_it_starves(seed: int) -> None:
 @given(draw=chances)
 def test_what_a_reservation_lacks_never_grows(draw: random.Random) -> None:
     """The reason why nobody starves: as claims end, the same item's place only ever comes nearer."""
-    hosts, items = fleet(draw), queue(draw)
+    hosts = fleet(draw)
+    # What a placed replica requires of spread is known to its own run only.
+    items = [replace(each, spread=draw.choice([Spread.PREFER, Spread.IGNORE])) for each in queue(draw)]
     first = pack(hosts=hosts, items=items, patience=PATIENCE)
     if not first.reserved:
         return

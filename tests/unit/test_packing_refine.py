@@ -1,8 +1,11 @@
 """Refinement: never worse than its start, valid, decided by its input alone, and right where it says "proven"."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,8 +14,9 @@ from tests.unit.packing_optimum import least_unplaced_bytes, optimum
 from tests.unit.test_packing_properties import fleet, queue
 from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
+from vrampack.packing.layouts import parts
 from vrampack.packing.objective import cost
-from vrampack.packing.problem import Bound, Criterion, Host, Item, Objective, Packing, Spread, Work
+from vrampack.packing.problem import Bound, Criterion, Host, Item, Objective, Packing, Reservation, Spread, Work
 from vrampack.packing.refine import Refined, bound, refine, refinements
 
 LITTLE = Work(rounds=60, dives=3, nodes=60)
@@ -111,6 +115,63 @@ def test_the_bound_is_never_above_the_optimum_and_a_proof_never_wrong(draw: rand
         assert (reached.unplaced, reached.opened) == (unplaced, opened)
 
 
+def cut_in_every_way(hosts: list[Host]) -> Iterator[list[Host]]:
+    """The fleets that the layouts allow."""
+    ways = [
+        [
+            replace(host, devices=tuple(part for pieces in choice for part in pieces))
+            for choice in product(
+                *(
+                    [parts(device, layout) for layout in device.layouts] if device.layouts else [[device]]
+                    for device in host.devices
+                )
+            )
+        ]
+        for host in hosts
+    ]
+    return (list(fleet) for fleet in product(*ways))
+
+
+@settings(max_examples=300, deadline=None)
+@given(draw=chances)
+def test_with_layouts_the_bound_is_never_above_the_optimum_of_any_cut(draw: random.Random) -> None:
+    layouts = draw.choice([((24,), (12, 12)), ((), (8, 8, 8), (16, 8)), ((16, 4), (10, 10))])
+    hosts = [
+        host(
+            f"n{number}",
+            gpu("cut", 24, capacity=24, layouts=layouts),
+            *([gpu("g", 24, capacity=24)] if draw.random() < 0.5 else []),
+        )
+        for number in range(draw.randint(1, 2))
+    ]
+    items = [
+        item(f"r{number}", draw.randint(2, 20), group=draw.choice(["ns/a", "ns/b"]), spread=Spread.IGNORE)
+        for number in range(draw.randint(1, 4))
+    ]
+    found = refined(hosts, items)
+    assert violations(hosts=hosts, items=items, packing=found.packing) == []
+    unplaced, opened = min(optimum(fleet, items) for fleet in cut_in_every_way(hosts))
+    assert found.bound.unplaced <= min(least_unplaced_bytes(fleet, items) for fleet in cut_in_every_way(hosts))
+    reached = cost(hosts=hosts, packing=found.packing)
+    assert (unplaced, opened) <= (reached.unplaced, reached.opened)
+    if reached.unplaced == unplaced:
+        assert found.bound.opened <= opened
+    if found.bound.optimal:
+        assert (reached.unplaced, reached.opened) == (unplaced, opened)
+
+
+def test_layouts_are_chosen_for_all_replicas_together() -> None:
+    layouts = ((24,), (12, 12), (8, 8, 8))
+    hosts = [host("n", *(gpu(f"g{n}", 24, capacity=24, slots=1, layouts=layouts) for n in range(6)))]
+    items = [item(f"a{n}", 24, spread=Spread.IGNORE) for n in range(2)]
+    items += [item(f"b{n}", 12, spread=Spread.IGNORE) for n in range(4)]
+    items += [item(f"c{n}", 8, spread=Spread.IGNORE) for n in range(6)]
+    found = refined(hosts, items)
+    assert violations(hosts=hosts, items=items, packing=found.packing) == []
+    assert found.bound == Bound(opened=144, unplaced=0, optimal=True, relaxes=("replicas a GPU",))
+    assert sorted(cut.layout for cut in found.packing.cuts) == sorted([*layouts, *layouts])
+
+
 def equal_gpus(count: int, *, size: int = 1000) -> list[Host]:
     return [host(f"n{number:03}", *(gpu(f"g{g}", size, capacity=size) for g in range(4))) for number in range(count)]
 
@@ -179,6 +240,35 @@ def test_a_full_fleet_takes_more_than_first_fit_finds() -> None:
     assert len(start.unplaced) > 0
     assert found.packing.unplaced == ()
     assert found.bound.unplaced == 0
+
+
+def crowded() -> tuple[list[Host], list[Item]]:
+    """One large replica, or three of three smaller ones."""
+    hosts = [host("n", gpu("g", 30, capacity=30), gpu("h", 30, capacity=30))]
+    items = [item("large", 30), item("a", 25), item("b", 16), item("c", 14)]
+    return hosts, [replace(each, spread=Spread.IGNORE) for each in items]
+
+
+@pytest.mark.parametrize(("keep", "rank"), [(("large",), 1), ((), 0)])
+def test_who_is_to_be_kept_does_not_lose_its_place(keep: tuple[str, ...], rank: int) -> None:
+    hosts, items = crowded()
+    items[0] = replace(items[0], rank=rank)
+    start = pack(hosts=hosts, items=items[:1])
+    waiting = pack(hosts=[host("n")], items=items[1:]).unplaced
+    start = replace(start, unplaced=waiting)
+    found = refine(
+        hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=LITTLE, keep=keep
+    )
+    assert "large" in {placement.item.key for placement in found.packing.placed}
+
+
+def test_a_start_that_reserves_places_stays_as_it_is() -> None:
+    hosts = [host("n", gpu("g", 30, capacity=40, tenants={"ns/x"}), gpu("h", 40, capacity=40))]
+    items = [item("old", 41, waited=100), item("a", 20), item("b", 20)]
+    start = pack(hosts=hosts, items=items, patience=50)
+    kept = replace(start, reserved=(Reservation(item=items[0], host="n", devices=("h",)),))
+    found = refine(hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, start=kept, seed=0, work=LITTLE)
+    assert found.packing is kept
 
 
 def test_prices_decide_where_there_are_any() -> None:

@@ -224,6 +224,18 @@ class TestBudget:
         assert found.over_budget == {"uid-llama-0"}
         assert found.evictions == ()
 
+    def test_the_most_that_a_start_took_is_kept(self) -> None:
+        seen = gpu(processes=[{"podUID": "uid-llama-0", "bytes": "18Gi", "peak": "21Gi"}])
+        found = decide(world(model(), pods=[placed(claim="20Gi")], gpu_nodes=[gpu_node("n1", seen)]))
+        [placement] = status_of(found)["placements"]
+        assert placement["gpus"][0] | {"uuid": "", "index": 0} == {
+            "uuid": "",
+            "index": 0,
+            "claim": "20Gi",
+            "observed": "18Gi",
+            "peak": "21Gi",
+        }
+
     @pytest.mark.parametrize(("tolerance", "over"), [("2%", False), ("1%", True)])
     def test_a_tolerance(self, tolerance: str, over: bool) -> None:
         found = self.used(str(int(20 * GIB * 1.02)), tolerance=tolerance)

@@ -33,7 +33,22 @@ from vrampack.planning.verdict import Settings
 HUB = "hf://org/model"
 COMMIT = "b" * 40
 ASKED = ResolveRequest(source=HUB, revision="", token_secret=None)
-UNKNOWN = profile(precision="gguf")
+STATES = {"name": "a", "mixers": [{"state": {"kind": "WKV", "convKernel": 2, "keyDim": 64, "valueHeads": 64}}]}
+UNKNOWN = profile(
+    architecture={
+        "modelType": "rwkv7",
+        "layers": 2,
+        "hiddenSize": 4096,
+        "intermediateSize": 0,
+        "vocabSize": 65536,
+        "attentionHeads": 0,
+        "kvHeads": 0,
+        "headDim": 0,
+        "dtype": "bfloat16",
+        "layerKinds": [STATES],
+        "layerOrder": [{"kind": "a", "count": 2}],
+    }
+)
 EAGLE = {"method": "eagle", "draftModel": "hf://org/draft", "tokens": 3}
 CLAIMED = {"method": "eagle", "draftModel": "pvc://claim/draft", "tokens": 3}
 GATED = {"source": HUB, "tokenSecretRef": {"name": "hub"}}
@@ -80,6 +95,7 @@ def test_a_dead_end_is_stalled_with_reason_and_words(wanted: ModelView, reason: 
     ("facts", "reason"),
     [
         (UNKNOWN, "UnsupportedArchitecture"),
+        (profile(precision="gguf"), "InvalidSpec"),
         (ProfileView(name="llama-8b", generation=1, spec=None, problem="spec.parameters: 0"), "InvalidProfile"),
     ],
 )

@@ -18,7 +18,7 @@ def test_every_reason_has_words_of_its_own() -> None:
     [
         ({}, ""),
         ({"InsufficientGPUMemory": 2}, "2 GPUs with too little memory free (InsufficientGPUMemory)"),
-        ({"ProductMismatch": 6}, "6 GPUs of another product (ProductMismatch)"),
+        ({"ProductMismatch": 6}, "6 GPUs of a product that was not asked for (ProductMismatch)"),
         (
             {"NodeUnschedulable": 1, "GPUInMIGMode": 2},
             "2 GPUs in MIG mode (GPUInMIGMode), 1 GPU on a cordoned node (NodeUnschedulable)",

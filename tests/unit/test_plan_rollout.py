@@ -68,10 +68,14 @@ def change(*, new: str = "30Gi", old: str = "20Gi", ready: int = 1, others: str 
 # What is new.
 
 
-def test_a_new_model_gets_deployment_service_and_budget() -> None:
+def kinds_created(found: Plan) -> list[str]:
+    return [each.manifest["kind"] for each in of_kind(found, CreateChild)]
+
+
+def test_a_new_model_gets_a_deployment_and_a_budget() -> None:
     created = of_kind(decide(world(model(replicas=3))), CreateChild)
     found = {each.manifest["kind"]: each.manifest for each in created}
-    assert found.keys() == {"Deployment", "PodDisruptionBudget", "Service"}
+    assert found.keys() == {"Deployment", "PodDisruptionBudget"}
     spec = found["Deployment"]["spec"]
     assert spec["replicas"] == 3
     assert rolling_update(found["Deployment"]) == SURGE
@@ -79,6 +83,18 @@ def test_a_new_model_gets_deployment_service_and_budget() -> None:
     [owner] = found["Deployment"]["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"]) == ("model-llama", True)
     assert spec["progressDeadlineSeconds"] == 2**31 - 1
+
+
+def test_its_service_follows_once_the_replicas_that_have_room_are_placed() -> None:
+    """None of them can be reached before, and Kubernetes would write the Service's endpoints anew for each."""
+    new = world(model(replicas=2))
+    waiting = told(new, decide(new))
+    assert kinds_created(decide(waiting)) == ["Service"]  # no pod yet, or none that fits
+    snapshot = replace(waiting, pods=(pod("llama-0"), pod("llama-1")), pools=(PARALLEL,))
+    first = decide(snapshot)
+    assert where(first).keys() == {"llama-0", "llama-1"}
+    assert kinds_created(first) == []
+    assert kinds_created(decide(told(snapshot, first))) == ["Service"]
 
 
 def test_what_is_in_force_and_intact_is_left_alone() -> None:

@@ -1,6 +1,7 @@
 """Drafting reaches the claim and the engine."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,6 +66,11 @@ def drafting_template(found: Plan) -> Json:
     return template
 
 
+def templates(found: Plan) -> list[str]:
+    """What a plan does to Deployments."""
+    return [f"{type(each).__name__} {each}" for each in found.children if "'Deployment'" in repr(each)]
+
+
 def told(template: Json) -> Json:
     [argument] = [each for each in template["spec"]["containers"][0]["args"] if each.startswith("--speculative-config")]
     config: Json = json.loads(argument.partition("=")[2])
@@ -111,9 +117,13 @@ def test_a_draft_that_moved_restarts_nothing() -> None:
         profiles=[profile(), draft(), draft(LATER)],
         resolutions={ASKED: Resolution(commit=LATER)},
     )
-    assert decide(moved).children == ()
-    unknown = world(asked, made=made, profiles=[profile(), draft()])  # an operator that has just started
-    assert decide(unknown).children == ()
+    assert not templates(decide(moved))
+    restarted = decide(world(asked, made=made, profiles=[profile(), draft()]))  # an operator that has just started
+    assert not templates(restarted)
+    assert restarted.resolve == (), "the Deployment keeps the commit, and the hub need not be asked again"
+    assert condition(status_of(restarted), "Estimated")["status"] == "True"
+    refreshed = decide(world(replace(asked, refresh="1"), made=made, profiles=[profile(), draft()]))
+    assert refreshed.resolve == (ASKED,), "the user asks for what is there now"
 
 
 def test_data_parallel_ranks_are_in_the_need_and_the_engine_is_told() -> None:

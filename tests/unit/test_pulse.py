@@ -1,19 +1,21 @@
-"""Watches that poke: what they ask for, and how they wait for an API server."""
+"""Watches that poke, and how they wait for an API server."""
 
 import asyncio
 import itertools
 import logging
 import math
 from collections.abc import AsyncGenerator, Coroutine
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import pytest
 
 from tests.unit.virtualtime import in_virtual_time
-from vrampack.controller.pulse import DEPLOYMENTS, PODS, Pulse, Watched
+from vrampack.controller.pulse import Pulse
 from vrampack.errors import ClusterError, UnavailableError
-from vrampack.kube.client import Kube
 
+PODS = "Pod"
+DEPLOYMENTS = "Deployment"
 AWAY = UnavailableError("WATCH /api/v1/pods: Connection refused")
 REFUSED = ClusterError("WATCH /api/v1/pods: 403 pods is forbidden", status=403)
 
@@ -22,18 +24,18 @@ class FakeKube:
     """An API server that may be away, whose watches last ``lasts`` seconds unless they break."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[float, str, dict[str, Any]]] = []
+        self.asked: list[tuple[float, str]] = []
         self.problem: ClusterError | None = None
         self.lasts = math.inf
         self.open: dict[str, asyncio.Queue[ClusterError | None]] = {}
 
-    async def watch_changes(self, path: str, **query: Any) -> AsyncGenerator[None]:
+    async def watch(self, kind: str) -> AsyncGenerator[None]:
         now = asyncio.get_running_loop().time
         end = now() + self.lasts
-        self.asked.append((now(), path, query))
+        self.asked.append((now(), kind))
         if self.problem is not None:
             raise self.problem
-        changes = self.open[path] = asyncio.Queue()
+        changes = self.open[kind] = asyncio.Queue()
         try:
             yield
             while True:
@@ -45,10 +47,10 @@ class FakeKube:
         except TimeoutError:
             return
         finally:
-            del self.open[path]
+            del self.open[kind]
 
-    def change(self, path: str = "/api/v1/pods") -> None:
-        self.open[path].put_nowait(None)
+    def change(self) -> None:
+        self.open[PODS].put_nowait(None)
 
     def drop(self, problem: ClusterError) -> None:
         """All connections break, and new ones meet the same."""
@@ -58,16 +60,16 @@ class FakeKube:
 
     @property
     def times(self) -> list[float]:
-        return [time for time, _, _ in self.asked]
+        return [time for time, _ in self.asked]
 
 
 class World:
     """A pulse on a fake API server."""
 
-    def __init__(self, *kinds: Watched) -> None:
+    def __init__(self, *kinds: str) -> None:
         self.kube = FakeKube()
         self.pokes = 0
-        self.pulse = Pulse(cast("Kube", self.kube), poke=self._poke, kinds=kinds)
+        self.pulse = Pulse({kind: partial(self.kube.watch, kind) for kind in kinds}, poke=self._poke)
 
     def _poke(self) -> None:
         self.pokes += 1
@@ -83,7 +85,7 @@ class World:
         assert not self.pulse.connected()
 
 
-def test_pods_and_deployments_of_ours_are_watched_in_all_namespaces() -> None:
+def test_all_kinds_are_watched() -> None:
     world = World(PODS, DEPLOYMENTS)
 
     async def scenario() -> None:
@@ -92,10 +94,7 @@ def test_pods_and_deployments_of_ours_are_watched_in_all_namespaces() -> None:
         assert world.pulse.connected()
 
     in_virtual_time(world.running(scenario()))
-    assert [(path, query) for _, path, query in world.kube.asked] == [
-        ("/api/v1/pods", {"labelSelector": PODS.labels}),
-        ("/apis/apps/v1/deployments", {"labelSelector": DEPLOYMENTS.labels}),
-    ]
+    assert world.kube.asked == [(0, PODS), (0, DEPLOYMENTS)]
 
 
 def test_it_pokes_once_it_watches_and_for_every_change() -> None:
@@ -139,10 +138,10 @@ def test_one_kind_that_is_away_is_enough_to_be_unconnected() -> None:
 
     async def scenario() -> None:
         await asyncio.sleep(1)
-        world.kube.open["/apis/apps/v1/deployments"].put_nowait(AWAY)
+        world.kube.open[DEPLOYMENTS].put_nowait(AWAY)
         await asyncio.sleep(0.1)
         assert not world.pulse.connected()
-        assert world.kube.open.keys() == {"/api/v1/pods"}
+        assert world.kube.open.keys() == {PODS}
 
     in_virtual_time(world.running(scenario()))
 

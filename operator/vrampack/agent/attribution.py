@@ -13,6 +13,9 @@ from vrampack.agent.reading import Allocation, ForeignUse, GPUReading, PodUse
 from vrampack.units import MIB
 
 UNATTRIBUTED: Final = "unattributed"
+"""Bytes that no process accounts for."""
+NAMELESS: Final = "unknown"
+"""A process that is not in view."""
 _BOOKKEEPING: Final = 64 * MIB
 """What a driver may count as used beyond its processes; an idle GPU shows a few MiB."""
 
@@ -117,5 +120,5 @@ def _foreign(process: Process, owner: Owner, people: People) -> ForeignUse:
     elif owner.pod_uid:
         name = f"pod {owner.pod_uid}"  # a static one has another UID at the API server
     else:
-        name = owner.name or "unknown"
+        name = owner.name or NAMELESS
     return ForeignUse(name=name, bytes=process.bytes or 0, pod_uid=owner.pod_uid or None, pid=process.pid)

@@ -16,7 +16,7 @@ from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.mps import Attachments
 from vrampack.agent.nodewatch import NodeWatch, Reader
 from vrampack.agent.pods import Pod, free_for_vrampack
-from vrampack.agent.processes import UNKNOWN, ProcessTable
+from vrampack.agent.processes import ProcessTable
 from vrampack.agent.reading import NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
 from vrampack.agent.tenants import Tenants
@@ -166,7 +166,6 @@ class NodeAgent:
                 for device in sight.devices
             ]
         )
-        sighted = sight.silence is None and not any(owner is UNKNOWN for owner in owners.values())
         cpu, memory, slots = free_for_vrampack(node, pods)
         return NodeReading(
             driver=sight.versions.driver,
@@ -181,7 +180,7 @@ class NodeAgent:
             kubelet="" if held is None else held.trouble,
             unattached=None if self._mps is None else await self._mps.look(gpus, self._limited(), now=now),
             stuck=self._tenants.stuck(gpus, now=now),
-            mismatches=self._tenants.mismatches(pods, gpus, sighted=sighted, now=now),
+            mismatches=self._tenants.mismatches(pods, gpus, sighted=sight.silence is None, now=now),
         )
 
     def _limited(self) -> dict[str, str]:
@@ -195,7 +194,7 @@ class NodeAgent:
 
     async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
         if now >= self._renew_at:
-            await reporter.renew()
+            await reporter.renew(there=self._watch.reported)
             self._renew_at = now + self._settings.lease.renew
         await reporter.report(reading)
 

@@ -36,11 +36,21 @@ class Reader(Protocol):
         """Yields at its start and after every change."""
 
 
+class _Owner(msgspec.Struct, frozen=True):
+    uid: str = ""
+
+
+class _Owned(msgspec.Struct, frozen=True, rename="camel"):
+    uid: str
+    owner_references: tuple[_Owner, ...] = ()
+
+
 class _Wish(msgspec.Struct, frozen=True, rename="camel"):
     release_driver: bool = False
 
 
 class _Wished(msgspec.Struct, frozen=True):
+    metadata: _Owned
     spec: _Wish = _Wish()
 
 
@@ -58,6 +68,7 @@ class NodeWatch:
         self._kube = kube
         self._name = node
         self._wished = False
+        self._owners: set[str] = set()
         self._read: set[str] = set()
         self.node: Node | None = None
         self.pods: list[Pod] = []
@@ -66,6 +77,11 @@ class NodeWatch:
     @property
     def complete(self) -> bool:
         return {"nodes", "pods"} <= self._read
+
+    @property
+    def reported(self) -> bool:
+        """Whether there is a GPUNode, and it is this very Node's."""
+        return self.node is not None and self.node.metadata.uid in self._owners
 
     @property
     def release(self) -> bool:
@@ -128,3 +144,4 @@ class NodeWatch:
             case _:
                 wishes = msgspec.json.decode(raw, type=_Wishes).items
                 self._wished = any(each.spec.release_driver for each in wishes)
+                self._owners = {owner.uid for each in wishes for owner in each.metadata.owner_references}

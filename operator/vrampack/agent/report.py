@@ -87,12 +87,14 @@ class Reporter:
             raise
         self._last, self._conditions, self._written = reading, conditions, self._clock()
 
-    async def renew(self) -> None:
+    async def renew(self, *, there: bool = False) -> None:
         """Shows that the agent is alive. Raises ClusterError.
 
-        Makes sure on the way that the GPUNode is still there: whoever deleted it gets a fresh one.
+        Makes sure on the way that the GPUNode is still there, unless that is known (``there``): whoever deleted it gets
+        a fresh one.
         """
-        await self._adopt()
+        if not (there and self._uid):
+            await self._adopt()
         spec = {
             "holderIdentity": self.node,
             "leaseDurationSeconds": self._terms.duration,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from vrampack.agent.attribution import NAMELESS, UNATTRIBUTED
 from vrampack.agent.pods import Pod
 from vrampack.agent.reading import GPUReading, Stuck, WrongGPUs
 
@@ -68,20 +69,22 @@ class Tenants:
         """Pods whose processes are on a GPU that they do not claim; or, once ready, on none of those that they claim.
 
         A process in a MIG device is seen on its GPU. Where another scheduler chose the GPU, any of the node is right.
-        ``sighted``: whether processes of pods can be told apart here at all; where they can't, none is missed.
+        ``sighted``: whether the GPUs can be read now. Where some of a GPU's use is nobody's that is in view, as in a
+        sandbox or without the host's process namespace, no process is missed there.
         """
         whole = {each.uuid: gpu.uuid for gpu in gpus for each in gpu.mig_devices or ()}
         on: dict[str, set[str]] = defaultdict(set)
         for gpu in gpus:
             for use in gpu.processes:
                 on[use.uid].add(gpu.uuid)
+        hidden = {gpu.uuid for gpu in gpus for use in gpu.foreign if use.name in (UNATTRIBUTED, NAMELESS)}
         wrong, missing = [], {}
         for pod in pods:
             uid, claimed = pod.metadata.uid, {whole.get(uuid, uuid) for uuid in pod.gpus}
             if not (pod.managed and claimed) or pod.on_node:
                 continue
             seen = on.get(uid, set())
-            if sighted and pod.ready and claimed - seen:
+            if sighted and pod.ready and claimed - seen - hidden:
                 missing[uid] = self._missing_since.get(uid, now)
             if seen - claimed or now - missing.get(uid, now) >= NONE_SEEN_SECONDS:
                 wrong.append(

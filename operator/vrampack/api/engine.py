@@ -113,7 +113,8 @@ class Parallelism(ApiModel):
     pipeline: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)
     """Pipeline parallel size: the layers are dealt out to this many stages."""
     data: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)
-    """Data parallel size inside one replica."""
+    """Data parallel ranks inside one replica. Each has a scheduler and a KV cache of its own, and serves an equal part
+    of serving.concurrency; experts are spread over all of them."""
     expert: bool = False
     """Expert parallelism: experts are dealt out to the GPUs instead of being split."""
     decode_context: int = Field(default=1, ge=1, le=MAX_GPUS_PER_REPLICA)

@@ -116,6 +116,8 @@ class PlacedGPU(ApiModel):
     """Memory that the replica has claimed on it."""
     observed: Quantity | None = None
     """Memory that the replica was seen to use on it; rewritten on a change of 1 % or more."""
+    peak: Quantity | None = None
+    """The most that it was seen to use on it since it started: what a start really takes."""
 
 
 class PlacementStatus(ApiModel):

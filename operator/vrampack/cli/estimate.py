@@ -81,6 +81,10 @@ Headroom = Annotated[str | None, typer.Option("--headroom", help="Share that is 
 Engine = Annotated[str | None, typer.Option("--engine", help="vllm, sglang, llamacpp or tgi.")]
 EngineVersion = Annotated[str | None, typer.Option("--engine-version", help="Its version, such as 0.33.0.")]
 Pipeline = Annotated[int | None, typer.Option("--pipeline", help="Stages that the layers are dealt out to.")]
+Data = Annotated[int | None, typer.Option("--data", help="Data parallel ranks, each with a KV cache of its own.")]
+Expert = Annotated[
+    bool, typer.Option("--expert", help="Experts are dealt out to the GPUs instead of being split over them.")
+]
 ModelFile = Annotated[
     str, typer.Option("--model-file", help='A GGUF file of a repository that has several, such as "*Q4_K_M.gguf".')
 ]
@@ -105,6 +109,8 @@ def estimate(
     max_batched_tokens: Batched = None,
     tensor: Tensor = None,
     pipeline: Pipeline = None,
+    data: Data = None,
+    expert: Expert = False,
     kv_cache: KVCache = None,
     headroom: Headroom = None,
     engine: Engine = None,
@@ -142,7 +148,7 @@ def estimate(
                 "maxBatchedTokens": max_batched_tokens,
                 "cudaGraphs": "Disabled" if no_cuda_graphs else None,
             },
-            "parallelism": {"tensor": tensor, "pipeline": pipeline},
+            "parallelism": {"tensor": tensor, "pipeline": pipeline, "data": data, "expert": expert or None},
             "precision": {"kvCache": kv_cache},
             "memory": {"headroom": headroom},
         }

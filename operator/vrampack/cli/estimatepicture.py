@@ -74,10 +74,11 @@ def _heading(view: EstimateView, width: int) -> Iterator[Text]:
 
 def _terms(view: EstimateView) -> Table:
     table = Table(box=None, padding=(0, 1), show_header=False, pad_edge=False)
-    table.add_column(width=3)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column(justify="right")
+    # Where there is little room it is the explanation that is cut, never a figure.
+    table.add_column(min_width=3, no_wrap=True)
+    table.add_column(min_width=max(len(_name(name)) for name in (*view.terms, "claim")), no_wrap=True)
+    table.add_column(justify="right", min_width=9, no_wrap=True)
+    table.add_column(justify="right", min_width=4, no_wrap=True)
     table.add_column(style="dim", overflow="ellipsis", no_wrap=True)
     total = sum(view.terms.values()) or 1
     for number, (name, value) in enumerate(view.terms.items()):

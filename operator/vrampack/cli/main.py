@@ -9,8 +9,10 @@ from vrampack import __version__
 from vrampack.cli.agent import agent
 from vrampack.cli.calibrate import calibrate
 from vrampack.cli.crds import crds
+from vrampack.cli.defrag import defrag
 from vrampack.cli.demo import demo
 from vrampack.cli.estimate import estimate
+from vrampack.cli.explain import explain
 from vrampack.cli.localcluster import app as cluster
 from vrampack.cli.map import fleet_map
 from vrampack.cli.miglayout import mig_layout
@@ -34,6 +36,8 @@ app.command("demo")(demo)
 app.command("map")(fleet_map)
 app.command("estimate")(estimate)
 app.command("plan")(plan)
+app.command("explain")(explain)
+app.command("defrag")(defrag)
 app.command("profile")(profile)
 app.command("calibrate")(calibrate)
 app.command("mig-layout")(mig_layout)

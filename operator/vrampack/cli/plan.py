@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vrampack.planning.snapshot import Snapshot
 
 DOES_NOT_FIT: Final = 2
-_CLASSES: Final = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 
 class Output(StrEnum):
@@ -102,7 +101,7 @@ def plan(
         from vrampack.cli.fleetfor import answer
 
         raise typer.Exit(answer(manifests, prices, read=read, seconds=refine, output=output))
-    base, classes = _on_paper(fleet) if fleet is not None else asyncio.run(_live(kubeconfig, operator_namespace))
+    base, classes = _on_paper(fleet) if fleet is not None else _live(kubeconfig, operator_namespace)
     classes = {**classes, **manifests.classes}
     check_classes(manifests, classes)
     snapshot = planned(base, manifests, read=read)
@@ -165,20 +164,12 @@ def _on_paper(fleet: Path) -> "tuple[Snapshot, dict[str, Priority]]":
     return fleet_snapshot(parse_fleet(text), now=time.time()), dict(SYSTEM_CLASSES)
 
 
-async def _live(kubeconfig: Path | None, namespace: str) -> "tuple[Snapshot, dict[str, Priority]]":
+def _live(kubeconfig: Path | None, namespace: str) -> "tuple[Snapshot, dict[str, Priority]]":
+    from vrampack.cli.livesnapshot import live_snapshot
     from vrampack.cli.plansubject import priority_classes
-    from vrampack.kube.client import Kube
-    from vrampack.kube.observe import Observer
-    from vrampack.planning.snapshot import Memory
 
-    kube = await Kube.connect(None if kubeconfig is None else str(kubeconfig))
-    try:
-        now = time.time()
-        observer = Observer(kube, namespace=namespace, lease_clock=time.monotonic)
-        snapshot = await observer.observe(now=now, memory=Memory(started=now), resolutions={})
-        return snapshot, priority_classes(await kube.list(_CLASSES))
-    finally:
-        await kube.close()
+    snapshot, classes = asyncio.run(live_snapshot(kubeconfig, namespace=namespace))
+    return snapshot, priority_classes(classes)
 
 
 def _bounds(found: "Rehearsal", *, seconds: float, seed: int) -> "list[BoundRow]":

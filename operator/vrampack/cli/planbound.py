@@ -25,7 +25,7 @@ def searches(
     snapshot, settings = found.snapshot, Settings()
     stock = inventory(snapshot)
     given = cases(snapshot, settings, stock=stock)
-    placed = place(snapshot, stock, given, Eligibility(snapshot), patience=settings.patience_seconds)
+    placed = place(snapshot, stock, given, Eligibility(snapshot), patience=settings.patience_seconds, everywhere=True)
     pools = {pool.name: pool for pool in snapshot.pools}
     for number, (name, asked) in enumerate(sorted(placed.questions.items())):
         question = asked.whole

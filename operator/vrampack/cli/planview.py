@@ -138,7 +138,7 @@ def plan_view(
 def to_json(view: PlanView) -> Json:
     """For scripts; memory in bytes."""
     rest = {name: value for name, value in asdict(view).items() if name != "fleet"}
-    return {"fits": view.fits, **_camel(rest)}
+    return {"fits": view.fits, **camel(rest)}
 
 
 def fleet_of(stock: Inventory, waiting: Iterable[WaitingRow]) -> FleetView:
@@ -250,11 +250,12 @@ def replicas_by_model(rows: Iterable[PlacedRow]) -> Mapping[tuple[str, str, tupl
     return Counter((row.model, row.node, row.gpus, row.new) for row in rows)
 
 
-def _camel(value: Any) -> Any:
+def camel(value: Any) -> Any:
+    """The same with the names of fields as the API writes names."""
     if isinstance(value, dict):
-        return {_word(str(key)): _camel(each) for key, each in value.items()}
+        return {_word(str(key)): camel(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_camel(each) for each in value]
+        return [camel(each) for each in value]
     return value
 
 

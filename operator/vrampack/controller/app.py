@@ -15,13 +15,14 @@ from vrampack.controller.loop import Loop
 from vrampack.controller.metrics import Metrics
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat, listening, metrics_app, probes_app
-from vrampack.controller.pulse import DEPLOYMENTS, PODS, PROBES, Pulse
+from vrampack.controller.pulse import Pulse, watches
 from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.engines.startgate import StartGate
 from vrampack.kube.act import Actor
 from vrampack.kube.client import Kube
+from vrampack.kube.mirror import Mirror
 from vrampack.kube.observe import Observer
 from vrampack.planning import verdict
 
@@ -90,6 +91,7 @@ async def run(settings: Settings) -> None:
             token_namespaces=settings.hub_token_namespaces,
         )
         stack.push_async_callback(watch.close)
+        mirror = Mirror(kube)
         refiner = Refiner(poke=trigger.poke)
         stack.push_async_callback(refiner.close)
         loop = Loop(
@@ -97,6 +99,7 @@ async def run(settings: Settings) -> None:
                 kube,
                 namespace=settings.namespace,
                 lease_clock=time.monotonic,
+                mirror=mirror,
                 probing=bool(settings.probe_image),
             ),
             actor=Actor(
@@ -125,7 +128,7 @@ async def run(settings: Settings) -> None:
                 start_gate=StartGate(port=settings.start_port) if settings.start_port else None,
             ),
         )
-        pulse = Pulse(kube, poke=trigger.poke, kinds=(PODS, DEPLOYMENTS, *([PROBES] if settings.probe_image else [])))
+        pulse = Pulse(watches(kube, mirror, probing=bool(settings.probe_image)), poke=trigger.poke)
         checks = {
             "watching": lambda: watching.is_set() and pulse.connected(),
             "lease": lambda: leadership.epoch is None or loop.observed_once,

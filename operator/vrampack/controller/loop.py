@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import UnavailableError
 from vrampack.kube.act import Actor, InterruptedActError, Outcome
+from vrampack.kube.mirror import newest
 from vrampack.kube.observe import Observer
 from vrampack.planning.actions import Plan
 from vrampack.planning.plan import plan
@@ -29,6 +31,8 @@ _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
 _SETTLING: Final = 0.5
 _LONGEST_REFUSAL: Final = 600.0
+_TRUSTED: Final = 30.0
+"""Seconds for which a watch is believed to tell of everything."""
 _FIRST_HELD: Final = 2.0
 _LONGEST_HELD: Final = 60.0
 """How long a pod that a PodDisruptionBudget did not let go is not asked again; doubles with each time in a row."""
@@ -47,6 +51,8 @@ class Recollection:
         self._conflicts: frozenset[tuple[str, str]] = frozenset()
         self._child_errors: Mapping[str, str] = {}
         self._held: dict[str, Held] = {}
+        self._since: int | None = None
+        self._listed = -math.inf
 
     def memory(self) -> Memory:
         """An immutable copy, for a snapshot."""
@@ -60,6 +66,22 @@ class Recollection:
             child_errors=dict(self._child_errors),
             held=dict(self._held),
         )
+
+    def new_enough(self, now: float) -> int | None:
+        """The resourceVersion at which pods are new enough for a pass; None: it has to ask the API server.
+
+        That is after a pass that did not end well: a write without an answer may be one that landed. And it is every so
+        often, whatever is known. ``now``: seconds of a clock that never jumps.
+        """
+        since, self._since = self._since, None
+        if since is None or now - self._listed > _TRUSTED:
+            self._listed = now
+            return None
+        return since
+
+    def trust(self, since: int) -> None:
+        """Ends a pass that knows what it has seen and written."""
+        self._since = since
 
     def saw(self, snapshot: Snapshot, *, over: frozenset[str]) -> bool:
         """Notes which placed pods are not bound, and which use too much (by UID); True where one is new."""
@@ -167,10 +189,12 @@ class Loop:
             self._recollection = Recollection(refusal_seconds=self._settings.refusal_seconds, now=self._clock())
         recollection = self._recollection
         began = self._monotonic()
+        settled, since = self._leadership.settled, recollection.new_enough(began)
         snapshot = await self._observer.observe(
             now=self._clock(),
             memory=replace(recollection.memory(), findings=self._refiner.findings()),
             resolutions=self._resolver.results(),
+            since=since,
         )
         self.observed_once = True
         snapshot = replace(snapshot, looks=self._watch.looks())
@@ -186,6 +210,9 @@ class Loop:
             recollection.did(error.outcome, now=self._clock(), complete=False)
             self._count(error.outcome)
             raise
+        # Until the fence is in force, a leader that was deposed may still write.
+        if settled and not (decided.deletions or decided.evictions):
+            recollection.trust(max(newest(snapshot.pods), outcome.newest))
         acted = self._monotonic()
         for phase, seconds in (
             (Phase.OBSERVE, observed - began),

@@ -10,13 +10,15 @@ import logging
 import random
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vrampack.controller.hubtokens import Readable, read_token
 from vrampack.errors import ClusterError, ModelSourceError
-from vrampack.models.hub import Patience, look
 from vrampack.models.hubcache import is_offline
 from vrampack.planning.resolution import Look, Token, Watch
+
+if TYPE_CHECKING:
+    from vrampack.models.hub import Patience
 
 _LOG: Final = logging.getLogger(__name__)
 _AT_ONCE: Final = 2
@@ -53,7 +55,7 @@ class ModelWatch:
     poke: Callable[[], None]
     interval: float
     token_namespaces: Container[str] | None = None
-    patience: Patience | None = None
+    patience: "Patience | None" = None
     chance: Chance = random.uniform
     spacing: float = _SPACING
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
@@ -100,6 +102,8 @@ class ModelWatch:
 
     async def _attempt(self, watch: Watch, watched: _Watched) -> float:
         """Notes what is seen, and returns the seconds until the next look."""
+        from vrampack.models.hub import look  # as late as in the resolver, and for the same reason
+
         tokens = watched.tokens or (None,)
         try:
             # Another reader's token the next time, where this one's is refused.

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakValueDictionary
 
 from vrampack.api import names
@@ -20,10 +20,12 @@ from vrampack.errors import (
     UnavailableError,
     UnsupportedModelError,
 )
-from vrampack.models.hub import Patience, read_facts, resolve_commit
 from vrampack.models.profile import profile_manifest
 from vrampack.planning.profilestatus import profile_status
 from vrampack.planning.resolution import Resolution, ResolveRequest
+
+if TYPE_CHECKING:
+    from vrampack.models.hub import Patience
 
 _LOG: Final = logging.getLogger(__name__)
 _PROFILES: Final = f"/apis/{names.API_VERSION}/modelprofiles"
@@ -74,7 +76,7 @@ class Resolver:
         endpoint: str | None,
         poke: Callable[[], None],
         token_namespaces: Container[str] | None = None,
-        patience: Patience | None = None,
+        patience: "Patience | None" = None,
         pace: Pace | None = None,
     ) -> None:
         self._kube = kube
@@ -161,6 +163,11 @@ class Resolver:
     async def _resolved(self, request: ResolveRequest, known: str | None) -> str:
         """The commit, once its profile exists. A branch is followed only until it is ``known`` where it was: what is
         served changes when the user says so."""
+        from vrampack.models.hub import (  # its client is 20 MB: not where all is written by hand
+            read_facts,
+            resolve_commit,
+        )
+
         if known is not None and await self._profile(request, known) is not None:
             return known
         token = await read_token(self._kube, request.token_secret, namespaces=self._token_namespaces)

@@ -39,10 +39,16 @@ def model_location(given: EngineInput) -> str:
     return f"{MODELS}/{given.model.path.strip('/')}".rstrip("/")
 
 
+def is_offline(given: EngineInput) -> bool:
+    """Whether nothing has to be fetched from the hub: the model is in a claim, and so is one that drafts for it."""
+    drafts_from_hub = given.drafts is not None and isinstance(given.drafts.model, HubModel)
+    return isinstance(given.model, ClaimModel) and not drafts_from_hub
+
+
 def hub_cache(given: EngineInput) -> tuple[Fragment, ...]:
-    """Where the hub's client keeps what it fetched; with weights from a claim it asks for nothing at all."""
+    """Where the hub's client keeps what it fetched; where all weights are in a claim it asks for nothing at all."""
     variables = [literal("HF_HOME", f"{CACHE}/huggingface")]
-    if isinstance(given.model, ClaimModel):
+    if is_offline(given):
         variables.append(literal("HF_HUB_OFFLINE", "1"))
     return tuple(variables)
 

@@ -38,6 +38,7 @@ from vrampack.engines.serving import (
     LAST_SECONDS,
     MODELS,
     cpu,
+    is_offline,
     model_location,
     probes,
     sleep,
@@ -232,7 +233,7 @@ def _environment(given: EngineInput) -> tuple[Fragment, ...]:
         literal("VLLM_ENGINE_READY_TIMEOUT_S", str(startup_seconds(given.weight_bytes))),
         literal("VLLM_NO_USAGE_STATS", "1"),
     ]
-    if isinstance(given.model, ClaimModel):
+    if is_offline(given):
         variables.append(literal("HF_HUB_OFFLINE", "1"))
     return tuple(variables)
 

@@ -20,6 +20,7 @@ FLAGS: Final = Flags(
             "--mamba-cache-dtype",
             "--mamba-cache-mode",
             "--mamba-ssm-cache-dtype",
+            "--watermark",  # blocks that stay free: a request of full length may then wait forever
             # weights that are elsewhere, or more of them
             "--cpu-offload-gb",
             "--kv-offloading-size",
@@ -129,7 +130,6 @@ FLAGS: Final = Flags(
             "--tool-server",
             "--tool-strict-level",
             "--uvicorn-log-level",
-            "--watermark",
         }
     ),
     lists=frozenset({"--allowed-media-domains", "--api-key", "--collect-detailed-traces"}),

@@ -67,6 +67,8 @@ class Outcome:
     """Model, kind and name of children that can't be created, because an object of that name is there."""
     child_errors: Mapping[str, str] = field(default_factory=dict)
     """By model, what the API server says to a child that it refuses."""
+    newest: int = field(default=0, compare=False)
+    """The highest resourceVersion that a claim was written at; 0 without one."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class _Tally:
     errors: int = 0
     name_conflicts: set[tuple[str, str, str]] = field(default_factory=set)
     child_errors: dict[str, str] = field(default_factory=dict)
+    newest: int = 0
 
     def outcome(self) -> Outcome:
         return Outcome(
@@ -96,6 +99,7 @@ class _Tally:
             errors=self.errors,
             name_conflicts=frozenset(self.name_conflicts),
             child_errors=dict(self.child_errors),
+            newest=self.newest,
         )
 
 
@@ -164,7 +168,7 @@ class Actor:
                 return
             try:
                 patch = claim_patch(pod=pod, node=action.node, annotations=action.annotations, epoch=epoch)
-                await self._kube.json_patch(path, patch, field_manager=names.PLACEMENT_MANAGER)
+                written = await self._kube.json_patch(path, patch, field_manager=names.PLACEMENT_MANAGER)
             except _STALE:
                 tally.conflicts += 1
             except UnavailableError:
@@ -174,6 +178,7 @@ class Actor:
                 _log.warning("claim for pod %s/%s on %s refused: %s", pod.namespace, pod.name, action.node, error)
             else:
                 tally.placed.append(action)
+                tally.newest = max(tally.newest, int(written["metadata"]["resourceVersion"]))
 
     async def _children(self, actions: Sequence[ChildAction], tally: _Tally) -> None:
         """Those of one model one by one, in their order. One that is refused does not hold up the others."""

@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -103,17 +104,21 @@ class Kube:
 
         Nothing is decoded. It ends after some minutes, as watches do; raises as every request does.
         """
-        asked = {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": random.randint(*_WATCH_SECONDS), **query}  # noqa: S311
-        try:
-            async with await self._send("GET", path, query=asked, accept=_UNREAD, limits=_STREAM) as response:
-                if response.status >= 400:
-                    said = _message(await response.read())
-                    raise _refusal(response.status, f"WATCH {path}: {response.status} {said}")
+        async with aclosing(self._stream(path, query, accept=_UNREAD)) as chunks:
+            async for _ in chunks:
                 yield
-                async for _ in response.content.iter_any():
-                    yield
-        except _NO_ANSWER as error:
-            raise _away("WATCH", path, error) from error
+
+    async def watch(self, path: str, **query: object) -> AsyncGenerator[list[bytes]]:
+        """Yields nothing once when the watch is there, and then its events as they come, each as JSON.
+
+        It ends after some minutes, as watches do; raises as every request does.
+        """
+        rest = b""
+        async with aclosing(self._stream(path, query, accept="application/json")) as chunks:
+            async for chunk in chunks:
+                *events, rest = (rest + chunk).split(b"\n")
+                if events or not chunk:
+                    yield events
 
     async def list(self, path: str, **query: object) -> _Items:
         """The items of a list, page by page at one resourceVersion; starts again where that expired meanwhile."""
@@ -185,6 +190,19 @@ class Kube:
             if _DISRUPTION.search(str(error)):
                 raise DisruptionError(str(error), status=error.status) from error
             raise
+
+    async def _stream(self, path: str, query: Mapping[str, object], *, accept: str) -> AsyncGenerator[bytes]:
+        asked = {"watch": True, "allowWatchBookmarks": True, "timeoutSeconds": random.randint(*_WATCH_SECONDS), **query}  # noqa: S311
+        try:
+            async with await self._send("GET", path, query=asked, accept=accept, limits=_STREAM) as response:
+                if response.status >= 400:
+                    said = _message(await response.read())
+                    raise _refusal(response.status, f"WATCH {path}: {response.status} {said}")
+                yield b""  # it is there
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except _NO_ANSWER as error:
+            raise _away("WATCH", path, error) from error
 
     async def _pages(self, path: str, query: Mapping[str, object]) -> _Items:
         items: _Items = []

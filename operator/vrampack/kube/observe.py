@@ -1,4 +1,7 @@
-"""From the API server to a Snapshot: fresh consistent lists in every pass; only what was parsed before is kept."""
+"""From the API server to a Snapshot: fresh consistent lists in every pass; only what was parsed before is kept.
+
+Pods are a thousand where the others are a hundred: they are read from a mirror that is as new as the reader needs it.
+"""
 
 import asyncio
 import logging
@@ -19,7 +22,9 @@ from vrampack.kube import paths, wire
 from vrampack.kube.agentleases import AgentLeases
 from vrampack.kube.client import Kube
 from vrampack.kube.devices import device_view
-from vrampack.kube.views import child_view, node_view, pod_view, probe_view, problem_of, replica_set_view
+from vrampack.kube.mirror import Mirror
+from vrampack.kube.pages import pages
+from vrampack.kube.views import UNREADABLE, child_view, node_view, probe_view, problem_of, read_pod, replica_set_view
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import (
     ChildView,
@@ -36,11 +41,10 @@ from vrampack.planning.snapshot import (
 
 _log = logging.getLogger(__name__)
 
-_PAGE: Final = 1000
+_PAGE: Final = 250  # a page is in memory as a whole
 _RESTARTS: Final = 3
 _GONE: Final = 410
 _OURS: Final = f"{names.MANAGED_BY}={names.MANAGER},{names.MODEL_DEPLOYMENT}"
-_UNREADABLE: Final = (msgspec.DecodeError, ValueError)
 _REQUESTS: Final = "ResourceClaimTemplate"
 _CHILDREN: Final = ("Deployment", "Service", "PodDisruptionBudget")
 
@@ -49,7 +53,7 @@ View = TypeVar("View")
 Wire = TypeVar("Wire", wire.CustomObject, wire.Head, wire.Lease, wire.Node, wire.ReplicaSet)
 Model = TypeVar("Model", bound=BaseModel)
 Reader = Callable[[msgspec.Raw], tuple[wire.Metadata, View]]
-"""Raises one of _UNREADABLE where the object can't be read."""
+"""Raises one of UNREADABLE where the object can't be read."""
 
 
 class Parsed(Generic[Value]):
@@ -74,38 +78,56 @@ class Observer:
     """Takes snapshots, one at a time.
 
     ``namespace``: the operator's, where the agents' Leases are. ``lease_clock``: seconds of a clock that never jumps.
-    ``probing``: whether there are pods that find out how nodes hand out GPUs.
+    ``mirror``: the pods, as a watch tells of them; without it they are listed as all else. ``probing``: whether there
+    are pods that find out how nodes hand out GPUs.
     """
 
-    def __init__(self, kube: Kube, *, namespace: str, lease_clock: Callable[[], float], probing: bool = False) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        *,
+        namespace: str,
+        lease_clock: Callable[[], float],
+        mirror: Mirror | None = None,
+        probing: bool = False,
+    ) -> None:
         self._probing = probing
         self._kube = kube
+        self._mirror = mirror
         self._namespace = namespace
         self._leases = AgentLeases(clock=lease_clock)
         self._models: Parsed[tuple[Any, str]] = Parsed()
         self._children: Parsed[ChildView] = Parsed()
 
     async def observe(
-        self, *, now: float, memory: Memory, resolutions: Mapping[ResolveRequest, Resolution]
+        self,
+        *,
+        now: float,
+        memory: Memory,
+        resolutions: Mapping[ResolveRequest, Resolution],
+        since: int | None = None,
     ) -> Snapshot:
-        """Everything at one moment. ``now``: seconds since 1970. Raises ClusterError where a list can't be had."""
+        """Everything at one moment. ``now``: seconds since 1970. Raises ClusterError where a list can't be had.
+
+        ``since``: pods that are as new as this resourceVersion are new enough, if the mirror has them; None: only the
+        API server knows.
+        """
         try:
-            return await self._observe(now=now, memory=memory, resolutions=resolutions)
+            return await self._observe(now=now, memory=memory, resolutions=resolutions, since=since)
         except ExceptionGroup as group:  # with one list missing there is no snapshot: the others were given up
             raise group.exceptions[0] from None
 
     async def _observe(
-        self, *, now: float, memory: Memory, resolutions: Mapping[ResolveRequest, Resolution]
+        self, *, now: float, memory: Memory, resolutions: Mapping[ResolveRequest, Resolution], since: int | None
     ) -> Snapshot:
         async with asyncio.TaskGroup() as group:
 
             def listed(
                 kind: str, read: Reader[View], *, namespace: str = "", selector: str | None = None
             ) -> asyncio.Task[tuple[View, ...]]:
-                pages: Coroutine[Any, Any, tuple[View, ...]] = self._list(
-                    kind, read, path=paths.collection(kind, namespace=namespace), selector=selector
-                )
-                return group.create_task(pages)
+                path = paths.collection(kind, namespace=namespace)
+                views: Coroutine[Any, Any, tuple[View, ...]] = self._list(kind, read, path=path, selector=selector)
+                return group.create_task(views)
 
             leases = listed("Lease", _reader(wire.Lease, lambda lease: lease), namespace=self._namespace)
             models = listed("ModelDeployment", _reader(wire.CustomObject, self._model))
@@ -113,7 +135,7 @@ class Observer:
             gpu_nodes = listed("GPUNode", _reader(wire.CustomObject, self._gpu_node))
             pools = listed("GPUPool", _reader(wire.CustomObject, self._pool))
             nodes = listed("Node", _reader(wire.Node, node_view))
-            pods = listed("Pod", _read_pod, selector=names.MODEL_DEPLOYMENT)
+            pods = group.create_task(self._pods(since))
             replica_sets = listed("ReplicaSet", _reader(wire.ReplicaSet, replica_set_view), selector=_OURS)
             children = [listed(kind, self._child_reader(kind), selector=_OURS) for kind in _CHILDREN]
         devices, requests = await self._devices(pools.result())
@@ -143,6 +165,13 @@ class Observer:
         path = paths.collection("Pod", namespace=self._namespace)
         return await self._list("Pod", _read_probe, path=path, selector=names.PROBE)
 
+    async def _pods(self, since: int | None) -> tuple[PodView, ...]:
+        if self._mirror is not None and since is not None:
+            mirrored = await self._mirror.read(since=since)
+            if mirrored is not None:
+                return mirrored
+        return await self._list("Pod", read_pod, path=paths.collection("Pod"), selector=names.MODEL_DEPLOYMENT)
+
     async def _devices(self, pools: tuple[PoolView, ...]) -> tuple[DeviceView | None, tuple[ChildView, ...]]:
         """What DRA knows, and our templates of claims; nothing is asked where no pool shares by it."""
         if not any(pool.spec.mechanism is Mechanism.DRA for pool in pools):
@@ -169,28 +198,22 @@ class Observer:
         """All of a kind, sorted by namespace and name; starts again where the list expired between two pages."""
         for _ in range(_RESTARTS):
             try:
-                return await self._pages(kind, read, path, {"labelSelector": selector, "limit": _PAGE})
+                return await self._whole(kind, read, path, labelSelector=selector, limit=_PAGE)
             except ClusterError as error:
                 if error.status != _GONE:
                     raise
-        return await self._pages(kind, read, path, {"labelSelector": selector})
+        return await self._whole(kind, read, path, labelSelector=selector)
 
-    async def _pages(self, kind: str, read: Reader[View], path: str, query: Mapping[str, object]) -> tuple[View, ...]:
+    async def _whole(self, kind: str, read: Reader[View], path: str, **query: object) -> tuple[View, ...]:
         found: list[tuple[str, str, View]] = []
-        following: str | None = None
-        while following != "":
-            try:
-                page = wire.decode_page(await self._kube.list_raw(path, **query, **{"continue": following}))
-            except msgspec.DecodeError as error:
-                raise ClusterError(f"{path}: the answer is no list: {error}") from error
+        async for page in pages(self._kube, path, **query):
             for raw in page.items or ():
                 try:
                     meta, view = read(raw)
-                except _UNREADABLE as error:
+                except UNREADABLE as error:
                     _log.warning("a %s can't be read, so it is left out: %s: %.200s", kind, error, bytes(raw))
                 else:
                     found.append((meta.namespace, meta.name, view))
-            following = page.following
         found.sort(key=lambda entry: entry[:2])
         return tuple(view for _, _, view in found)
 
@@ -298,17 +321,6 @@ def _reader(type_: type[Wire], view: Callable[[Wire], View]) -> Reader[View]:
         return found.metadata, view(found)
 
     return read
-
-
-def _read_pod(raw: msgspec.Raw) -> tuple[wire.Metadata, PodView]:
-    """A pod that can't be read in whole still counts: its claim stands in its metadata."""
-    try:
-        pod = msgspec.json.decode(raw, type=wire.Pod)
-        return pod.metadata, pod_view(pod)
-    except _UNREADABLE as error:
-        pod = wire.Pod(metadata=msgspec.json.decode(raw, type=wire.Head).metadata)
-        _log.warning("pod %s/%s: only its claim can be read: %s", pod.metadata.namespace, pod.metadata.name, error)
-        return pod.metadata, pod_view(pod)
 
 
 def _read_probe(raw: msgspec.Raw) -> tuple[wire.Metadata, ProbeView]:

@@ -1,9 +1,11 @@
 """From objects on the wire to the views that a decision reads."""
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from pydantic import ValidationError
 
 from vrampack.api import names
@@ -12,6 +14,10 @@ from vrampack.kube import wire
 from vrampack.planning.snapshot import ChildView, Claim, NodeView, PodView, ProbeView, ReplicaSetView
 from vrampack.units import parse_bytes, parse_millicores
 
+_log = logging.getLogger(__name__)
+
+UNREADABLE: Final = (msgspec.DecodeError, ValueError)
+"""What reading an object of any shape may raise."""
 _STARTING: Final = ("", "ContainerCreating", "PodInitializing")
 """Why a container waits where nothing is wrong."""
 _UNMADE: Final = ("CreateContainerError", "RunContainerError", "CreateContainerConfigError")
@@ -20,6 +26,18 @@ _SAID: Final = 200
 _SHOWN_ERRORS: Final = 3
 _SHOWN_CHARACTERS: Final = 80
 _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+
+
+def read_pod(raw: msgspec.Raw) -> tuple[wire.Metadata, PodView]:
+    """A pod that can't be read in whole still counts: its claim stands in its metadata. Raises one of UNREADABLE where
+    not even that can be read."""
+    try:
+        pod = msgspec.json.decode(raw, type=wire.Pod)
+        return pod.metadata, pod_view(pod)
+    except UNREADABLE as error:
+        pod = wire.Pod(metadata=msgspec.json.decode(raw, type=wire.Head).metadata)
+        _log.warning("pod %s/%s: only its claim can be read: %s", pod.metadata.namespace, pod.metadata.name, error)
+        return pod.metadata, pod_view(pod)
 
 
 def pod_view(pod: wire.Pod) -> PodView:

@@ -200,6 +200,7 @@ class Lease(_Object, frozen=True):
 
 class _ListMetadata(msgspec.Struct, frozen=True):
     following: str = msgspec.field(name="continue", default="")
+    resource_version: str = msgspec.field(name="resourceVersion", default="")
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -212,6 +213,18 @@ class Page(msgspec.Struct, frozen=True):
     def following(self) -> str:
         """Token for the next page; empty on the last."""
         return self.metadata.following
+
+    @property
+    def version(self) -> str:
+        """The resourceVersion of the whole list: where a watch goes on from."""
+        return self.metadata.resource_version
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One line of a watch, its object still unread."""
+
+    type: str
+    object: msgspec.Raw
 
 
 _PAGES: Final = msgspec.json.Decoder(Page)

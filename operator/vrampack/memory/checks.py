@@ -9,6 +9,7 @@ from vrampack.memory.constants import DTYPE_BYTES, WEIGHT_BITS
 from vrampack.memory.draft import FIELD as _DRAFT
 from vrampack.memory.draft import draft_of, draft_workload
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, StateKind
+from vrampack.memory.llamacppterms import FILE_PRECISION
 from vrampack.memory.mixers import mixer_counts
 from vrampack.memory.vllm.dtypes import AUTO
 from vrampack.memory.vllm.pages import KV_FIELD, KV_PRECISIONS
@@ -34,6 +35,12 @@ _COUNTS: Final = tuple(
 def check(*, architecture: Architecture, weights: Weights, workload: Workload) -> None:
     """Raise InvalidInputError or UnsupportedModelError for what can't be served, or can't be estimated."""
     if workload.engine != "llamacpp":  # which reads its own formats, tensor by tensor
+        if weights.precision == FILE_PRECISION:
+            raise InvalidInputError(
+                field="spec.engine.name",
+                value=workload.engine,
+                allowed="llamacpp, which alone serves GGUF files; or a source with safetensors weights",
+            )
         _check_formats(architecture, weights)
     _check_workload(architecture, workload)
     _check_split(architecture, workload)

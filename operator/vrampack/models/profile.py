@@ -3,14 +3,17 @@
 from dataclasses import fields
 from typing import Any
 
+from pydantic import ValidationError
+
 from vrampack.api.common import Quantity
 from vrampack.api.modeldeployment import WeightsPrecision
 from vrampack.api.modelprofile import ArchitectureSpec, ModelProfileSpec, WeightFiles, WeightsKnownBy
 from vrampack.api.names import API_VERSION
 from vrampack.api.source import profile_name
-from vrampack.errors import UnsupportedModelError
+from vrampack.errors import InvalidInputError, UnsupportedModelError
 from vrampack.memory.architecture import Architecture, WeightsMethod
 from vrampack.models.facts import ModelFacts
+from vrampack.models.fields import shown
 from vrampack.models.profilelayers import layer_specs
 from vrampack.models.profileweights import weight_layout
 
@@ -27,9 +30,28 @@ def profile_manifest(facts: ModelFacts, *, file: str = "") -> dict[str, Any]:
 
     ``file``: the pattern by which a GGUF file was asked for; the object says which one it is.
 
-    Raises UnsupportedModelError for a precision that a ModelDeployment can't ask for.
+    Raises UnsupportedModelError for a precision that a ModelDeployment can't ask for, InvalidInputError for sizes that
+    no model has: what a stranger's file claims may be more than the API takes.
     """
-    spec = ModelProfileSpec(
+    try:
+        spec = _spec(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInputError(
+            field=".".join(("ModelProfile.spec", *map(str, first["loc"]))),
+            value=shown(first["input"]),
+            allowed=first["msg"],
+        ) from error
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelProfile",
+        "metadata": {"name": profile_name(facts.source, facts.commit, file)},
+        "spec": spec.wire(),
+    }
+
+
+def _spec(facts: ModelFacts) -> ModelProfileSpec:
+    return ModelProfileSpec(
         source=facts.source,
         revision=facts.commit,
         file=_file(facts),
@@ -51,12 +73,6 @@ def profile_manifest(facts: ModelFacts, *, file: str = "") -> dict[str, Any]:
         precision=_precision(facts.weights.precision),
         weights_digest=facts.weights_digest,
     )
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ModelProfile",
-        "metadata": {"name": profile_name(facts.source, facts.commit, file)},
-        "spec": spec.wire(),
-    }
 
 
 def _file(facts: ModelFacts) -> str:

@@ -104,10 +104,12 @@ class _Assignment:
     def place(self, pattern: Pattern, bins: int, *, becomes: int | None = None) -> None:
         """``bins`` bins of ``pattern`` on one host, which then are of the kind that they become."""
         wanted = [(self._inventory.classes[each].item, many) for each, many in pattern.parts]
-        best: tuple[tuple[int, int, int], _Site] | None = None
+        best: tuple[tuple[int, bool, int, int], _Site] | None = None
         sites = [site for site in self._of_kind[pattern.kind] if len(site.spots[pattern.kind]) >= bins]
         for site in sites[:_LOOK]:
-            score = (*_misfits(site, wanted), len(site.spots[pattern.kind]))
+            spots = site.spots[pattern.kind]
+            misfits, crowded = _misfits(site, wanted)
+            score = (misfits, bins > 1 and not _linked(spots, bins), crowded, len(spots))
             if best is None or score < best[0]:
                 best = (score, site)
         if best is None:
@@ -193,13 +195,18 @@ def _misfits(site: _Site, wanted: Sequence[tuple[Item, int]]) -> tuple[int, int]
     return misfits, crowded
 
 
+def _linked(devices: Sequence[Device], bins: int) -> bool:
+    """Whether one domain of fast links has so many of them."""
+    return max(Counter(device.link for device in devices).values(), default=0) >= bins
+
+
 def _together(devices: list[Device], lot: int) -> list[Device]:
     """Takes ``lot`` of ``devices``, of one link domain where one has so many, the smallest such domain."""
     if lot > 1:
         links = Counter(device.link for device in devices)
-        enough = [(many, str(link), link) for link, many in links.items() if link is not None and many >= lot]
+        enough = [(many, link or "", link) for link, many in links.items() if many >= lot]
         if enough:
-            chosen = min(enough)[2]
+            chosen = min(enough, key=lambda each: each[:2])[2]
             devices.sort(key=lambda device: device.link != chosen)
     taken = devices[:lot]
     del devices[:lot]

@@ -47,8 +47,8 @@ class Claims:
             self._gaps += reversed(lines)
 
     def live(self) -> dict[str, IntArray]:
-        """The columns ``row``, ``host``, ``memory``, ``cpu``, ``ram``, ``kind``, and ``number``, which is the same for all lines
-        of one replica; by number."""
+        """The columns ``row``, ``host``, ``memory``, ``cpu``, ``ram``, ``kind``, and ``number``, which is the same for
+        all lines of one replica; by number."""
         table = self._table[:, self._table[1] >= 0]
         table = table[:, np.argsort(table[_COLUMNS.index("number")], kind="stable")]
         return dict(zip(_COLUMNS, table, strict=True))

@@ -31,6 +31,8 @@ _CPU_PRICES = (0.0, *(2.0**power for power in range(-4, 4)))
 _ROUNDING = 1e-6
 """Losses that differ by less, in devices, are equal; then the fuller host is taken, so that whole ones stay whole."""
 _FULLER = 1e-3
+_SMALLER = 1e-8
+"""Of hosts equally full, the smaller: it could not take so many devices' replicas anyway."""
 _SWEEPS = 50
 _LONG = 1.5
 """A product that lasts so many times as long as its even share is plentiful; more makes no difference."""
@@ -133,9 +135,9 @@ class Worth:
         return least
 
     def score(self, losses: FloatArray, *, free: IntArray, capacity: IntArray) -> FloatArray:
-        """``losses`` in devices, rounded, with the share of its hosts that is free as the tie-break."""
+        """``losses`` in devices, rounded; of equal ones the fuller host, and then the smaller, comes first."""
         rounded = np.round(losses / self.unit / _ROUNDING) * _ROUNDING
-        score: FloatArray = rounded + _FULLER * (free / np.maximum(capacity, 1))
+        score: FloatArray = rounded + _FULLER * free / np.maximum(capacity, 1) + _SMALLER * capacity / self.unit
         return score
 
 

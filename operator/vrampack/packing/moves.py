@@ -6,10 +6,11 @@ and stopped after any of them. Nothing is moved twice, and what may not be moved
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
-from vrampack.packing.arrays import BoolArray, IntArray
+from vrampack.packing.arrays import NONE, BoolArray, IntArray
 from vrampack.packing.board import Board
 from vrampack.packing.problem import Host, Item, Move, Resident
 from vrampack.packing.reach import fits, fits_of, sought
@@ -19,6 +20,11 @@ from vrampack.packing.tenancy import Tenancy
 TRIES = 24
 """How many sets of replicas are tried for one that is blocked, and how many devices are tried to be closed, before it
 is left as it is. A bound on the work, so that the answer does not depend on the clock."""
+_TRIES_FOR_ONE = 4
+"""The same where others make room for one that is moved."""
+
+_Done = list[tuple[Resident, Resident]]
+"""Each replica as it was, and where it is now, in the order in which they were moved."""
 
 
 def room_for(
@@ -51,8 +57,8 @@ def consolidate(
 ) -> tuple[Move, ...]:
     """At most ``limit`` moves that close devices, the ones with the most gain for the least loading first.
 
-    What is opened (memory, or price) shrinks with each group of moves that empties a device, and each move has its part
-    of that as its gain. It ends where nothing more is gained.
+    What is opened (memory, or price) shrinks with each group of moves that empties a device, by no less than the bytes
+    that the group loads anew; each of its moves has its part of that as its gain. It ends where nothing more is gained.
 
     Raises InvalidInputError as Tenancy does.
     """
@@ -60,23 +66,25 @@ def consolidate(
 
 
 def make_room(
-    tenancy: Tenancy, *, item: Item, limit: int, rule: Rule | None = None, tries: int = TRIES
+    tenancy: Tenancy,
+    *,
+    item: Item,
+    limit: int,
+    rule: Rule | None = None,
+    tries: int = TRIES,
+    shut: IntArray = NONE,
 ) -> tuple[Move, ...] | None:
-    """``room_for`` on a tenancy, in which the moves are then carried out; where there are none it stays as it was."""
-    if fits(tenancy.board, item):
+    """``room_for`` on a tenancy, in which the moves are then carried out; where there are none it stays as it was.
+
+    ``shut``: devices that are none for ``item``, nor for what moves.
+    """
+    if fits(tenancy.board, item, shut=shut):
         return ()
-    if limit < 1:
+    done = _room(tenancy, item, limit, rule or Tightest(), tries, shut)
+    if done is None:
         return None
-    rule = rule or Tightest()
-    for each in islice(sought(tenancy, item, limit), tries):
-        done = _relocate(tenancy, each.victims, each.shut, rule)
-        if done is None:
-            continue
-        if fits_of(tenancy.board, item)[each.shut].any():
-            gains = _parts(max(item.gpus, 1) * item.memory, [1] * len(done))
-            return tuple(_move(old, new, gain) for (old, new), gain in zip(done, gains, strict=True))
-        _undo(tenancy, done)
-    return None
+    gains = _parts(max(item.gpus, 1) * item.memory, [1] * len(done))
+    return tuple(_move(old, new, gain) for (old, new), gain in zip(done, gains, strict=True))
 
 
 def close_devices(tenancy: Tenancy, *, limit: int, rule: Rule | None = None, tries: int = TRIES) -> tuple[Move, ...]:
@@ -88,21 +96,56 @@ def close_devices(tenancy: Tenancy, *, limit: int, rule: Rule | None = None, tri
     while gained and len(moves) < limit:
         gained = False
         for row, guests in islice(_closable(tenancy, limit - len(moves), moved), tries):
-            opened = _opened(tenancy.board)
-            shut = np.flatnonzero(~tenancy.board.in_use & (tenancy.board.weight() >= tenancy.board.weight()[row]))
-            done = _relocate(tenancy, guests, np.append(shut, row), rule)
+            before = _opened(tenancy.board)
+            weight = tenancy.board.weight()
+            shut = np.flatnonzero(~tenancy.board.in_use & (weight >= weight[row]))
+            done = _relocate(tenancy, guests, np.append(shut, row), rule, limit - len(moves))
             if done is None:
                 continue
-            gain = opened - _opened(tenancy.board)
-            if gain < len(done):
+            after = _opened(tenancy.board)
+            gain = before.memory - after.memory
+            keys = {old.item.key for old, _ in done}
+            worth = after.weight < before.weight and gain >= max(1, sum(_cost(old) for old, _ in done))
+            if not worth or len(keys) < len(done) or not moved.isdisjoint(keys):
                 _undo(tenancy, done)
                 continue
             gains = _parts(gain, [old.item.memory for old, _ in done])
             moves += (_move(old, new, part) for (old, new), part in zip(done, gains, strict=True))
-            moved.update(old.item.key for old, _ in done)
+            moved |= keys
             gained = True
             break
     return tuple(moves)
+
+
+def _room(tenancy: Tenancy, item: Item, limit: int, rule: Rule, tries: int, shut: IntArray) -> _Done | None:
+    """Moves others until ``item`` fits on devices besides those at ``shut``; None where that can't be had."""
+    if limit < 1:
+        return None
+    for each in islice(sought(tenancy, item, limit, shut=shut), tries):
+        done = _relocate(tenancy, each.victims, np.concatenate((shut, each.shut)), rule, len(each.victims))
+        if done is None:
+            continue
+        if fits_of(tenancy.board, item)[each.shut].any():
+            return done
+        _undo(tenancy, done)
+    return None
+
+
+def _relocate(tenancy: Tenancy, guests: Sequence[Resident], shut: IntArray, rule: Rule, limit: int) -> _Done | None:
+    """Moves all of ``guests`` to devices other than ``shut``, and others for them where there is no room, in at most
+    ``limit`` moves; where one has no place nothing has changed."""
+    done: _Done = []
+    for place, old in enumerate(guests):
+        new = tenancy.settle(old.item, rule, shut=shut)
+        if new is None and (spare := limit - len(done) - (len(guests) - place)) > 0:
+            done += _room(tenancy, old.item, spare, rule, _TRIES_FOR_ONE, shut) or []
+            new = tenancy.settle(old.item, rule, shut=shut)
+        if new is None:
+            _undo(tenancy, done)
+            return None
+        tenancy.swap(old, new)
+        done.append((old, new))
+    return done
 
 
 def _closable(tenancy: Tenancy, limit: int, moved: set[str]) -> Iterator[tuple[int, tuple[Resident, ...]]]:
@@ -147,29 +190,20 @@ class _Homes:
         return found
 
 
-_Done = list[tuple[Resident, Resident]]
-
-
-def _relocate(tenancy: Tenancy, guests: Sequence[Resident], shut: IntArray, rule: Rule) -> _Done | None:
-    """Moves all of ``guests`` to devices other than ``shut``; where one has no place nothing has changed."""
-    done: _Done = []
-    for old in guests:
-        new = tenancy.settle(old.item, rule, shut=shut)
-        if new is None:
-            _undo(tenancy, done)
-            return None
-        tenancy.swap(old, new)
-        done.append((old, new))
-    return done
-
-
 def _undo(tenancy: Tenancy, done: _Done) -> None:
     for old, new in reversed(done):
         tenancy.revert(old, new)
 
 
-def _opened(board: Board) -> int:
-    return int(board.weight()[board.in_use].sum())
+class _Opened(NamedTuple):
+    """What is open: by the objective, and in bytes."""
+
+    weight: int
+    memory: int
+
+
+def _opened(board: Board) -> _Opened:
+    return _Opened(int(board.weight()[board.in_use].sum()), int(board.capacity[board.in_use].sum()))
 
 
 def _cost(resident: Resident) -> int:

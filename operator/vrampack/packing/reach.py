@@ -20,10 +20,12 @@ class Sought:
     shut: IntArray
 
 
-def fits(board: Board, item: Item) -> bool:
-    """Whether ``item`` finds a place as things stand."""
+def fits(board: Board, item: Item, *, shut: IntArray) -> bool:
+    """Whether ``item`` finds a place as things stand, on devices other than those at ``shut``."""
     if item.gpus:
-        return bool(fits_of(board, item).any())
+        found = fits_of(board, item)
+        found[shut] = False
+        return bool(found.any())
     most = limits(board, item, elsewhere=item.spread is Spread.REQUIRE)
     return bool(((most > 0) & (board.host_closed == 0)).any())
 
@@ -43,9 +45,10 @@ def fits_of(board: Board, item: Item) -> BoolArray:
     return found
 
 
-def sought(tenancy: Tenancy, item: Item, limit: int) -> Iterator[Sought]:
-    """Sets of at most ``limit`` replicas, the fewest first, then those with the least to load."""
-    reach = _Reach(tenancy, item)
+def sought(tenancy: Tenancy, item: Item, limit: int, *, shut: IntArray) -> Iterator[Sought]:
+    """Sets of at most ``limit`` replicas, the fewest first, then those with the least to load. Nothing goes to the
+    devices at ``shut``."""
+    reach = _Reach(tenancy, item, shut)
     yield from reach.singles()
     if limit > 1:
         yield from reach.several(limit)
@@ -54,8 +57,9 @@ def sought(tenancy: Tenancy, item: Item, limit: int) -> Iterator[Sought]:
 class _Reach:
     """What ``item`` lacks, device by device, and the claims that stand in its way."""
 
-    def __init__(self, tenancy: Tenancy, item: Item) -> None:
+    def __init__(self, tenancy: Tenancy, item: Item, shut: IntArray) -> None:
         board = tenancy.board
+        self._shut = shut
         self._tenancy, self._item = tenancy, item
         self._homes: dict[int, BoolArray] = {}
         self._claims = self._with_a_home(tenancy.claims.live())
@@ -71,6 +75,7 @@ class _Reach:
             rows &= allowed(board, item) & (board.capacity >= item.memory)
         if item.gpus > 1:
             rows &= board.whole
+        rows[self._shut] = False
         self._eligible = rows
         # Hosts' shortages. Nobody needs CPU or RAM where none is asked for.
         none = np.zeros(len(board.cpu), np.int64)
@@ -81,16 +86,17 @@ class _Reach:
         """Those of replicas that would find another place as things stand."""
         board = self._tenancy.board
         for kind in np.unique(claims["kind"]).tolist():
-            fits = fits_of(board, self._tenancy.claims.like(kind))
-            if fits.any():
-                self._homes[kind] = fits
+            homes = fits_of(board, self._tenancy.claims.like(kind))
+            homes[self._shut] = False
+            if homes.any():
+                self._homes[kind] = homes
         kept = np.isin(claims["kind"], list(self._homes))
         return {name: column[kept] for name, column in claims.items()}
 
     def _elsewhere(self, kind: int, shut: IntArray) -> bool:
         """Whether there is one besides ``shut``."""
-        fits = self._homes[kind]
-        return int(fits.sum()) > int(fits[shut].sum())
+        homes = self._homes[kind]
+        return int(homes.sum()) > int(homes[shut].sum())
 
     def singles(self) -> Iterator[Sought]:
         """One replica at a time."""

@@ -5,7 +5,7 @@ the work only; it is never worse than the plan that it started from, and ends wh
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,13 +43,16 @@ def refine(
     start: Packing,
     seed: int,
     work: Work,
+    keep: Collection[str] = (),
     cancelled: Callable[[], bool] | None = None,
 ) -> Refined:
     """The best packing that ``work`` finds, at least as good as ``start``, which must be one of these items.
 
-    ``cancelled`` is asked between steps; where it says so, the best so far is the answer.
+    ``keep``: keys of items (those that have waited long, say) that must not lose the place that they have in ``start``
+    to others; items of rank 0 never do. A start that reserves places for some that wait is a matter of age and stays as
+    it is. ``cancelled`` is asked between steps; where it says so, the best so far is the answer.
     """
-    steps = refinements(hosts=hosts, items=items, objective=objective, start=start, seed=seed, work=work)
+    steps = refinements(hosts=hosts, items=items, objective=objective, start=start, seed=seed, work=work, keep=keep)
     best = next(steps)
     while not (cancelled is not None and cancelled()) and (further := next(steps, None)) is not None:
         best = further
@@ -69,10 +72,19 @@ def bound(
 
 
 def refinements(
-    *, hosts: Sequence[Host], items: Sequence[Item], objective: Objective, start: Packing, seed: int, work: Work
+    *,
+    hosts: Sequence[Host],
+    items: Sequence[Item],
+    objective: Objective,
+    start: Packing,
+    seed: int,
+    work: Work,
+    keep: Collection[str] = (),
 ) -> Iterator[Refined]:
     """The same step by step: a step is a pricing round or a linear programme of a dive. The first is ``start``."""
     search = _Search(hosts, items, objective, start, seed, work)
+    placed = {placement.item.key for placement in start.placed}
+    search.keep |= placed.intersection(keep)
     yield search.refined
     if not search.refined.bound.optimal:
         for _ in search.steps():
@@ -112,6 +124,8 @@ class _Search:
         if self._has_layouts:
             self._relaxed = inventory(hosts=hosts, items=items, layouts=True)
         self._items = items
+        self.keep = {placement.item.key for placement in start.placed if placement.item.rank == 0}
+        """Who must not lose its place."""
         self._draw = np.random.default_rng(seed)
         self._tally = Tally(work)
         self._best = start
@@ -152,6 +166,8 @@ class _Search:
         yield
         if len(self._start.unplaced) > len(self._relaxed.hopeless):
             yield from self._prove_unplaced(proof.master.patterns)
+        if self._start.reserved:
+            return
         variants = [(self._fleet, proof)]
         if self._has_layouts:
             variants = [(each, Proof(each.inventory.stock, self._draw, self._tally)) for each in self._variants(proof)]
@@ -228,8 +244,32 @@ class _Search:
             patterns=solution_of(settled.stock, patterns).patterns,
         )
         judged = self._judge(found)
+        if not self.keep.isdisjoint(each.item.key for each in found.unplaced) or _scattered(self._hosts, found):
+            return
         if judged < self._cost and _crowding(self._hosts, found) <= self._crowding:
             self._best, self._cost = found, judged
+
+
+def _scattered(hosts: Sequence[Host], packing: Packing) -> bool:
+    """Whether a replica is on several domains of fast links though some domain has as many GPUs as it needs."""
+    domain = {(host.name, device.id): (device.product, device.link) for host in hosts for device in host.devices}
+    sizes = Counter((name, *domain[name, device]) for name, device in domain)
+    largest: dict[str, int] = {}
+    for (_, product, _), size in sizes.items():
+        largest[product] = max(largest.get(product, 0), size)
+    for placement in packing.placed:
+        item = placement.item
+        if (
+            item.gpus > 1
+            and len({domain[placement.host, device] for device in placement.devices}) > 1
+            and any(
+                size >= item.gpus
+                for product, size in largest.items()
+                if item.products is None or product in item.products
+            )
+        ):
+            return True
+    return False
 
 
 def _crowding(hosts: Sequence[Host], packing: Packing) -> int:

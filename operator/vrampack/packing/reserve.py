@@ -2,10 +2,11 @@
 
 *The rule.* The oldest aged item that fits nowhere has a place reserved: of all sets of devices that it could ever use
 (the capacity suffices, and nothing but memory, neighbours that leave, CPU, RAM or slots is missing) the one where the
-fewest bytes must still be given back; ties go by row. It has one such place once its patience is over, and one more
-each time that its waiting has doubled since. Whatever is taken after it (``packing.turn``: what has the same priority
-or a lower one, and is younger) gets nothing there, nor the CPU, RAM and slot of that host that the item needs; the rest
-of the fleet stays open to all. An item of a higher priority may still go there.
+fewest bytes must still be given back, on hosts with enough CPU, RAM and slots first; ties go by row. It has one such
+place once its patience is over, and one more each time that its waiting has doubled since. Whatever is taken after it
+(``packing.turn``: what has the same priority or a lower one, and is younger) gets nothing there, nor the CPU, RAM and
+slot of that host that the item needs; the rest of the fleet stays open to all. An item of a higher priority may still
+go there.
 
 *Why nobody starves.* The bytes that the first place lacks never grow, since nothing joins it; another is chosen only
 where even fewer are missing. Where what holds that place never ends, the others that are reserved by and by include one

@@ -1,9 +1,26 @@
 """Hosts as they are once some replicas are gone."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from vrampack.packing.problem import Device, Host, Resident
+
+
+def vacate(hosts: Iterable[Host], *, residents: Iterable[Resident], leaving: Iterable[Resident]) -> tuple[Host, ...]:
+    """``hosts`` as they would be once ``leaving`` are gone; see ``vacated``."""
+    away: dict[str, list[Resident]] = defaultdict(list)
+    for each in leaving:
+        away[each.host].append(each)
+    if not away:
+        return tuple(hosts)
+    there: dict[str, list[Resident]] = defaultdict(list)
+    for each in residents:
+        there[each.host].append(each)
+    return tuple(
+        vacated(host, residents=there[host.name], leaving=away[host.name]) if host.name in away else host
+        for host in hosts
+    )
 
 
 def vacated(host: Host, *, residents: Sequence[Resident], leaving: Iterable[Resident]) -> Host:

@@ -52,7 +52,6 @@ class _Search:
     def __init__(self, stock: Stock, seed: int) -> None:
         self._stock = stock
         self._kind = stock.kinds[0]
-        self._limits = stock.limits(0)
         self._draw = np.random.default_rng(seed)
         self._tally = Tally(UNLIMITED)
         self._generator = Generator(stock, self._draw, self._tally)
@@ -65,7 +64,7 @@ class _Search:
 
     def steps(self) -> Iterator[None]:
         yield
-        self._offer(minimum_slack(self._stock.sizes, self._stock.counts, self._limits, self._kind.capacity))
+        self._offer(minimum_slack(self._stock.sizes, self._stock.counts, self._kind.capacity))
         yield
         yield from self._tight()
         master = Master(self._stock)
@@ -82,7 +81,7 @@ class _Search:
         waste = self._bound // self._kind.cost * self._kind.capacity - stock.total
         parts = least_waste(
             sizes=stock.sizes,
-            limits=self._limits,
+            limits=self._stock.limits(0),
             capacity=self._kind.capacity,
             waste=waste,
             most=_TIGHT_PATTERNS,
@@ -110,10 +109,14 @@ class _Search:
 
     def _dive(self, master: Master, pricer: Pricer | None) -> Iterator[None]:
         self._tally.dives += 1
+        least = float(sum(self._stock.counts))
         target = self._bound if self._tally.dives % 2 else self._best.cost - self._kind.cost
         for node in dive(master, target=target / master.unit, draw=self._draw, discrepancies=50, pricer=pricer):
             self._tally.nodes += 1
-            self._complete(node)
+            pieces = int(node.demand.sum())
+            if pieces <= 0.8 * least:  # a little further on the rest would be filled in much the same way
+                least = pieces
+                self._complete(node)
             yield
             if self._best.cost <= self._bound:
                 return
@@ -121,7 +124,7 @@ class _Search:
     def _complete(self, node: Node) -> None:
         """What a node leaves, by minimum bin slack."""
         left = [int(each) for each in node.demand]
-        rest = minimum_slack(self._stock.sizes, left, self._limits, self._kind.capacity)
+        rest = minimum_slack(self._stock.sizes, left, self._kind.capacity)
         patterns = Counter({Pattern(0, parts): times for parts, times in rest.items()})
         found = solution_of(self._stock, node.fixed + patterns)
         if found.cost < self._best.cost:

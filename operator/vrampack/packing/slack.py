@@ -10,17 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 
-def fullest(sizes: Sequence[int], counts: Sequence[int], limits: Sequence[int], capacity: int) -> list[tuple[int, int]]:
-    """Pairs of class and number whose sum is the largest within ``capacity``; classes tried first are preferred."""
+def fullest(sizes: Sequence[int], counts: Sequence[int], capacity: int) -> list[tuple[int, int]]:
+    """Pairs of class and number whose sum is the largest within ``capacity``; classes that come first are preferred."""
     mask = (1 << (capacity + 1)) - 1
     goal = 1 << capacity
     reach = 1
     before: list[tuple[int, int]] = []
-    for each, size in enumerate(sizes):
-        most = min(counts[each], limits[each])
-        if size:
-            most = min(most, capacity // size)
-        for _ in range(most):
+    for each, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+        if not count or size > capacity:
+            continue
+        for _ in range(count):
             wider = reach | (reach << size) & mask
             if wider == reach:
                 break
@@ -40,17 +39,14 @@ def _taken(before: Sequence[tuple[int, int]], sizes: Sequence[int], total: int) 
     return sorted(taken.items())
 
 
-def minimum_slack(
-    sizes: Sequence[int], counts: Sequence[int], limits: Sequence[int], capacity: int
-) -> Counter[tuple[tuple[int, int], ...]]:
+def minimum_slack(sizes: Sequence[int], counts: Sequence[int], capacity: int) -> Counter[tuple[tuple[int, int], ...]]:
     """All pieces in bins, by minimum bin slack. ``sizes`` descend; each must fit into a bin."""
     left = list(counts)
     bins: Counter[tuple[tuple[int, int], ...]] = Counter()
     for first, size in enumerate(sizes):
         while left[first]:
             left[first] -= 1
-            rest = fullest(sizes, left, [limit - (each == first) for each, limit in enumerate(limits)], capacity - size)
-            parts = Counter(dict(rest))
+            parts = Counter(dict(fullest(sizes, left, capacity - size)))
             parts[first] += 1
             left[first] += 1
             times = min(left[each] // many for each, many in parts.items())

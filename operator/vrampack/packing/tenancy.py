@@ -20,7 +20,8 @@ class Tenancy:
     """Hosts, the replicas that hold claims on them, and the arrays of both as they stand."""
 
     def __init__(self, hosts: Sequence[Host], residents: Iterable[Resident] = ()) -> None:
-        """``residents``: all replicas with a claim on ``hosts``; those of hosts that are not listed are left out.
+        """``residents``: all replicas with a claim on ``hosts``; those of hosts that are not listed are left out. Where
+        a device has a tenant or a veto of a group that comes from elsewhere too, it goes with the last of these.
 
         Raises InvalidInputError for a host, a device of a host or a resident that comes twice, for a device that its
         host does not have, and for a closed one without a reason.

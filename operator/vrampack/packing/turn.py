@@ -7,13 +7,15 @@ single ones find room in the gaps that are left, the other way round a few small
 shut all of them out.
 
 An item has *aged* once it has waited for ``patience`` seconds. Aged ones are taken by age instead of by size, the
-oldest class first; and the first of them that fits nowhere gets a reservation (``packing.reserve``). Rank comes before
+oldest first; and the first of them that fits nowhere gets a reservation (``packing.reserve``). Rank comes before
 age: what completes a rollout brings a model back that is short of a replica, and there is only so much of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, NoReturn
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from vrampack.packing.board import Board
 from vrampack.packing.classes import classes_of
 from vrampack.packing.fill import fitting, limits
 from vrampack.packing.problem import Item, Reservation
+
+_EXACT: Final = 64
+"""So many of those that have aged are taken in the exact order of their ages; the others class by class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +66,26 @@ def in_turn(items: Sequence[Item], *, patience: int | None = None, reserve: Sequ
             raise InvalidInputError(field="reserve.item", value=key, allowed=allowed)
         kept[key] = reservation
     lots = [Lot(items=(keys[key],), reserved=kept[key]) for key in kept]
-    for each in classes_of(item for item in items if item.key not in kept) if kept else classes_of(items):
+    aged: list[tuple[Item, int]] = []
+    for number, each in enumerate(
+        classes_of(item for item in items if item.key not in kept) if kept else classes_of(items)
+    ):
         _checked(each.item)
-        aged = 0 if patience is None else sum(item.waited >= patience for item in each.items)
-        if aged:
-            lots.append(Lot(items=each.items[:aged], patience=patience))
-        if aged < each.count:
-            lots.append(Lot(items=each.items[aged:]))
+        old = 0 if patience is None else sum(item.waited >= patience for item in each.items)
+        aged += ((item, number) for item in each.items[:old])
+        if old < each.count:
+            lots.append(Lot(items=each.items[old:]))
+    lots += _aged_lots(aged, patience)
     return sorted(lots, key=_turn)
+
+
+def _aged_lots(aged: list[tuple[Item, int]], patience: int | None) -> Iterator[Lot]:
+    """Lots of what has aged, given with its class: the very oldest in their exact order, the others class by class."""
+    aged.sort(key=lambda pair: (-pair[0].priority, pair[0].rank, -pair[0].waited, pair[0].key))
+    rest = sorted(aged[_EXACT:], key=itemgetter(1))
+    for pairs in (aged[:_EXACT], rest):
+        for _, members in groupby(pairs, key=itemgetter(1)):
+            yield Lot(items=tuple(item for item, _ in members), patience=patience)
 
 
 def by_age(lots: Sequence[Lot]) -> list[Lot]:
@@ -90,9 +107,11 @@ def _choices(item: Item, board: Board) -> int:
     return int((sets // item.gpus).sum()) * item.gpus
 
 
-def _standing(lot: Lot) -> tuple[int, bool, int, int]:
-    """What comes before size in any order."""
-    return -lot.item.priority, lot.reserved is None, lot.item.rank, 1 if lot.patience is None else -lot.item.waited
+def _standing(lot: Lot) -> tuple[int, bool, int, int, str]:
+    """What comes before size in any order: it decides for those that have aged."""
+    item = lot.item
+    age, key = (1, "") if lot.patience is None else (-item.waited, item.key)
+    return -item.priority, lot.reserved is None, item.rank, age, key
 
 
 def _turn(lot: Lot) -> tuple[object, ...]:

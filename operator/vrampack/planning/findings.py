@@ -35,6 +35,10 @@ class Question:
     whole: Whole
     objective: Objective
 
+    def asked_by_a_person(self) -> "Question":
+        """The same, whatever the pool says of moves."""
+        return replace(self, moves=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from vrampack.api.common import Quantity
 from vrampack.api.gpunode import InjectionFound
-from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound, SuggestedMove
+from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound
 from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.findings import Findings
 from vrampack.planning.injection import condition_words, failures
 from vrampack.planning.inventory import GPU, Inventory
-from vrampack.planning.moves import as_json, suggestion
+from vrampack.planning.moves import as_json
 from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
+from vrampack.planning.suggestedmoves import as_suggestions
 from vrampack.planning.whole import proven
 from vrampack.units import counted, human_bytes
 
@@ -222,15 +223,7 @@ def _stranded(gpus: Sequence[GPU], stock: Inventory, waits: Mapping[str, Sequenc
 
 def _found(findings: Findings, stock: Inventory) -> Json:
     """Moves that are suggested, and what is proven."""
-    pods = {f"{pod.namespace}/{pod.name}": pod for tenants in stock.tenants.values() for pod in tenants}
-    purposes = [(f"room for {key}", move) for key, moves in findings.room.items() for move in moves]
-    purposes += [(f"{counted(len(move.resident.devices), 'GPU')} less in use", move) for move in findings.closing]
-    told: dict[str, SuggestedMove] = {}
-    for because, move in purposes:
-        key = move.resident.item.key
-        if key not in told and key in pods:
-            told[key] = suggestion(move, pod=pods[key], because=because)
-    found: Json = {"suggestedMoves": as_json(told.values())}
+    found: Json = {"suggestedMoves": as_json(as_suggestions(findings, stock))}
     whole, bound = findings.question.whole, findings.bound
     if bound is not None:
         distance = f"{max(0, whole.used - bound.opened) / bound.opened:.1%}" if bound.opened else ""

@@ -54,7 +54,8 @@ def condition_words(found: InjectionFailures) -> tuple[bool, str, str]:
     if count >= ENOUGH:
         message = (
             f"{count} pods did not get the GPUs that they claim, with {found.setup}; the node takes no new replica "
-            "until that changes: set spec.injectionStyle of its GPUPool to one that works here"
+            "until that changes: set spec.injectionStyle of its GPUPool to one that works here; or, once the node is "
+            "mended, delete its GPUNode, which the agent makes anew"
         )
         return True, "PodsWithoutTheirGPUs", message
     return False, "PodsHaveTheirGPUs", f"pods get the GPUs that they claim, with {found.setup}"

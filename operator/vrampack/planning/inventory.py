@@ -36,6 +36,8 @@ class GPU:
     closed: Obstacle | None
     tolerance: float = 0.0
     """Percent of a claim that may be used on top of it."""
+    peaks: Mapping[str, int] = field(default_factory=dict)
+    """The most that each pod was seen to use, by its UID."""
     offered: bool | None = None
     """Whether a device plugin offers it; None: nobody knows."""
     outlived: Mapping[str, GPUClaim] = field(default_factory=dict)
@@ -279,6 +281,7 @@ def _gpu(
         claimed=sum(sizes.values()),
         closed=gpu_obstacle(gpu, wishes=view.spec.gpus, pool=pool.spec),
         tolerance=pool.spec.overuse.tolerance.percent,
+        peaks={each.pod_uid: each.peak.bytes for each in gpu.processes or () if each.peak is not None},
         offered=gpu.offered,
         outlived=outlived,
         alone=sliced,

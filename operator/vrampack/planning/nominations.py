@@ -18,7 +18,7 @@ from vrampack.packing.firstfit import pack
 from vrampack.packing.occupied import occupied
 from vrampack.packing.preempt import victims
 from vrampack.packing.problem import Host, Item, Objective, Placement, Reservation, Resident, Unplaced
-from vrampack.packing.residents import vacated
+from vrampack.packing.residents import vacate
 from vrampack.planning.actions import EvictPods, Tell
 from vrampack.planning.snapshot import Json, ModelView, PodView
 
@@ -106,7 +106,7 @@ def standing(
     )
     moving = {each.uid for each in nomination.moves}
     going = [each for each in residents if uids[each.item.key] in moving]
-    there = vacated(there, residents=[each for each in residents if each.host == host.name], leaving=going)
+    (there,) = vacate([there], residents=residents, leaving=going)
     residents = [each for each in residents if uids[each.item.key] not in moving]
     staying = {uids[each.item.key] for each in residents}
     begun = not named <= staying  # who is held back now is waited for once others have gone already
@@ -156,7 +156,7 @@ def preempting(
         if found is None:
             helpless.add(likeness(item))
             continue
-        freed = tuple(vacated(host, residents=staying, leaving=found) for host in hosts)
+        freed = vacate(hosts, residents=staying, leaving=found)
         only = [host for host in freed if not found or host.name == found[0].host]
         (placement,) = pack(hosts=only, items=[item], objective=objective).placed
         nominees.append(Nominee(placement=placement, evicts=found))

@@ -34,9 +34,16 @@ class Placed:
 
 
 def place(
-    snapshot: Snapshot, stock: Inventory, given: Sequence[Case], eligible: Eligibility, *, patience: int
+    snapshot: Snapshot,
+    stock: Inventory,
+    given: Sequence[Case],
+    eligible: Eligibility,
+    *,
+    patience: int,
+    everywhere: bool = False,
 ) -> Placed:
-    """Packs the gated pods of all models, pool by pool. ``patience``: seconds after which a replica goes by its age."""
+    """Packs the gated pods of all models, pool by pool. ``patience``: seconds after which a replica goes by its age.
+    ``everywhere``: moves are looked for in pools without an object, too."""
     pools = {pool.name: pool for pool in snapshot.pools}
     by_pool: dict[str, list[Case]] = defaultdict(list)
     waits: dict[str, list[Waits]] = defaultdict(list)
@@ -46,7 +53,9 @@ def place(
             by_pool[case.pool].append(case)
         else:
             waits[case.model.key] += without_pool(case, pool)
-    context = Context(snapshot=snapshot, stock=stock, given=given, eligible=eligible, patience=patience)
+    context = Context(
+        snapshot=snapshot, stock=stock, given=given, eligible=eligible, patience=patience, everywhere=everywhere
+    )
     nominations: dict[str, list[NominationStatus]] = defaultdict(list)
     passes = {}
     for name, members in sorted(by_pool.items()):

@@ -123,13 +123,8 @@ def _hand_overs(moving: Iterable[Moving], snapshot: Snapshot) -> Iterator[EvictP
 
 
 def _questions(placed: Placed, pools: Mapping[str, PoolView]) -> Mapping[str, tuple[Question, int]]:
-    """What is to be looked for, and how many chunks of work that is worth. Where no GPUPool is there to say what was
-    found, nothing is."""
-    return {
-        name: (question, max(1, pools[name].spec.refine_seconds))
-        for name, question in placed.questions.items()
-        if pools[name].generation
-    }
+    """What is to be looked for, and how many chunks of work that is worth."""
+    return {name: (question, max(1, pools[name].spec.refine_seconds)) for name, question in placed.questions.items()}
 
 
 def _fleet(

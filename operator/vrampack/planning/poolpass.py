@@ -1,31 +1,32 @@
 """One pass over one pool: who is placed, who waits for what, who is evicted, and which move begins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from vrampack.api import names
-from vrampack.api.gpupool import MovesMode, MoveStatus, Startup
+from vrampack.api.gpupool import MoveStatus, Startup
 from vrampack.api.modeldeploymentstatus import NominationStatus
 from vrampack.packing.firstfit import pack
 from vrampack.packing.occupied import occupied
-from vrampack.packing.problem import Host, Move, Packing, Placement
-from vrampack.packing.residents import vacated
+from vrampack.packing.problem import Host, Packing, Placement
+from vrampack.packing.residents import vacate
 from vrampack.planning import moves
 from vrampack.planning.actions import EvictPods, PlacePod
 from vrampack.planning.candidates import Eligibility, main_reason, objective_of
 from vrampack.planning.cases import Case
-from vrampack.planning.findings import MOST_BLOCKED, MOST_SUGGESTED, Findings, Question
+from vrampack.planning.findings import Question
 from vrampack.planning.injection import style_of
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.mechanisms import mechanism_of
+from vrampack.planning.movestart import begins, question_of
 from vrampack.planning.need import Need
 from vrampack.planning.nominations import Nominee, eviction, freed, noted, preempting, standing
 from vrampack.planning.queueing import Queue, Waits
 from vrampack.planning.reasons import chosen
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
-from vrampack.planning.tenancy import Tenants, movers, running, tenants
-from vrampack.planning.whole import whole
+from vrampack.planning.tenancy import Tenants, running, tenants
 from vrampack.sharing.base import Claimed, Share
 
 
@@ -38,6 +39,8 @@ class Context:
     given: Sequence[Case]
     eligible: Eligibility
     patience: int
+    everywhere: bool = False
+    """Whether moves are looked for in pools without an object, too: there a person asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +60,12 @@ class PoolPass:
 def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
     """Places who fits, and frees room for who may have it."""
     snapshot, stock = context.snapshot, context.stock
-    there = tenants(
-        snapshot,
-        stock,
-        context.given,
-        pool=pool.name,
-        describe=running(context.eligible, pool=pool, hosts=stock.hosts[pool.name]),
-    )
+
+    @cache
+    def there() -> Tenants:  # a look at every pod, which most passes of a burst do without
+        describe = running(context.eligible, pool=pool, hosts=stock.hosts[pool.name])
+        return tenants(snapshot, stock, context.given, pool=pool.name, describe=describe)
+
     nominated = _standing(queue, there, stock, pool)
     packing = pack(
         hosts=queue.hosts,
@@ -110,7 +112,7 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
     }
     for nominee in nominees.values():
         pod, need, case = queue.asked[nominee.placement.item.key]
-        message = freed(nominee, there.pods, held)
+        message = freed(nominee, there().pods, held)
         waits.append((case.model.key, Waits(pod=pod, need=need, reason="RoomBeingFreed", message=message)))
     for unplaced in packing.unplaced:
         if unplaced.item.key not in nominees:
@@ -126,21 +128,23 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
             )
             waits.append((case.model.key, late))
     left = occupied(hosts, [*(each.placement for each in nominees.values()), *aged.values()])
-    question = None if placements else _question(context, pool, there, left, waits)
-    begun = _begins(context, pool, question, there, queue)
+    question, begun = None, None
+    if not placements and (pool.generation or context.everywhere):
+        question = question_of(context.given, stock, pool, there(), left, waits)
+        begun = begins(snapshot, stock, pool, question, there(), queue)
     if begun is not None and begun.nominee is not None:
         told[begun.nominee.placement.item.key] = begun.nominee
     return PoolPass(
         placements=tuple(placements),
         waits=tuple(waits),
         evictions=tuple(
-            eviction(nominee, winner=pod, model=case.model, pods=there.pods)
+            eviction(nominee, winner=pod, model=case.model, pods=there().pods)
             for nominee in kept
-            if nominee.evicts and not any(there.pods[each.item.key].uid in held for each in nominee.evicts)
+            if nominee.evicts and not any(there().pods[each.item.key].uid in held for each in nominee.evicts)
             for pod, _, case in [queue.asked[nominee.placement.item.key]]
         ),
         nominations=tuple(
-            (case.model.key, nominee.to_status(pod, there.pods))
+            (case.model.key, nominee.to_status(pod, there().pods))
             for key, nominee in told.items()
             for pod, _, case in [queue.asked[key]]
         ),
@@ -154,20 +158,23 @@ def _preempting(
     packing: Packing,
     kept: Sequence[Nominee],
     hosts: tuple[Host, ...],
-    there: Tenants,
+    tenants_: Callable[[], Tenants],
     queue: Queue,
     pool: PoolView,
 ) -> tuple[Nominee, ...]:
     """Who gets the room of others, beside those who have been promised it already."""
-    soon = tuple(
-        vacated(host, residents=there.residents, leaving=there.leaving)
-        for host in occupied(hosts, [nominee.placement for nominee in kept])
+    promised = {nominee.placement.item.key for nominee in kept}
+    blocked = [each for each in packing.unplaced if each.item.key not in promised]
+    if not blocked:
+        return ()
+    there = tenants_()
+    soon = vacate(
+        occupied(hosts, [nominee.placement for nominee in kept]), residents=there.residents, leaving=there.leaving
     )
     gone = {each.item.key for nominee in kept for each in (*nominee.evicts, *nominee.moves)}
-    promised = {nominee.placement.item.key for nominee in kept}
     lowest = min((each.item.priority for each in there.residents), default=math.inf)
     return preempting(
-        [each for each in packing.unplaced if each.item.key not in promised],
+        blocked,
         hosts=soon,
         residents=[each for each in there.staying if each.item.key not in gone],
         may={key: pod.preempts and pod.priority > lowest for key, (pod, _, _) in queue.asked.items()},
@@ -175,104 +182,14 @@ def _preempting(
     )
 
 
-def _question(
-    context: Context, pool: PoolView, there: Tenants, left: tuple[Host, ...], waits: Sequence[tuple[str, Waits]]
-) -> Question | None:
-    """What to look for beside the passes, where there is a GPUPool that can say what was found."""
-    late = [each for _, each in waits if each.unplaced is not None and each.pod.uid not in moves.given_up(pool)]
-    blocked = [each.unplaced.item for each in late if each.unplaced is not None]
-    blocked.sort(key=lambda each: (-each.priority, -each.waited, -each.gpus * each.memory, each.key))
-    # Who waits gets older all the time, which is no news.
-    ageless = {each.key: replace(each, waited=0) for each in blocked}
-    return Question(
-        hosts=left,
-        residents=movers(there, context.given, spared=moves.given_up(pool)),
-        blocked=tuple(ageless[each.key] for each in blocked[:MOST_BLOCKED]),
-        moves=pool.spec.moves.mode is not MovesMode.NEVER,
-        limit=min(MOST_SUGGESTED, pool.spec.moves.per_hour),
-        per_placement=pool.spec.moves.per_placement,
-        whole=whole(there, context.stock.hosts[pool.name], [each for _, each in waits]),
-        objective=objective_of(pool),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
-    """A move that begins, and the replica that has the room which it makes."""
-
-    entry: MoveStatus
-    nominee: Nominee | None
-
-
-def _begins(context: Context, pool: PoolView, question: Question | None, there: Tenants, queue: Queue) -> _Begun | None:
-    """The next move, where moves are made and none is under way; never more in an hour than there may be."""
-    snapshot = context.snapshot
-    found = snapshot.memory.findings.get(pool.name)
-    left = moves.budget(pool, now=snapshot.now)
-    if (
-        pool.spec.moves.mode is not MovesMode.EVICT
-        or question is None
-        or found is None
-        or found.question != question
-        or any(case.moving for case in context.given if case.pool == pool.name)
-    ):
-        return None
-    listed = moves.entries(pool)
-    for key, some in found.room.items():
-        pod, _, _ = queue.asked[key]
-        made = moves.waiting_of(listed, pod.uid)
-        if len(some) <= min(left, pool.spec.moves.per_placement - made):
-            return _for(pod, key, some, found, there, queue, now=snapshot.now)
-    if found.closing and left:
-        first = found.closing[0]
-        because = f"GPU {', '.join(map(str, _indexes(context.stock, first.resident.devices)))} of "
-        because += f"{first.resident.host} is to be empty"
-        entry = moves.begun(
-            first, pod=there.pods[first.resident.item.key], waiting=None, because=because, now=snapshot.now
-        )
-        return _Begun(entry=entry, nominee=None)
-    return None
-
-
-def _for(
-    pod: PodView,
-    key: str,
-    some: Sequence[Move],
-    found: Findings,
-    there: Tenants,
-    queue: Queue,
-    *,
-    now: float,
-) -> _Begun | None:
-    """The first of the moves that make room for a replica, which has that room from now on."""
-    going = [each.resident for each in some]
-    after = tuple(
-        vacated(host, residents=found.question.residents, leaving=going)
-        for host in occupied(
-            found.question.hosts,
-            [Placement(item=each.resident.item, host=each.host, devices=each.devices) for each in some],
-        )
-    )
-    packing = pack(hosts=after, items=[next(each for each in queue.items if each.key == key)])
-    if not packing.placed:
-        return None
-    because = f"room for {pod.namespace}/{pod.name}"
-    entry = moves.begun(some[0], pod=there.pods[going[0].item.key], waiting=pod, because=because, now=now)
-    (placement,) = packing.placed
-    return _Begun(entry=entry, nominee=Nominee(placement=placement, moves=tuple(going)))
-
-
-def _indexes(stock: Inventory, uuids: Sequence[str]) -> list[int]:
-    return sorted(stock.gpus[uuid].index for uuid in uuids)
-
-
-def _standing(queue: Queue, there: Tenants, stock: Inventory, pool: PoolView) -> dict[str, Nominee]:
+def _standing(queue: Queue, tenants_: Callable[[], Tenants], stock: Inventory, pool: PoolView) -> dict[str, Nominee]:
     """The nominations that hold, by the keys of their replicas."""
-    uids = {key: pod.uid for key, pod in there.pods.items()}
     nominations = {key: noted(case.model.status).get(pod.uid) for key, (pod, _, case) in queue.asked.items()}
     if not any(nominations.values()):
         return {}
-    soon = [vacated(host, residents=there.residents, leaving=there.leaving) for host in queue.hosts]
+    there = tenants_()
+    uids = {key: pod.uid for key, pod in there.pods.items()}
+    soon = vacate(queue.hosts, residents=there.residents, leaving=there.leaving)
     found: dict[str, Nominee] = {}
     moved = frozenset(each.waiting_uid for each in moves.entries(pool)) - moves.given_up(pool)
     for each in queue.items:

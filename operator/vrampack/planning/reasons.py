@@ -31,47 +31,47 @@ class Obstacle(StrEnum):
     NODE_AFFINITY = "NodeAffinityMismatch"
     TAINT = "UntoleratedTaint"
     INJECTION_STYLE = "InjectionStyleMismatch"
-    MECHANISM = "MechanismNotReady"
     INJECTION_UNKNOWN = "InjectionUnknown"
+    MECHANISM = "MechanismNotReady"
     REFUSED = "RefusedByScheduler"
 
 
 WORDS: Final[Mapping[str, str]] = {
-    Obstacle.NODE_MISSING: "on a node that is not there",
+    Obstacle.NODE_MISSING: "on a node that is not in the cluster",
     Obstacle.NODE_NOT_READY: "on a node that is not ready",
     Obstacle.NODE_UNSCHEDULABLE: "on a cordoned node",
-    Obstacle.AGENT_SILENT: "on a node whose agent is silent",
+    Obstacle.AGENT_SILENT: "on a node whose agent has been silent for a minute",
     Obstacle.DRIVER_SILENT: "on a node whose GPUs can't be read now",
     Obstacle.INJECTION_BROKEN: "on a node that gives wrong GPUs",
     Obstacle.GPU_VANISHED: "no longer reported by the node",
     Obstacle.GPU_UNHEALTHY: "out of order",
     Obstacle.GPU_CORDONED: "cordoned in the GPUNode",
     Obstacle.GPU_IN_MIG_MODE: "in MIG mode",
-    Obstacle.GPU_NOT_IN_MIG_MODE: "without MIG devices",
     Obstacle.GPU_COMPUTE_MODE: "in exclusive compute mode",
     Obstacle.GPU_ALLOCATED: "given away by the kubelet",
     Obstacle.GPU_NOT_FENCED: "offered by a device plugin",
+    Obstacle.GPU_NOT_IN_MIG_MODE: "not in MIG mode, in a pool that shares MIG devices",
     Obstacle.GPU_REPORTED_TWICE: "reported by another node too",
-    Obstacle.NODE_SELECTOR: "left out by the selector",
-    Obstacle.NODE_AFFINITY: "left out by the affinity",
-    Obstacle.TAINT: "on a node with an untolerated taint",
-    Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI",
-    Obstacle.INJECTION_UNKNOWN: "on a node not probed well",
-    Obstacle.MECHANISM: "on a node that lacks the mechanism",
-    Obstacle.REFUSED: "on a node that has just refused this model",
-    Reason.PRODUCT_MISMATCH: "of another product",
+    Obstacle.NODE_SELECTOR: "on a node that the selector leaves out",
+    Obstacle.NODE_AFFINITY: "on a node that the affinity leaves out",
+    Obstacle.TAINT: "on a node with a taint that is not tolerated",
+    Obstacle.INJECTION_STYLE: "on a node that gives GPUs by NRI, and not to a pod with a RuntimeClass",
+    Obstacle.INJECTION_UNKNOWN: "on a node of which no probe has told yet how it hands out GPUs",
+    Obstacle.MECHANISM: "on a node where the pool's mechanism does not work",
+    Obstacle.REFUSED: "on a node where the scheduler has just refused this model",
+    Reason.PRODUCT_MISMATCH: "of a product that was not asked for",
     Reason.SLICE: "sliced, where whole ones are asked for",
     Reason.AVOIDED_NEIGHBOUR: "with a neighbour to be avoided",
-    Reason.SPREAD: "on a node that has a replica of it already",
+    Reason.SPREAD: "on a node that has a replica of this model already",
     Reason.GPU_EXCLUSIVE: "held by a model that shares with none",
     Reason.GPU_NOT_EMPTY: "in use, and an empty one is asked for",
-    Reason.GPU_FULL: "with no room for one more replica",
+    Reason.GPU_FULL: "with as many replicas as it may hold",
     Reason.INSUFFICIENT_CPU: "on a node with too little CPU",
     Reason.INSUFFICIENT_MEMORY: "on a node with too little RAM",
-    Reason.INSUFFICIENT_SLOTS: "on a node full of pods",
+    Reason.INSUFFICIENT_SLOTS: "on a node without room for one more pod",
     Reason.INSUFFICIENT_GPU_MEMORY: "with too little memory free",
-    Reason.RESERVED: "with room kept for a replica ahead",
-    Reason.TOO_FEW_GPUS: "with room, but with too few beside it",
+    Reason.RESERVED: "with room that is kept for a replica ahead of it",
+    Reason.TOO_FEW_GPUS: "with room, but on a node with too few of them",
 }
 """What comes after ``1 GPU`` and after ``6 GPUs``."""
 

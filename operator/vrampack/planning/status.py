@@ -1,7 +1,7 @@
 """What a ModelDeployment says about itself: figures, conditions and events."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
@@ -14,8 +14,6 @@ from vrampack.api.modeldeploymentstatus import (
     ModelDeploymentStatus,
     ModelFacts,
     NominationStatus,
-    PlacedGPU,
-    PlacementStatus,
     Summary,
     WaitingStatus,
 )
@@ -26,6 +24,7 @@ from vrampack.planning.contract import facts_conditions
 from vrampack.planning.figures import with_pending
 from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
+from vrampack.planning.placements import placements
 from vrampack.planning.podtemplate import selector
 from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import ruled_out
@@ -33,9 +32,8 @@ from vrampack.planning.resolution import Look
 from vrampack.planning.rollout import Rolled
 from vrampack.planning.snapshot import Json, PodView
 from vrampack.planning.verdict import Blocked, Sized
-from vrampack.units import MIB, counted, each_of, human_bytes, round_up
+from vrampack.units import counted, each_of, human_bytes
 
-_OBSERVED_STEP = 0.01  # a share of the claim: smaller changes of the observed use are not worth a write
 _MAX_WAITING = 16
 
 
@@ -64,7 +62,7 @@ def model_status(
         summary=Summary(ready=f"{case.ready}/{case.replicas}", gpus=len(claimed), nodes=_joined(nodes)),
         model=_facts(case),
         estimate=estimate,
-        placements=_placements(case, stock),
+        placements=placements(case, stock),
         placements_omitted=max(0, len(case.placed) - MAX_PLACEMENTS) or None,
         waiting=tuple(waiting),
         nominations=tuple(sorted(nominations, key=lambda each: each.pod))[:MAX_PLACEMENTS],
@@ -257,45 +255,6 @@ def _facts(case: Case) -> ModelFacts | None:
         return ModelFacts.model_validate(former) if former else None
     except ValidationError:  # what another version wrote; it comes back with the next estimate
         return None
-
-
-def _placements(case: Case, stock: Inventory) -> tuple[PlacementStatus, ...]:
-    former = _shown(case.model.status)
-    found = []
-    for pod in sorted(case.placed, key=lambda each: each.name)[:MAX_PLACEMENTS]:
-        assert pod.claim is not None
-        gpus = []
-        for uuid in pod.claim.gpus:
-            gpu = stock.gpus.get(uuid)
-            observed = _observed(stock, uuid, pod)
-            known = former.get((pod.name, uuid))
-            if observed is not None and known is not None and abs(known - observed) < _OBSERVED_STEP * pod.claim.bytes:
-                observed = known
-            gpus.append(
-                PlacedGPU(
-                    uuid=uuid,
-                    index=gpu.index if gpu is not None else None,
-                    claim=Quantity.of(pod.claim.bytes),
-                    observed=None if observed is None else Quantity.of(round_up(observed, MIB)),
-                )
-            )
-        first = stock.gpus.get(pod.claim.gpus[0])
-        node = pod.node or (first.node if first is not None else "unknown")
-        found.append(PlacementStatus(pod=pod.name, node=node, gpus=tuple(gpus), because=pod.because[:512] or None))
-    return tuple(found)
-
-
-def _shown(status: Json) -> Mapping[tuple[str, str], int]:
-    """Bytes that the former status shows as observed, by pod and GPU. Where it can't be read it shows nothing."""
-    try:
-        return {
-            (placement["pod"], gpu["uuid"]): Quantity.parse(gpu["observed"]).bytes
-            for placement in status.get("placements") or ()
-            for gpu in placement.get("gpus") or ()
-            if gpu.get("observed") is not None
-        }
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return {}
 
 
 def _waiting(case: Case, stock: Inventory, waits: Sequence[Waits]) -> list[WaitingStatus]:

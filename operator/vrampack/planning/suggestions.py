@@ -11,6 +11,8 @@ from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case
 from vrampack.planning.inventory import Inventory
 from vrampack.planning.placing import Placed
+from vrampack.planning.queueing import Waits
+from vrampack.planning.relief import told
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import PodView, Snapshot
 from vrampack.planning.verdict import Blocked, Settings, Sized
@@ -60,9 +62,18 @@ def suggested(
                 lines = would_fit_if(question, rooms=rooms[case.pool], resize=resized)
                 elsewhere = _other_pools(question, first.pod, case, rooms, resized, eligible, snapshot)
                 lines += tuple(islice(elsewhere, _MOST_POOLS))
+                lines += _moves(first, case, snapshot, placed, stock)
             mine[mine.index(first)] = replace(first, would_fit_if=lines)
         waits[case.model.key] = tuple(mine)
     return replace(placed, waits=waits)
+
+
+def _moves(first: Waits, case: Case, snapshot: Snapshot, placed: Placed, stock: Inventory) -> tuple[str, ...]:
+    """Moves of running replicas, where they were found for this very state of things."""
+    found = snapshot.memory.findings.get(case.pool)
+    if found is None or first.unplaced is None or found.question != placed.questions.get(case.pool):
+        return ()
+    return told(found.room, first.unplaced.item.key, stock)
 
 
 def _other_pools(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vrampack.packing.problem import Bound, Device, Host, Item, Packing, Placement, Unplaced
-from vrampack.packing.residents import vacated
+from vrampack.packing.residents import vacate
 from vrampack.planning.queueing import Waits
 from vrampack.planning.tenancy import Tenants
 from vrampack.units import counted, human_bytes
@@ -48,7 +48,7 @@ def whole(there: Tenants, hosts: Iterable[Host], waits: Iterable[Waits]) -> Whol
         if each.unplaced is not None
     )
     return Whole(
-        hosts=tuple(vacated(host, residents=there.residents, leaving=there.residents) for host in hosts),
+        hosts=vacate(hosts, residents=there.residents, leaving=there.residents),
         items=(*(each.item for each in placed), *(each.item for each in unplaced)),
         packing=Packing(placed=placed, unplaced=unplaced),
     )

@@ -376,7 +376,8 @@ int nvmlEventSetFree(EventSet *set) { return free(set), SUCCESS; }
 int nvmlDeviceRegisterEvents(Device *device, ull types, EventSet *set) { (void)types, (void)set; ENTER(device->gpu); return leave(SUCCESS); }
 
 int nvmlEventSetWait_v2(EventSet *set, Event *to, uint milliseconds) {
-    for (uint waited = 0;; waited += 10) {
+    uint step = milliseconds < 10 ? milliseconds : 10;
+    for (uint waited = 0;; waited += step) {
         ENTER(-1);
         const char *value = set->next < number(get("events"), 0) ? get("event.%ld", set->next) : NULL;
         if (value) {
@@ -389,6 +390,6 @@ int nvmlEventSetWait_v2(EventSet *set, Event *to, uint milliseconds) {
         }
         leave(SUCCESS);
         if (waited >= milliseconds) return TIMEOUT;
-        usleep(10000);
+        usleep(step * 1000);
     }
 }
