@@ -71,7 +71,8 @@ class NodeGroup(_Entry):
     pods: int = Field(default=110, ge=0)
     labels: dict[str, str] = {}
     taints: tuple[Taint, ...] = ()
-    injection_style: InjectionStyle = InjectionStyle.CDI_RUNTIME
+    injection_style: InjectionStyle | None = InjectionStyle.CDI_RUNTIME
+    """None: nobody says, as with a real agent."""
     foreign: tuple[MemoryOfGPU, ...] = ()
     failed: tuple[FailedGPU, ...] = ()
     usable: tuple[MemoryOfGPU, ...] = ()
@@ -113,7 +114,7 @@ class SimulatedNode:
     pods: int
     labels: dict[str, str]
     taints: tuple[Taint, ...]
-    injection_style: InjectionStyle
+    injection_style: InjectionStyle | None
     silent: bool
 
 

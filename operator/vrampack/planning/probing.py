@@ -170,7 +170,8 @@ def probe_pod(node: str, gpu: str, style: InjectionStyle, *, setup: str, pool: P
         "metadata": {
             "name": name,
             "namespace": settings.namespace,
-            "labels": {names.MANAGED_BY: names.MANAGER, names.PROBE: "injection"},
+            # Not the label of what is managed: that is on pods that hold a claim.
+            "labels": {"app.kubernetes.io/name": "vrampack-probe", names.PROBE: "injection"},
             "annotations": annotations,
         },
         "spec": spec,
