@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bpplib import Instance, check, first_fit_decreasing, instance, known_bounds, main, measure, solve
+from benchmarks.bpplib_drawn import main as drawn
 
 
 def written(folder: Path, name: str, capacity: int, sizes: list[int]) -> Path:
@@ -85,3 +86,14 @@ def test_published_instances_are_solved_to_their_optimum(shared_data: Path) -> N
     for path in paths:
         outcome = measure(instance(path), known[path.stem], seconds=20, seed=0)
         assert outcome.bins == outcome.optimum, path.stem
+
+
+def test_drawn_instances_can_be_read_and_know_their_optimum(tmp_path: Path) -> None:
+    drawn(["--output", str(tmp_path), "--seed", "3"])
+    known = known_bounds(tmp_path / "bounds.tsv")
+    paths = sorted(tmp_path.rglob("*.txt"))
+    assert {path.parent.name for path in paths} >= {"Schwerin_1", "Scholl_3", "Cut_1000"}
+    for path in paths:
+        case = instance(path)
+        if case.name in known:
+            assert sum(case.sizes) == known[case.name][0] * case.capacity
