@@ -14,11 +14,14 @@ from tests.unit.replicas import (
     LLAMA_70B,
     LLAMA_70B_NEED,
     OVERLAY,
+    QWEN_SGLANG,
+    QWEN_SGLANG_NEED,
     TRITON,
     TRITON_NEED,
 )
-from vrampack.engines import custom, vllm
+from vrampack.engines import custom, sglang, vllm
 from vrampack.engines.base import EngineContainer
+from vrampack.engines.startgate import StartGate
 from vrampack.errors import InvalidInputError
 from vrampack.planning.need import Need
 from vrampack.planning.podtemplate import pod_template, template_hash
@@ -64,6 +67,10 @@ TEMPLATES = {
         overlay=OVERLAY,
         priority_class="serving",
         unreachable_seconds=30,
+    ),
+    "vllm-waiting-its-turn": render(gate=StartGate(port=9468)),
+    "sglang-waiting-at-its-own-gate": render(
+        name="qwen", engine=sglang.container(QWEN_SGLANG), need=QWEN_SGLANG_NEED, gate=StartGate(port=9468)
     ),
     "custom": render(name="whisper", engine=custom.container(TRITON), need=TRITON_NEED),
 }
