@@ -26,8 +26,8 @@ from tests.unit.planning_world import (
     world,
 )
 from vrampack.planning.actions import PatchChild, Plan
-from vrampack.planning.findings import find, further
 from vrampack.planning.rehearsal import rehearse
+from vrampack.planning.seeking import find, further
 from vrampack.planning.snapshot import Held, Memory, PodView, PoolView, Snapshot
 from vrampack.planning.verdict import Settings
 

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import Final
 
-from vrampack.planning.findings import Findings, Question, find, further
+from vrampack.planning.findings import Findings, Question
 
 _LOG: Final = logging.getLogger(__name__)
 _NICENESS: Final = 10
@@ -84,11 +84,11 @@ class Refiner:
                 _LOG.exception("what pool %s is asked for can't be found", pool)
 
     async def _answer(self, pool: str, question: Question, chunks: int) -> None:
-        found = await self._work(find, question)
+        found = await self._work(_find, question)
         for _ in range(chunks):
             if not self._tell(pool, found):
                 return
-            after = await self._work(further, found)
+            after = await self._work(_further, found)
             if after == found:
                 return
             found = after
@@ -112,6 +112,19 @@ class Refiner:
         question = argument.question if isinstance(argument, Findings) else argument
         found: Findings = await asyncio.get_running_loop().run_in_executor(self._workers, work, argument)
         return found.of(question)
+
+
+def _find(question: Question) -> Findings:
+    # Imported in the process that looks: the solver's memory is no business of the operator's.
+    from vrampack.planning.seeking import find
+
+    return find(question)
+
+
+def _further(findings: Findings) -> Findings:
+    from vrampack.planning.seeking import further
+
+    return further(findings)
 
 
 def _told(found: Findings) -> object:

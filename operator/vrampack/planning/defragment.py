@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from vrampack.api.gpupool import SuggestedMove
 from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import cases
-from vrampack.planning.findings import find
 from vrampack.planning.inventory import inventory
 from vrampack.planning.moves import under_way
 from vrampack.planning.placing import place
+from vrampack.planning.seeking import find
 from vrampack.planning.snapshot import Snapshot
 from vrampack.planning.suggestedmoves import as_suggestions
 from vrampack.planning.verdict import Settings

@@ -10,10 +10,11 @@ from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case, cases
 from vrampack.planning.inventory import Inventory, group_of, inventory
 from vrampack.planning.moves import under_way
+from vrampack.planning.movewords import leave_words, move_words
 from vrampack.planning.placing import Placed, place
 from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import WORDS
-from vrampack.planning.relief import Relief, leave_words, move_words, relief
+from vrampack.planning.relief import Relief, relief
 from vrampack.planning.snapshot import PodView, Snapshot
 from vrampack.planning.suggestions import suggested
 from vrampack.planning.tenancy import running, tenants

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from vrampack.packing.moves import consolidate, room_for
 from vrampack.packing.problem import Bound, Host, Item, Move, Objective, Packing, Resident, Work
-from vrampack.packing.refine import refine
 from vrampack.planning.whole import Whole
 
 CHUNK: Final = Work(rounds=60, dives=6, nodes=400)
@@ -56,51 +54,3 @@ class Findings:
     def of(self, question: Question) -> "Findings":
         """The same for an equal question."""
         return replace(self, question=question)
-
-
-def find(question: Question) -> Findings:
-    """The moves; nothing is proven yet."""
-    room: dict[str, tuple[Move, ...]] = {}
-    closing: tuple[Move, ...] = ()
-    if question.moves:
-        for item in question.blocked[:MOST_BLOCKED]:
-            moves = room_for(
-                hosts=question.hosts, residents=question.residents, item=item, limit=question.per_placement
-            )
-            if moves:
-                room[item.key] = moves
-        closing = consolidate(
-            hosts=question.hosts, residents=question.residents, limit=min(question.limit, MOST_SUGGESTED)
-        )
-    return Findings(question=question, room=room, closing=closing)
-
-
-def further(findings: Findings) -> Findings:
-    """One more chunk of work on the packing of the whole: the best so far is where it begins."""
-    whole = findings.question.whole
-    if not whole.items or (findings.bound is not None and findings.bound.optimal):
-        return findings
-    found = refine(
-        hosts=whole.hosts,
-        items=whole.items,
-        objective=findings.question.objective,
-        start=findings.packing or whole.packing,
-        seed=findings.chunks,
-        work=CHUNK,
-    )
-    before = findings.bound
-    better = before is None or (found.bound.unplaced, found.bound.opened) >= (before.unplaced, before.opened)
-    done = findings.done
-    return Findings(
-        question=findings.question,
-        room=findings.room,
-        closing=findings.closing,
-        bound=found.bound if better else before,
-        packing=found.packing,
-        done=Work(
-            rounds=done.rounds + found.done.rounds,
-            dives=done.dives + found.done.dives,
-            nodes=done.nodes + found.done.nodes,
-        ),
-        chunks=findings.chunks + 1,
-    )

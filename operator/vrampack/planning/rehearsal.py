@@ -12,9 +12,9 @@ from typing import Any, Final
 from vrampack.api import names
 from vrampack.api.gpupool import MovesMode
 from vrampack.planning.actions import ApplyChild, CreateChild, EvictPods, PatchChild, PlacePod, Plan, WriteStatus
-from vrampack.planning.findings import find
 from vrampack.planning.plan import plan
 from vrampack.planning.podtemplate import requested, template_hash
+from vrampack.planning.seeking import find
 from vrampack.planning.snapshot import ChildView, Claim, Json, PodView, ReplicaSetView, Snapshot
 from vrampack.planning.verdict import Settings
 

@@ -10,9 +10,9 @@ from vrampack.packing.room import Rooms
 from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case
 from vrampack.planning.inventory import Inventory
+from vrampack.planning.movewords import told
 from vrampack.planning.placing import Placed
 from vrampack.planning.queueing import Waits
-from vrampack.planning.relief import told
 from vrampack.planning.sizing import size
 from vrampack.planning.snapshot import PodView, Snapshot
 from vrampack.planning.verdict import Blocked, Settings, Sized
