@@ -110,9 +110,7 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
         for each in packing.reserved
         if each.item.key not in nominees
     ]
-    aged: dict[str, Placement] = {}
-    for place in reserved:  # who waits for long has several, the nearest first: that one is told
-        aged.setdefault(place.item.key, place)
+    aged = {place.item.key: place for place in reversed(reserved)}  # of several, the nearest, which comes first
     for nominee in nominees.values():
         pod, need, case = queue.asked[nominee.placement.item.key]
         message = freed(nominee, there().pods, held)
