@@ -222,7 +222,7 @@ def test_the_policies_speak_of_the_names_that_the_operator_writes(render: Render
     documents = render()
     policies = {name: one(documents, "ValidatingAdmissionPolicy", name)["spec"] for name in POLICIES}
     no_claim_on_creation = policies["vrampack-replicas"]["validations"][0]["expression"]
-    claims = {*names.CLAIM_ANNOTATIONS, *names.MECHANISM_ANNOTATIONS}
+    claims = {*names.CLAIM_ANNOTATIONS, *names.MECHANISM_ANNOTATIONS, names.BECAUSE}
     assert set(re.findall(r"'(vrampack\.dev/[a-z-]+)'", no_claim_on_creation)) == claims
     known = {*claims, names.GATE, names.NEED, names.MODEL_DEPLOYMENT, f"{names.GROUP}/"}
     for policy in policies.values():

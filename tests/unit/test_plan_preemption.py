@@ -213,3 +213,16 @@ def test_a_place_is_kept_for_the_one_that_has_waited_longest() -> None:
     assert where(found) == {}
     assert "GPU 0 of n1 is kept for it" in status_of(found, "large")["waiting"][0]["message"]
     assert found.evictions == ()
+
+
+def test_of_several_places_that_are_kept_the_nearest_is_told() -> None:
+    """The longer it waits the more places it has; the one that lacks the fewest bytes comes first."""
+    old = waits(priority=0, created=NOW - 700)
+    young = waits("other-0", of="other", need="20Gi", priority=0)
+    less = placed("small-2", of="small", on="GPU-2", claim="30Gi")
+    nodes = (gpu_node("n1", gpu(), gpu("GPU-2", index=1)),)
+    snapshot = full(old, young, less, models=(LARGE, SMALL, OTHER), gpu_nodes=nodes)
+    assert where(decide(snapshot, patience_seconds=600)) == {"other-0": ("GPU-1",)}
+    found = decide(snapshot, patience_seconds=100)
+    assert where(found) == {}
+    assert "GPU 1 of n1 is kept for it" in status_of(found, "large")["waiting"][0]["message"]

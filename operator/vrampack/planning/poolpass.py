@@ -105,11 +105,12 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
     held = {uid: each.message for uid, each in snapshot.memory.held.items() if each.until > snapshot.now}
     nominees = {nominee.placement.item.key: nominee for nominee in (*kept, *fresh)}
     told = {**nominees, **held_up}
-    aged = {
-        each.item.key: Placement(item=each.item, host=each.host, devices=each.devices)
+    reserved = [
+        Placement(item=each.item, host=each.host, devices=each.devices)
         for each in packing.reserved
         if each.item.key not in nominees
-    }
+    ]
+    aged = {place.item.key: place for place in reversed(reserved)}  # of several, the nearest, which comes first
     for nominee in nominees.values():
         pod, need, case = queue.asked[nominee.placement.item.key]
         message = freed(nominee, there().pods, held)
@@ -127,7 +128,7 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
                 kept=aged.get(unplaced.item.key),
             )
             waits.append((case.model.key, late))
-    left = occupied(hosts, [*(each.placement for each in nominees.values()), *aged.values()])
+    left = occupied(hosts, [*(each.placement for each in nominees.values()), *reserved])
     question, begun = None, None
     if not placements and (pool.generation or context.everywhere):
         question = question_of(context.given, stock, pool, there(), left, waits)
