@@ -149,7 +149,7 @@ def _words(question: _Question, best: Purchase | None) -> Iterator[str]:
     if best.price <= best.least:
         yield "proven: no set costs less"
     else:
-        yield f"no set costs less than {_money(best.least)} {question.unit}, by memory alone"
+        yield f"no set costs less than {_money(best.least)} {question.unit}"
 
 
 def _picture(question: _Question, best: Purchase | None) -> Iterator[Any]:
