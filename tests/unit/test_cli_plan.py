@@ -235,6 +235,14 @@ def test_the_cheapest_fleet_is_bought_from_a_price_list(tmp_path: Path) -> None:
     assert (status, out.strip()) == (2, "no set of these nodes holds all of the models")
 
 
+def test_prices_may_be_small(tmp_path: Path) -> None:
+    """Those of a second, say: they are not rounded to nothing."""
+    nodes = [{"name": "a", "product": "L40S", "price": 0.000014}, {"name": "b", "product": "L40S", "price": 0.000013}]
+    prices = f"--prices={write(tmp_path / 'prices.txt', {'nodes': nodes})}"
+    found = answer(write(tmp_path / "m.yaml", model("m", "20Gi")), "--fleet-for", prices)
+    assert (found["nodes"], found["price"], found["least"]) == ({"b": 1}, 0.000013, 0.000013)
+
+
 @pytest.mark.parametrize(
     ("nodes", "says"),
     [
