@@ -87,6 +87,14 @@ def test_sharing_is_counted_against_one_model_a_gpu_and_the_optimum_is_proven(tm
     assert bound["words"] == "2 GPUs with 88.78 GiB, proven optimal"
 
 
+def test_nothing_is_proven_of_a_plan_that_leaves_out_what_could_be_placed(tmp_path: Path) -> None:
+    fleet = write(tmp_path / "fleet.yml.txt", {"nodes": [{"name": "a", "product": "L40S", "gpus": 4}]})
+    sizes = (20, 14, 10, 17, 13, 14, 21, 12, 11, 20, 13, 11)  # triplets of 44, which no greedy plan puts together
+    manifest = write(tmp_path / "m.yaml", *(model(f"m{number:02}", f"{size}Gi") for number, size in enumerate(sizes)))
+    (bound,) = answer(manifest, f"--fleet={fleet}", code=2)["bounds"]
+    assert bound["words"].startswith("4 GPUs with 177.56 GiB, nothing proven; packed anew as a whole, 2 more of those")
+
+
 def test_what_does_not_fit_says_why_and_what_would_help(tmp_path: Path, fleet: str) -> None:
     pinned = {"gpuProducts": ["NVIDIA-L40S"]}
     manifest = write(tmp_path / "m.yaml", model("many", "40Gi", replicas=4, placement=pinned))
@@ -168,8 +176,20 @@ def test_facts_that_nobody_has_are_an_error_that_says_what_to_do(tmp_path: Path,
         (yaml.safe_dump(model("a", "much")), "memory.perGPU"),
         (yaml.safe_dump_all([model("a", "1Gi"), model("a", "2Gi")]), "more than once"),
         (yaml.safe_dump({**model("a", "1Gi"), "spec": 7}), "write an object"),
+        (yaml.safe_dump(model("a", "1Gi", pool="b")), "a: spec.pool: 'b' is not allowed; there is no such field"),
+        (yaml.safe_dump(model("a", "1Gi", memory={"perGpu": "1Gi"})), "spec.memory.perGpu"),
+        (yaml.safe_dump({**model("a", "1Gi"), "apiVersion": "vrampack.dev/v9"}), "write vrampack.dev/v1alpha1"),
     ],
-    ids=["nothing of ours", "a template that is not rendered", "a bad quantity", "twice", "no spec"],
+    ids=[
+        "nothing of ours",
+        "a template that is not rendered",
+        "a bad quantity",
+        "twice",
+        "no spec",
+        "an unknown field",
+        "a field misspelt",
+        "another version",
+    ],
 )
 def test_bad_input_is_told_with_its_place(tmp_path: Path, fleet: str, text: str, says: str) -> None:
     path = tmp_path / "bad.yaml"
@@ -213,6 +233,14 @@ def test_the_cheapest_fleet_is_bought_from_a_price_list(tmp_path: Path) -> None:
     assert answer(wide, "--fleet-for", prices)["nodes"] == {"eight-h100": 1}
     status, out = invoke(write(tmp_path / "x.yaml", model("x", "100Gi")), "--fleet-for", prices)
     assert (status, out.strip()) == (2, "no set of these nodes holds all of the models")
+
+
+def test_prices_may_be_small(tmp_path: Path) -> None:
+    """Those of a second, say: they are not rounded to nothing."""
+    nodes = [{"name": "a", "product": "L40S", "price": 0.000014}, {"name": "b", "product": "L40S", "price": 0.000013}]
+    prices = f"--prices={write(tmp_path / 'prices.txt', {'nodes': nodes})}"
+    found = answer(write(tmp_path / "m.yaml", model("m", "20Gi")), "--fleet-for", prices)
+    assert (found["nodes"], found["price"], found["least"]) == ({"b": 1}, 0.000013, 0.000013)
 
 
 @pytest.mark.parametrize(

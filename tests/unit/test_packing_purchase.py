@@ -7,8 +7,9 @@ from hypothesis import given, settings
 
 from tests.unit.packing_builders import gpu, host, item
 from tests.unit.test_packing_properties import chances
+from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
-from vrampack.packing.problem import Item
+from vrampack.packing.problem import Item, Spread
 from vrampack.packing.purchase import Offer, Purchase, hosts_of, purchases
 
 SMALL = Offer(host=host("small", gpu("g0", 24, capacity=24)), price=10)
@@ -62,7 +63,8 @@ def test_it_holds_everything_and_costs_no_less_than_the_bound_nor_the_optimum(dr
     ]
     found = best(items, SMALL, LARGE, WIDE)
     assert found is not None
-    assert not pack(hosts=hosts_of(found.counts, (SMALL, LARGE, WIDE)), items=items).unplaced
+    bought = hosts_of(found.counts, (SMALL, LARGE, WIDE))
+    assert violations(hosts=bought, items=items, packing=found.packing) == []
     cheapest = min(
         10 * small + 25 * large + 90 * wide
         for small, large, wide in product(range(6), range(6), range(3))
@@ -70,4 +72,34 @@ def test_it_holds_everything_and_costs_no_less_than_the_bound_nor_the_optimum(dr
             hosts=hosts_of({"small": small, "large": large, "wide": wide}, (SMALL, LARGE, WIDE)), items=items
         ).unplaced
     )
-    assert found.least <= cheapest <= found.price
+    assert found.least <= min(cheapest, found.price)
+
+
+@settings(max_examples=200, deadline=None)
+@given(draw=chances)
+def test_of_single_gpus_the_bound_is_never_above_the_cheapest(draw: random.Random) -> None:
+    sizes = [draw.randint(4, 70) for _ in range(draw.randint(1, 6))]
+    items = [item(f"r{number}", size, spread=draw.choice(list(Spread)[::2])) for number, size in enumerate(sizes)]
+    found = best(items, SMALL, LARGE)
+    assert found is not None
+
+    def cheapest(rest: list[int], bins: tuple[int, ...]) -> int:
+        """Each size into each bin so far, or a new one."""
+        if not rest:
+            return sum(10 if total <= 24 else 25 for total in bins)
+        first, *others = rest
+        grown = [
+            (*bins[:place], total + first, *bins[place + 1 :])
+            for place, total in enumerate(bins)
+            if total + first <= 80
+        ]
+        return min(cheapest(others, each) for each in (*grown, (*bins, first)))
+
+    assert found.least <= cheapest(sizes, ()) <= found.price
+
+
+def test_the_bound_knows_which_gpus_hold_what() -> None:
+    """No two of them share a GPU, which the bytes alone do not tell."""
+    found = best([item(f"r{number}", 50) for number in range(6)], SMALL, LARGE)
+    assert found is not None
+    assert (found.least, found.price) == (150, 150)

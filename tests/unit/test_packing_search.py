@@ -103,3 +103,9 @@ def test_pieces_without_size_need_one_bin() -> None:
 def test_a_piece_larger_than_a_bin_is_refused() -> None:
     with pytest.raises(ValueError, match="between 0 and 10"):
         single([11], 10)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [0, 0, 0]])
+def test_bins_of_no_size_hold_what_has_none(sizes: list[int]) -> None:
+    progress = solved(sizes, 0)
+    assert (progress.best.cost, progress.bound) == (min(1, len(sizes)),) * 2

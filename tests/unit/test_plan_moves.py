@@ -25,11 +25,13 @@ from tests.unit.planning_world import (
     where,
     world,
 )
+from vrampack.packing.problem import Packing, Unplaced
 from vrampack.planning.actions import PatchChild, Plan
 from vrampack.planning.rehearsal import rehearse
 from vrampack.planning.seeking import find, further
 from vrampack.planning.snapshot import Held, Memory, PodView, PoolView, Snapshot
 from vrampack.planning.verdict import Settings
+from vrampack.planning.whole import proven
 
 SMALL = model("small", per_gpu="20Gi")
 OTHER = model("other", per_gpu="20Gi")
@@ -337,3 +339,13 @@ def test_what_is_proven_is_told_with_the_work_that_it_took() -> None:
     assert (bound["leastMemory"], bound["usedMemory"], bound["distance"]) == ("80Gi", "160Gi", "100.0%")
     assert bound["explanation"].startswith("2 GPUs with 160.00 GiB, within 100.0% of the least that is possible")
     assert bound["work"]
+
+
+def test_nothing_is_proven_of_a_pool_by_a_bound_of_packings_that_place_more() -> None:
+    ((question, _),) = decide(spread_out(mode="Suggest")).questions.values()
+    bound = further(find(question)).bound
+    assert bound is not None
+    (first, *rest) = question.whole.packing.placed
+    left = Packing(placed=tuple(rest), unplaced=(Unplaced(item=first.item, rejected={}, closest=None),))
+    assert "within" in proven(question.whole, bound)
+    assert proven(replace(question.whole, packing=left), bound).endswith("nothing proven")

@@ -172,8 +172,10 @@ async def _moved(kube: "Kube", move: "SuggestedMove", *, patience: float) -> str
     before = await kube.get(f"{pods}/{move.pod}")
     model = before["metadata"]["labels"][MODEL_DEPLOYMENT]
     own = {"labelSelector": f"{MODEL_DEPLOYMENT}={model}"}
-    known = {pod["metadata"]["uid"] for pod in await kube.list(pods, **own)}
-    wanted = len(known)
+    present = await kube.list(pods, **own)
+    known = {pod["metadata"]["uid"] for pod in present}
+    # One that waits for a place may go on waiting.
+    wanted = sum(_ready(pod) and not pod["metadata"].get("deletionTimestamp") for pod in present)
     await kube.evict(f"{pods}/{move.pod}", uid=move.uid)
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import floor, log10
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -31,14 +32,14 @@ from vrampack.planning.rollout import prospect
 from vrampack.planning.verdict import Blocked, Settings
 from vrampack.units import counted
 
-_UNIT: Final = 10_000
-"""Prices are counted in ten-thousandths of the list's unit, as whole numbers."""
+_DIGITS: Final = 4
+"""Prices are counted as whole numbers of that many decimals; of more, where the lowest has fewer digits in these."""
 
 
 class PricedNode(NodeGroup):
     """A kind of node that can be had, as in a fleet file, with the price of one."""
 
-    price: Annotated[float, Field(gt=0, le=1e9)]
+    price: Annotated[float, Field(ge=1e-6, le=1e9)]
     most: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -51,9 +52,20 @@ class PriceList(Fleet):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
+    """``digits``: decimals of the list's unit in which the offers' prices are counted."""
+
     offers: tuple[Offer, ...]
     items: tuple[Item, ...]
     unit: str
+    digits: int
+
+    def price(self, amount: int) -> float:
+        """In the list's unit."""
+        return amount / int(10**self.digits)
+
+    def money(self, amount: int) -> str:
+        """For people."""
+        return f"{self.price(amount):.{max(2, self.digits - 2 if self.digits > _DIGITS else 0)}f}"
 
 
 def answer(manifests: Manifests, prices: Path, *, read: Read, seconds: float, output: Output) -> int:
@@ -66,7 +78,7 @@ def answer(manifests: Manifests, prices: Path, *, read: Read, seconds: float, ou
     best: Purchase | None = None
     with suppress(KeyboardInterrupt), Console(stderr=True).status("looking for the cheapest …") as status:
         for best in purchases(offers=question.offers, items=question.items):
-            status.update(f"{_money(best.price)} {question.unit}; Ctrl-C ends the search …")
+            status.update(f"{question.money(best.price)} {question.unit}; Ctrl-C ends the search …")
             if seconds and time.monotonic() > until:
                 break
     if output in (Output.JSON, Output.YAML):
@@ -115,10 +127,12 @@ def _question(manifests: Manifests, listed: PriceList, read: Read) -> _Question:
         one = prospect(case, case.sized, pool, hosts, eligible)
         items += [replace(one, key=f"{case.model.key}-{number}", rank=1) for number in range(case.replicas)]
     priced = {node.name: node for node in listed.nodes}
+    digits = max(_DIGITS, _DIGITS - floor(log10(min(node.price for node in listed.nodes))) - 1)
     offers = tuple(
-        Offer(host=host, price=round(priced[host.name].price * _UNIT), most=priced[host.name].most) for host in hosts
+        Offer(host=host, price=round(priced[host.name].price * 10**digits), most=priced[host.name].most)
+        for host in hosts
     )
-    return _Question(offers=offers, items=tuple(items), unit=listed.unit)
+    return _Question(offers=offers, items=tuple(items), unit=listed.unit, digits=digits)
 
 
 def _one_of_each(listed: PriceList) -> Fleet:
@@ -131,9 +145,9 @@ def _to_json(question: _Question, best: Purchase | None) -> dict[str, Any]:
     return {
         "fits": True,
         "nodes": dict(best.counts),
-        "price": best.price / _UNIT,
+        "price": question.price(best.price),
         "unit": question.unit,
-        "least": best.least / _UNIT,
+        "least": question.price(best.least),
         "placements": [
             {"replica": each.item.key, "node": each.host, "gpus": len(each.devices), "bytes": each.item.memory}
             for each in best.packing.placed
@@ -145,11 +159,13 @@ def _words(question: _Question, best: Purchase | None) -> Iterator[str]:
     if best is None:
         yield "no set of these nodes holds all of the models"
         return
-    yield f"{_money(best.price)} {question.unit} for {counted(len(question.items), 'replica')}".replace("  ", " ")
+    yield f"{question.money(best.price)} {question.unit} for {counted(len(question.items), 'replica')}".replace(
+        "  ", " "
+    )
     if best.price <= best.least:
         yield "proven: no set costs less"
     else:
-        yield f"no set costs less than {_money(best.least)} {question.unit}, by memory alone"
+        yield f"no set costs less than {question.money(best.least)} {question.unit}"
 
 
 def _picture(question: _Question, best: Purchase | None) -> Iterator[Any]:
@@ -160,7 +176,7 @@ def _picture(question: _Question, best: Purchase | None) -> Iterator[Any]:
         on = Counter(each.host.rpartition("-")[0] for each in best.packing.placed)
         price = {offer.name: offer.price for offer in question.offers}
         for name, count in best.counts.items():
-            table.add_row(name, str(count), _money(price[name] * count), str(on[name]))
+            table.add_row(name, str(count), question.money(price[name] * count), str(on[name]))
         yield table
     yield from map(Text, _words(question, best))
 
@@ -173,7 +189,3 @@ def _markdown(question: _Question, best: Purchase | None) -> Iterator[str]:
         yield from (f"| {name} | {count} |" for name, count in best.counts.items())
     yield ""
     yield from rest
-
-
-def _money(price: int) -> str:
-    return f"{price / _UNIT:.2f}"

@@ -1,13 +1,16 @@
 """Manifests as people and tools write them: files, folders, what comes in."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from vrampack.api.names import GROUP, VERSION
+from vrampack.api.resources import RESOURCES
+from vrampack.api.schema import definition
 from vrampack.errors import InvalidInputError
 
 Json = dict[str, Any]
@@ -103,6 +106,38 @@ def parsed(model: type[_Spec], raw: Json, *, field: str) -> _Spec:
             value=None if first["type"] == "missing" else shown(first["input"]),
             allowed=first["msg"].removeprefix("Value error, "),
         ) from error
+
+
+def check_object(found: Json) -> None:
+    """Raises InvalidInputError for an object of ours in another version, and for fields of its spec that don't exist:
+    kubectl refuses them, and an API server drops them."""
+    if found["apiVersion"] != f"{GROUP}/{VERSION}":
+        field = f"{found['kind']} {name_of(found)}: apiVersion"
+        raise InvalidInputError(field=field, value=found["apiVersion"], allowed=f"write {GROUP}/{VERSION}")
+    (resource,) = (each for each in RESOURCES if each.kind == found["kind"])
+    (version,) = definition(resource)["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    _check_fields(schema, found.get("spec"), field=f"{name_of(found)}: spec")
+
+
+def _check_fields(schema: Mapping[str, Any], value: object, *, field: str) -> None:
+    """``schema`` is a structural one. What is wrong with a field that exists is not looked at."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    if isinstance(value, list) and "items" in schema:
+        for number, each in enumerate(value):
+            _check_fields(schema["items"], each, field=f"{field}.{number}")
+    if not isinstance(value, dict):
+        return
+    known, others = schema.get("properties", {}), schema.get("additionalProperties")
+    for name, each in value.items():
+        if name in known:
+            _check_fields(known[name], each, field=f"{field}.{name}")
+        elif isinstance(others, dict):
+            _check_fields(others, each, field=f"{field}.{name}")
+        elif known:
+            allowed = f"there is no such field; there are {', '.join(sorted(known))}"
+            raise InvalidInputError(field=f"{field}.{name}", value=shown(each), allowed=allowed)
 
 
 def shown(value: object) -> object:

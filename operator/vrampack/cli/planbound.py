@@ -12,7 +12,7 @@ from vrampack.planning.inventory import inventory
 from vrampack.planning.placing import place
 from vrampack.planning.rehearsal import Rehearsal
 from vrampack.planning.verdict import Settings
-from vrampack.planning.whole import Whole, said
+from vrampack.planning.whole import Whole, proven, said
 
 _WORK = Work(rounds=1_000_000, dives=1_000_000, nodes=1_000_000)
 """More than anybody waits for: what ends the search is the caller."""
@@ -47,8 +47,7 @@ def searches(
 def _row(pool: str, question: Whole, best: Refined) -> BoundRow:
     """What is proven is proven of every packing, so of the operator's too."""
     other = replace(question, packing=best.packing)
-    here = replace(best.bound, optimal=best.bound.opened > 0 and question.used <= best.bound.opened)
-    words = said(here, used=question.used, gpus=question.gpus)
+    words = proven(question, best.bound)
     if len(best.packing.unplaced) < len(question.packing.unplaced):
         fewer = len(question.packing.unplaced) - len(best.packing.unplaced)
         words += f"; packed anew as a whole, {fewer} more of those that wait would fit"

@@ -16,7 +16,7 @@ from vrampack.api.gpupool import GPUPoolSpec
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus
 from vrampack.api.source import SourceKind, parse_source, profile_name
-from vrampack.cli.manifests import files_in, mapping, name_of, objects_of, parsed
+from vrampack.cli.manifests import check_object, files_in, mapping, name_of, objects_of, parsed
 from vrampack.errors import InvalidInputError, ModelSourceError, UnsupportedModelError
 from vrampack.kube.wire import Metadata, Node, NodeStatus
 from vrampack.models.facts import ModelFacts
@@ -65,6 +65,7 @@ def read_manifests(paths: Iterable[Path], *, namespace: str) -> Manifests:
     for each in objects:
         kind, version = each.get("kind"), str(each.get("apiVersion", ""))
         if kind in _OURS and version.startswith(f"{names.GROUP}/"):
+            check_object(each)
             match kind:
                 case "ModelDeployment":
                     view = _model(each, namespace)

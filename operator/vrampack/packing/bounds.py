@@ -17,9 +17,11 @@ def second_bound(sizes: Sequence[int], counts: Sequence[int], capacity: int) -> 
     For each threshold: the pieces above half a bin need one each; the pieces between the threshold and half a bin need
     what is left beside those that leave at least the threshold.
     """
+    if not capacity:  # only pieces of no size fit
+        return min(1, sum(counts))
     numbers = [0, *accumulate(counts)]
     totals = [0, *accumulate(size * count for size, count in zip(sizes, counts, strict=True))]
-    most = -(-totals[-1] // capacity) if capacity else 0
+    most = -(-totals[-1] // capacity)
     half = next((place for place, size in enumerate(sizes) if 2 * size <= capacity), len(sizes))
     alone = half
     for last in range(half, len(sizes)):

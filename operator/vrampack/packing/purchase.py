@@ -1,8 +1,9 @@
 """The cheapest set of hosts, from a price list, that holds all of the items.
 
 What is bought is whole hosts. The search starts from the cheapest plan of each offer alone and of all offers together,
-then gives hosts back and changes them for cheaper ones as long as all items still find their place. It is a heuristic;
-how far it can be from the cheapest is proven by a bound over devices, each at its share of its host's price.
+then gives hosts back and changes them for cheaper ones as long as all items still find their place; and the devices of
+all offers, each at its share of its host's price, are refined as one fleet. That is a heuristic; how far it can be from
+the cheapest is proven by the bound that comes with it.
 """
 
 from collections import Counter
@@ -11,7 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 from vrampack.packing.firstfit import pack
-from vrampack.packing.problem import Device, Host, Item, Packing
+from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Spread, Work
+from vrampack.packing.refine import refinements
+
+_WORK = Work(rounds=400, dives=40, nodes=400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,7 @@ class Offer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purchase:
     """How many of each offer, by name, what that costs, and how the items are packed on them. ``least``: no purchase
-    costs less, as far as memory alone can tell."""
+    costs less, as far as single devices can tell."""
 
     counts: Mapping[str, int]
     price: int
@@ -56,6 +60,64 @@ def purchases(*, offers: Sequence[Offer], items: Sequence[Item]) -> Iterator[Pur
             yield best
             if best.price <= least:
                 return
+    if best is not None:
+        yield from _refined(best, offers, items)
+
+
+def _refined(best: Purchase, offers: Sequence[Offer], items: Sequence[Item]) -> Iterator[Purchase]:
+    """The same search from another side: what the linear programme over the devices of all offers opens."""
+    counts = Counter(
+        {offer.name: len(items) if offer.most is None else min(len(items), offer.most) for offer in offers}
+    )
+    hosts = tuple(
+        replace(host, devices=tuple(replace(each, price=_share(offer)) for each in host.devices))
+        for offer in offers
+        for host in hosts_of({offer.name: counts[offer.name]}, offers)
+    )
+    free = [
+        replace(each, spread=Spread.IGNORE if each.spread is Spread.PREFER else each.spread)
+        for each in _wanted(counts, items)
+    ]
+    start = pack(hosts=hosts, items=free)
+    if start.unplaced:
+        return
+    packing = start
+    for found in refinements(hosts=hosts, items=free, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=_WORK):
+        least = max(best.least, found.bound.opened)
+        if found.packing is not packing:
+            packing = found.packing
+            for other in (_improved(_used(packing), offers, items, least), _bought(packing, offers, items, least)):
+                if other is not None and other.price < best.price:
+                    best = other
+        best = replace(best, least=least)
+        yield best
+        if best.price <= least:
+            return
+
+
+def _bought(packing: Packing, offers: Sequence[Offer], items: Sequence[Item], least: int) -> Purchase:
+    """The hosts that ``packing`` uses, numbered anew."""
+    counts: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    for name in sorted({placement.host for placement in packing.placed}):
+        offer = name.rpartition("-")[0]
+        names[name] = f"{offer}-{counts[offer]}"
+        counts[offer] += 1
+    own = {item.key: item for item in _wanted(counts, items)}
+    placed = tuple(
+        replace(placement, item=own[placement.item.key], host=names[placement.host]) for placement in packing.placed
+    )
+    return Purchase(
+        counts=dict(sorted(counts.items())),
+        price=_price(counts, offers),
+        packing=replace(packing, placed=placed),
+        least=least,
+    )
+
+
+def _share(offer: Offer) -> int:
+    """Of a device, rounded down, so that a bound is not too high."""
+    return offer.price // len(offer.host.devices)
 
 
 def hosts_of(counts: Mapping[str, int], offers: Sequence[Offer]) -> tuple[Host, ...]:
@@ -76,6 +138,12 @@ def _priced(offer: Offer) -> tuple[Device, ...]:
 
 def _packed(counts: Mapping[str, int], offers: Sequence[Offer], items: Sequence[Item]) -> Packing | None:
     """None where something finds no place."""
+    packing = pack(hosts=hosts_of(counts, offers), items=_wanted(counts, items))
+    return None if packing.unplaced else packing
+
+
+def _wanted(counts: Mapping[str, int], items: Sequence[Item]) -> list[Item]:
+    """``items`` refuse the hosts of the offers that they refuse."""
     wanted = []
     names = {name: [f"{name}-{number}" for number in range(count)] for name, count in counts.items()}
     masks: dict[int, dict[str, str]] = {}
@@ -85,8 +153,7 @@ def _packed(counts: Mapping[str, int], offers: Sequence[Offer], items: Sequence[
                 host: reason for name, reason in item.refused.items() for host in names.get(name, ())
             }
         wanted.append(replace(item, refused=masks[id(item.refused)]))
-    packing = pack(hosts=hosts_of(counts, offers), items=wanted)
-    return None if packing.unplaced else packing
+    return wanted
 
 
 def _price(counts: Mapping[str, int], offers: Sequence[Offer]) -> int:

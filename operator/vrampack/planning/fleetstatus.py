@@ -213,12 +213,14 @@ def _found(findings: Findings, stock: Inventory) -> Json:
     found: Json = {"suggestedMoves": as_json(as_suggestions(findings, stock))}
     whole, bound = findings.question.whole, findings.bound
     if bound is not None:
-        distance = f"{max(0, whole.used - bound.opened) / bound.opened:.1%}" if bound.opened else ""
+        # The bound is of packings that place everything: one that leaves replicas waiting has no distance from it.
+        near = bound.opened > 0 and not whole.packing.unplaced
+        distance = f"{max(0, whole.used - bound.opened) / bound.opened:.1%}" if near else ""
         done = findings.done
         found["bound"] = PackingBound(
             least_memory=Quantity.of(bound.opened) if bound.opened else None,
             used_memory=Quantity.of(whole.used),
-            distance="0.0%" if whole.used <= bound.opened else distance,
+            distance=distance,
             explanation=proven(whole, bound)[:512],
             work=f"{counted(done.rounds, 'round')}, {counted(done.dives, 'dive')}, {counted(done.nodes, 'node')}",
         ).wire()

@@ -68,5 +68,8 @@ def said(bound: Bound, *, used: int, gpus: int) -> str:
 
 def proven(question: Whole, bound: Bound) -> str:
     """What a bound on all packings says of the one that is."""
-    here = replace(bound, optimal=not question.packing.unplaced and bound.opened > 0 and question.used <= bound.opened)
+    left = sum(each.item.gpus * each.item.memory for each in question.packing.unplaced)
+    if left > bound.unplaced:  # the bound is of packings that place more, so this one may use less
+        bound = replace(bound, opened=0)
+    here = replace(bound, optimal=not question.packing.unplaced and 0 < bound.opened >= question.used)
     return said(here, used=question.used, gpus=question.gpus)
