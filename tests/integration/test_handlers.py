@@ -83,7 +83,7 @@ class Watching:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         kube = await Kube.connect(str(self.kubeconfig))
-        pulse = Pulse(watches(kube, Mirror(kube)), poke=self.poke)
+        pulse = Pulse(watches(kube, Mirror(kube), probing=True), poke=self.poke)
         pulses = asyncio.create_task(pulse.run())
         kopf = asyncio.create_task(
             run_kopf(kubeconfig=str(self.kubeconfig), poke=self.poke, stop=self.stop, ready=self.ready)
