@@ -56,7 +56,7 @@ async def settled(refiner: Refiner) -> None:
 
 async def test_moves_come_first_and_then_what_is_proven() -> None:
     poked = Poked()
-    refiner = Refiner(poke=poked, workers=lambda: ThreadPoolExecutor(1))
+    refiner = Refiner(poke=poked, workers=lambda: ThreadPoolExecutor(1), quiet=0)
     asked = question()
     refiner.ask({"default": (asked, 3)})
     await poked.wait()
@@ -72,7 +72,7 @@ async def test_moves_come_first_and_then_what_is_proven() -> None:
 
 async def test_the_same_question_is_asked_once() -> None:
     poked = Poked()
-    refiner = Refiner(poke=poked, workers=lambda: ThreadPoolExecutor(1))
+    refiner = Refiner(poke=poked, workers=lambda: ThreadPoolExecutor(1), quiet=0)
     refiner.ask({"default": (question(), 1)})
     await settled(refiner)
     count = poked.count
@@ -95,19 +95,22 @@ class Held(Executor):
         self.waiting.append((future, work, arguments))
         return future
 
-    async def next(self) -> None:
+    async def asked(self) -> None:
         async with asyncio.timeout(30):
             while not self.waiting:  # noqa: ASYNC110  # the loop hands work over in its own time
                 await asyncio.sleep(0)
+
+    async def next(self) -> None:
+        await self.asked()
         future, work, arguments = self.waiting.pop(0)
         future.set_result(work(*arguments))
 
 
 async def test_what_was_found_for_a_question_of_before_is_dropped() -> None:
     poked, held = Poked(), Held()
-    refiner = Refiner(poke=poked, workers=lambda: held)
+    refiner = Refiner(poke=poked, workers=lambda: held, quiet=0)
     refiner.ask({"default": (question(), 1)})
-    await asyncio.sleep(0)
+    await held.asked()
     newer = question(22)
     refiner.ask({"default": (newer, 1)})
     await held.next()  # of the first question
@@ -119,9 +122,21 @@ async def test_what_was_found_for_a_question_of_before_is_dropped() -> None:
     await refiner.close()
 
 
+async def test_a_question_that_does_not_stand_is_not_looked_into() -> None:
+    poked, held = Poked(), Held()
+    refiner = Refiner(poke=poked, workers=lambda: held, quiet=0.05)
+    for size in (20, 21, 22):
+        refiner.ask({"default": (newest := question(size), 1)})
+        await asyncio.sleep(0)
+    await held.next()
+    await poked.wait()
+    assert refiner.findings()["default"].question is newest
+    await refiner.close()
+
+
 async def test_who_leads_no_more_looks_for_nothing() -> None:
     poked, held = Poked(), Held()
-    refiner = Refiner(poke=poked, workers=lambda: held)
+    refiner = Refiner(poke=poked, workers=lambda: held, quiet=0)
     refiner.ask({"default": (question(), 1)})
     await asyncio.sleep(0)
     refiner.forget()
@@ -145,7 +160,7 @@ async def test_a_process_that_dies_is_started_again_for_the_next_question() -> N
         made.append(ThreadPoolExecutor(1) if made else Dying())
         return made[-1]
 
-    refiner = Refiner(poke=Poked(), workers=workers)
+    refiner = Refiner(poke=Poked(), workers=workers, quiet=0)
     refiner.ask({"default": (question(), 1)})
     await settled(refiner)
     assert refiner.findings() == {}
@@ -159,7 +174,7 @@ async def test_a_process_that_dies_is_started_again_for_the_next_question() -> N
 
 async def test_a_process_of_its_own_gives_the_same_answer_and_ends_with_it() -> None:
     poked = Poked()
-    refiner = Refiner(poke=poked)
+    refiner = Refiner(poke=poked, quiet=0)
     refiner.ask({"default": (question(), 1)})
     await settled(refiner)
     found = refiner.findings()["default"]

@@ -18,16 +18,27 @@ from vrampack.planning.findings import Findings, Question
 
 _LOG: Final = logging.getLogger(__name__)
 _NICENESS: Final = 10
+_QUIET_SECONDS: Final = 2.0
+"""How long a question stands before it is worth an answer: while a fleet is filled, each pass asks another one, and to
+look for their answers would only take processors from what fills it."""
 
 
 class Refiner:
     """One background task for each pool that is asked about; ``poke`` is called when something was found.
 
-    ``workers``: makes what the work is done in; by default one process that ends with this one.
+    ``workers``: makes what the work is done in; by default one process that begins with the first question, and ends
+    with this one. ``quiet``: seconds for which a question stands before its answer is looked for.
     """
 
-    def __init__(self, *, poke: Callable[[], None], workers: Callable[[], Executor] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        poke: Callable[[], None],
+        workers: Callable[[], Executor] | None = None,
+        quiet: float = _QUIET_SECONDS,
+    ) -> None:
         self._poke = poke
+        self._quiet = quiet
         self._make = workers or _one_process
         self._workers: Executor | None = None
         self._asked: dict[str, tuple[Question, int]] = {}
@@ -74,6 +85,9 @@ class Refiner:
         """Until the question that is asked is answered, as far as its chunks go."""
         answered: Question | None = None
         while (asked := self._asked.get(pool)) is not None and asked[0] is not answered:
+            await asyncio.sleep(self._quiet)
+            if self._asked.get(pool) is not asked:
+                continue
             answered, chunks = asked
             try:
                 await self._answer(pool, answered, chunks)
