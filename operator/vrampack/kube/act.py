@@ -40,6 +40,8 @@ Json = dict[str, Any]
 ChildAction = CreateChild | ApplyChild | PatchChild
 
 _STALE: Final = (ConflictError, NotFoundError)
+_IN_FLIGHT: Final = 64
+"""More than most API servers work on at once. Each takes a connection, which costs a third of a MB with TLS."""
 _ALREADY_THERE: Final = "already exists"
 _VERSIONED: Final = ("ModelDeployment", "GPUPool")
 """Their status has one writer, and what stands there is what the next decision rests on; a GPUNode's changes whenever
@@ -125,7 +127,7 @@ class Actor:
         *,
         epoch: Callable[[], int | None],
         settled: Callable[[], bool],
-        in_flight: int = 128,
+        in_flight: int = _IN_FLIGHT,
         instance: str = names.MANAGER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -33,7 +33,7 @@ from vrampack.errors import (
 _NO_ANSWER = (aiohttp.ClientError, OSError, ConfigException)
 _Items = list[dict[str, Any]]
 
-_CONNECTIONS = 144  # more than the writes in flight: a watch holds one, and no Lease or list must wait for one
+_CONNECTIONS = 80  # more than the writes in flight: a watch holds one, and no Lease or list must wait for one
 _PAGE = 500
 _RESTARTS = 3
 _REREAD_SECONDS = 60.0
