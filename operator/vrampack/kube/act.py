@@ -41,7 +41,7 @@ ChildAction = CreateChild | ApplyChild | PatchChild
 
 _STALE: Final = (ConflictError, NotFoundError)
 _IN_FLIGHT: Final = 64
-"""More than most API servers work on at once. Each takes a connection, which costs a third of a MB with TLS."""
+"""Writes at once: enough to keep an API server busy. Each takes a connection, and memory for TLS with it."""
 _ALREADY_THERE: Final = "already exists"
 _VERSIONED: Final = ("ModelDeployment", "GPUPool")
 """Their status has one writer, and what stands there is what the next decision rests on; a GPUNode's changes whenever
