@@ -151,13 +151,13 @@ def _judge(row: Mapping[str, str], read: Callable[[str], Architecture]) -> tuple
         return "", differences(answer(read(row["config"]), row), row)
     except VrampackError as refusal:
         return f"{row['config']}: {refusal}", {}
-    except (OSError, KeyError, ValueError, TypeError) as failure:
+    except (OSError, KeyError, ValueError, TypeError, ArithmeticError) as failure:
         return f"{row.get('config')}: {type(failure).__name__}: {failure}", {}
 
 
 def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
     """With their numbers: the first after the header is 1."""
-    with table.open(newline="", encoding="utf-8") as lines:
+    with table.open(newline="", encoding="utf-8-sig") as lines:
         yield from enumerate(csv.DictReader(lines), start=1)
 
 

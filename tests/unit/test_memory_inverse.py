@@ -207,3 +207,11 @@ def test_inverses_hold_for_layers_of_every_kind(shared_data: Path, engine: str) 
         assert concurrency(model, load, sizes[1]).value >= 3, f"{path.name}: fewer sequences cost more"
         assert context(model, load, claim(model, load)).value >= 4096, f"{path.name}: a shorter context costs more"
     assert asked >= 5
+
+
+def test_each_data_parallel_rank_has_batched_tokens_of_its_own() -> None:
+    load = replace(LOAD, context_length=512, tokens_per_sequence=512, max_batched_tokens=64, data=4)
+    found = concurrency(MODELS["llama-8b"], load, 10_000 * GIB)
+    assert found == Reach(value=256, limit=Limit.REFUSED)
+    with pytest.raises(InvalidInputError, match="maxBatchedTokens"):
+        claim(MODELS["llama-8b"], replace(load, concurrency=257))

@@ -351,6 +351,22 @@ def parts(architecture: Architecture) -> str:
             ),
             "2 full 20x64 & cross 20x64",
         ),
+        (  # the file of the turbo: num_hidden_layers is the encoder's
+            config(
+                "whisper",
+                "hidden_size",
+                "num_attention_heads",
+                "num_key_value_heads",
+                "head_dim",
+                d_model=1280,
+                encoder_layers=32,
+                num_hidden_layers=32,
+                decoder_layers=4,
+                decoder_attention_heads=20,
+                max_source_positions=1500,
+            ),
+            "4 full 20x64 & cross 20x64",
+        ),
         (config("bert", "num_key_value_heads", "head_dim"), "4 full 16x64"),
     ],
 )

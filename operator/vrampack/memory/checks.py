@@ -44,6 +44,7 @@ def check(*, architecture: Architecture, weights: Weights, workload: Workload) -
         _check_formats(architecture, weights)
     _check_workload(architecture, workload)
     _check_split(architecture, workload)
+    _check_decode_context(architecture, workload)
     _check_draft(architecture, workload)
 
 
@@ -62,7 +63,7 @@ def _check_formats(architecture: Architecture, weights: Weights) -> None:
 
 def _check_workload(architecture: Architecture, workload: Workload) -> None:
     for field, count in _COUNTS:
-        if (value := count(workload)) < 1:
+        if not isinstance(value := count(workload), int) or value < 1:
             raise InvalidInputError(field=field, value=value, allowed="a whole number of at least 1")
     if architecture.max_context is not None and workload.context_length > architecture.max_context:
         raise InvalidInputError(
@@ -94,6 +95,18 @@ def _check_workload(architecture: Architecture, workload: Workload) -> None:
             value=workload.speculative_tokens,
             allowed="the tokens that are drafted at once, at least 1",
         )
+    if workload.speculation == "mtp" and not architecture.predict_layers:
+        raise InvalidInputError(
+            field="spec.speculation.method",
+            value="mtp",
+            allowed="this model has no layers that predict further tokens: write ngram, or name a model that drafts",
+        )
+    if min(workload.lora_adapters, workload.lora_rank) < 0 or (workload.lora_adapters and not workload.lora_rank):
+        raise InvalidInputError(
+            field="spec.adapters",
+            value=f"max {workload.lora_adapters}, maxRank {workload.lora_rank}",
+            allowed="adapters of a rank of at least 1, or none",
+        )
     if not 0 <= workload.headroom_percent <= 100:
         raise InvalidInputError(
             field="spec.memory.headroom", value=workload.headroom_percent, allowed="a percentage from 0 to 100"
@@ -124,6 +137,20 @@ def _check_split(architecture: Architecture, workload: Workload) -> None:
     for part, size in parts.items():
         if size % tensor:
             raise InvalidInputError(field=_TENSOR, value=tensor, allowed=f"a divisor of the model's {size} {part}")
+
+
+def _check_decode_context(architecture: Architecture, workload: Workload) -> None:
+    """vLLM deals the tokens out among the ranks that hold copies of one KV head, so there must be as many copies."""
+    parts, tensor = workload.decode_context, workload.tensor
+    for mixer in mixer_counts(architecture) if parts > 1 else ():
+        heads = mixer.kv_heads if isinstance(mixer, PagedAttention) else 1
+        if tensor // heads < parts:
+            raise InvalidInputError(
+                field="spec.parallelism.decodeContext",
+                value=parts,
+                allowed=f"at most the copies of each of the {heads} KV heads that tensor {tensor} makes, "
+                f"{max(1, tensor // heads)}",
+            )
 
 
 def _check_draft(architecture: Architecture, workload: Workload) -> None:

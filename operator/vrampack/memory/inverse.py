@@ -49,7 +49,7 @@ def largest_concurrency(
     *, architecture: Architecture, weights: Weights, workload: Workload, available: int, guess: int = 0
 ) -> Reach:
     """Most sequences at the workload's context length with ``available`` bytes of each GPU; its own concurrency does
-    not matter. Never more than maxBatchedTokens, which the engine would refuse.
+    not matter. Never more than maxBatchedTokens on each data parallel rank, which the engine would refuse.
 
     Raises InvalidInputError and UnsupportedModelError where not even one sequence could be estimated.
     """
@@ -60,7 +60,8 @@ def largest_concurrency(
         load = replace(workload, concurrency=concurrency)
         return estimate(architecture=architecture, weights=layout, workload=load).per_gpu
 
-    return _reach(claim, available=available, most=workload.max_batched_tokens, guess=guess or workload.concurrency)
+    most = workload.max_batched_tokens * workload.data
+    return _reach(claim, available=available, most=most, guess=guess or workload.concurrency)
 
 
 def longest_context(
@@ -93,7 +94,8 @@ def largest_batch(*, architecture: Architecture, weights: Weights, workload: Wor
         return estimate(architecture=architecture, weights=layout, workload=load).per_gpu
 
     most = workload.max_batched_tokens
-    return _reach(claim, available=available, least=workload.concurrency, most=most, guess=most)
+    least = -(-workload.concurrency // workload.data)  # of the rank that has the most sequences
+    return _reach(claim, available=available, least=least, most=most, guess=most)
 
 
 def with_context(workload: Workload, context: int) -> Workload:

@@ -26,6 +26,8 @@ from vrampack.models.state_layers import state_of
 
 MAX_LAYERS: Final = 1024
 _LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_decoder_layers", "num_layers", "decoder_layers")
+_DECODER_LAYERS: Final = ("decoder_layers", "num_decoder_layers", *_LAYERS)
+"""Of an encoder-decoder, whose num_hidden_layers and num_layers are often the encoder's."""
 _HIDDEN: Final = ("hidden_size", "n_embd", "d_model")
 _VOCABULARY: Final = ("vocab_size", "padded_vocab_size")
 _ENCODER_TOKENS: Final = ("max_source_positions", "max_position_embeddings", "n_positions")
@@ -51,7 +53,7 @@ def architecture_of(
         return medusa_of(config, dtype=_dtype((fields,), stored_dtype))
     identity = identity_of(config)
     text, family = identity.text, identity.family
-    layers = _layer_count(text)
+    layers = _layer_count(text, encoder_decoder=family.encoder_decoder)
     hidden = text.size(_HIDDEN)
     texts = layer_fields(text, layers=layers)
     blocks = blocks_of(text, layers=layers, hidden=hidden)
@@ -122,13 +124,13 @@ def _about_towers(identity: Identity, images: ImageSizes) -> tuple[str, ...]:
     return ("config.json does not describe the tower for images or sound: the peak of encoding is not counted",)
 
 
-def _layer_count(text: Fields) -> int:
+def _layer_count(text: Fields, *, encoder_decoder: bool) -> int:
     """As written, or as long as the list of layers."""
     default = None
     for name in ("layers_block_type", "layer_types"):
         listed = text.texts(name)
         default = default or (len(listed) if listed else None)
-    return text.size(_LAYERS, most=MAX_LAYERS, default=default)
+    return text.size(_DECODER_LAYERS if encoder_decoder else _LAYERS, most=MAX_LAYERS, default=default)
 
 
 def _with_runs(architecture: Architecture, runs: tuple[LayerRun, ...]) -> Architecture:

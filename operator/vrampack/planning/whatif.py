@@ -110,7 +110,7 @@ class _Search:
             expected = serving.tokens_per_sequence
             if most:
                 yield f"contextLength{' and tokensPerSequence' if expected and expected > most else ''} ≤ {most}"
-        least = max(serving.concurrency, _LEAST_BATCHED)
+        least = max(-(-serving.concurrency // spec.parallelism.data), _LEAST_BATCHED)
         if batched > least and (guess := largest_batch(**given).value) >= least:
             most = largest(
                 lambda value: self._fits(changed(spec, "engine", max_batched_tokens=value)),
