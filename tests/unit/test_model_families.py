@@ -307,6 +307,11 @@ def parts(architecture: Architecture) -> str:
             "3 lightning 16x128 16x128 k0, 1 full 8x128",
         ),
         (
+            config("minimax_m1", attn_type_list=[0, 0, 0, 1]),
+            "3 lightning 16x128 16x128 k0, 1 full 8x128",
+        ),
+        (config("deci", "num_key_value_heads", num_key_value_heads_per_layer=[4, 2, 1, 4]), "4 full 4x128"),
+        (
             config("minimax_text_01", decoder_attention_types=[0, 1, 0, 1]),
             "1 lightning 16x128 16x128 k0, 1 full 8x128, 1 lightning 16x128 16x128 k0, 1 full 8x128",
         ),

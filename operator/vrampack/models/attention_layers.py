@@ -210,6 +210,10 @@ def _kv_heads(text: Fields, *, heads: int) -> int:
         return attention.size(("kv_n_heads",), most=MAX_HEADS, default=heads)
     if text.get("multi_query_attention") is False:  # ChatGLM
         return heads
+    if each := text.numbers("num_key_value_heads_per_layer"):  # DeciLM: the engine gives all layers the most
+        if not 1 <= max(each) <= MAX_HEADS:
+            raise text.refusal("num_key_value_heads_per_layer", max(each), f"numbers from 1 to {MAX_HEADS}")
+        return max(each)
     return text.size(_KV_HEADS, most=MAX_HEADS, default=heads)
 
 

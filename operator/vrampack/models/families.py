@@ -179,7 +179,7 @@ FAMILIES: Final[dict[str, Family]] = {
     **dict.fromkeys(("mimo_v2", "mimo_v2_flash"), _MIXED),
     "minicpm3": Family(tied=True),
     "minimax": Family(state=StateKind.LIGHTNING, uniform=False),
-    "minimax_text_01": Family(state=StateKind.LIGHTNING, uniform=False),
+    **dict.fromkeys(("minimax_text_01", "minimax_m1"), Family(state=StateKind.LIGHTNING, uniform=False)),
     **dict.fromkeys(("minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text"), Family(uniform=False)),
     "mbart": _ENCODER_DECODER,
     "ministral": Family(windows=Windows.NULL_ONLY),
