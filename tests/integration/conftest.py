@@ -18,6 +18,8 @@ from vrampack.localcluster.hubdouble import HubDouble
 from vrampack.localcluster.process import Guard
 
 Machine = TypeVar("Machine", bound=Machinery)
+TOKENS = f"hubTokens.namespaces={{{TOKEN_NAMESPACE}}}"
+"""A value of the chart: who installs it again keeps it, as other modules count on it."""
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +27,7 @@ async def installed(cluster: LocalCluster) -> LocalCluster:
     """The cluster with the chart of the real helm in force, and no operator yet."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TOKEN_NAMESPACE}}
     await Kubectl(cluster=cluster).apply(namespace)
-    await install(cluster, f"hubTokens.namespaces={{{TOKEN_NAMESPACE}}}")
+    await install(cluster, TOKENS)
     return cluster
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.agents import AgentMachinery, gpu_of
 from tests.integration.claims import RELEASE, install
-from tests.integration.conftest import machinery_of
+from tests.integration.conftest import TOKENS, machinery_of
 from tests.integration.harness import World
 from tests.integration.looks import condition, gpus_of, lone
 from tests.integration.manifests import Manifest, group, model
@@ -31,12 +31,12 @@ pytestmark = [
 async def machinery(
     installed: LocalCluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[AgentMachinery]:
-    await install(installed, "agent.bindToNode=true")
+    await install(installed, TOKENS, "agent.bindToNode=true")
     try:
         async with machinery_of(AgentMachinery, installed, request, tmp_path_factory) as machinery:
             yield machinery
     finally:
-        await install(installed)  # other modules have one simulated agent for all nodes
+        await install(installed, TOKENS)  # other modules have one simulated agent for all nodes
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +169,12 @@ async def test_a_claim_ends_with_its_processes_and_not_with_its_pod(world: World
     uid = pod["metadata"]["uid"]
     (decoded,) = decode_pods(msgspec.json.encode({"items": [pod]}))
     machinery.drivers.lingering = {uid: (decoded, 5 * GIB)}
+
+    async def claimed() -> None:
+        gpu = gpu_of(await world.get("GPUNode", world.node("a")))
+        assert [each["uid"] for each in gpu["claims"]] == [uid]
+
+    await world.eventually(claimed)
     await world.delete("ModelDeployment", "m")
 
     async def gone_and_still_held() -> None:
