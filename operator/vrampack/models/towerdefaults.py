@@ -144,6 +144,10 @@ _SOUND_OF_MODEL: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+_WITHOUT_HEAD: Final = ("minicpmv", "minicpmo")
+"""Models with a SigLIP of their own, which does not pool."""
+
+
 def tower_fields(root: Fields, tower: Fields, *, sound: bool) -> Fields:
     """The tower's fields with the defaults of its class. Raises InvalidInputError."""
     written = tower.text("model_type")
@@ -151,4 +155,5 @@ def tower_fields(root: Fields, tower: Fields, *, sound: bool) -> Fields:
     kind = _OTHER_NAMES.get(written, written) if written else of_model
     if kind is None:
         return tower
-    return tower.with_defaults({**_DEFAULTS.get(kind, {}), "model_type": kind})
+    pooled = {"vision_use_head": False} if root.text("model_type") in _WITHOUT_HEAD else {}
+    return tower.with_defaults({**_DEFAULTS.get(kind, {}), **pooled, "model_type": kind})
