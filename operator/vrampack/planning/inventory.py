@@ -96,6 +96,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
     companies = _companies(snapshot)
     tenants = holders(snapshot.pods)
     ended = {pod.uid: pod for pod in snapshot.pods if pod.ended and pod.claim is not None}
+    obscure = {uuid for pod in snapshot.pods if not pod.ended for uuid in pod.obscure}
     on_node: dict[str, list[PodView]] = defaultdict(list)
     # The first by name has a GPU that two nodes report.
     devices = {view.name: devices_of(view, by_name[pools[view.name]]) for view in snapshot.gpu_nodes}
@@ -114,6 +115,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
         ]
         # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
+        account = [replace(gpu, closed=Obstacle.GPU_CLAIM_OBSCURE) if gpu.uuid in obscure else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
             _host(view, nodes.get(view.name), pool, account, on_node.get(view.name, []), tenants, companies)

@@ -61,6 +61,8 @@ class PodView:
     need: str = ""
     """The annotation vrampack.dev/need, unparsed: anybody may have written it."""
     claim: Claim | None = None
+    obscure: tuple[str, ...] = ()
+    """GPUs that it claims in a way that can't be read: how much of them it may use nobody knows."""
     because: str = ""
     """Why it got its GPUs, as it was written with the claim."""
     annotated: bool = False
