@@ -276,6 +276,8 @@ class Memory:
     """By pod UID: pods whose eviction was refused a moment ago."""
     findings: Mapping[str, "Findings"] = field(default_factory=dict)
     """By pool: what was found beside the passes."""
+    departed: tuple[PodView, ...] = ()
+    """Pods with a claim that are gone, and whose processes may not be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
