@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from vrampack.controller.departures import Departures
 from vrampack.controller.lease import Leadership
 from vrampack.controller.metrics import HELD, Metrics, Pass, Phase, Placement
 from vrampack.controller.metrics import Memory as MemoryKind
@@ -55,6 +56,7 @@ class Recollection:
         self._unclaimed: dict[str, Held] = {}
         self._since: int | None = None
         self._listed = -math.inf
+        self.departures = Departures()
 
     def memory(self) -> Memory:
         """An immutable copy, for a snapshot."""
@@ -208,13 +210,14 @@ class Loop:
             since=since,
         )
         self.observed_once = True
-        snapshot = replace(snapshot, looks=self._watch.looks())
+        snapshot = recollection.departures.noted(replace(snapshot, looks=self._watch.looks()))
         observed = self._monotonic()
         decided = plan(snapshot, self._settings)
         planned = self._monotonic()
         self._resolver.request(decided.resolve)
         self._watch.watch(decided.watch)
         self._refiner.ask(decided.questions)
+        recollection.departures.placing(decided.placements)
         try:
             outcome = await self._actor.act(decided)
         except InterruptedActError as error:

@@ -61,6 +61,8 @@ class PodView:
     need: str = ""
     """The annotation vrampack.dev/need, unparsed: anybody may have written it."""
     claim: Claim | None = None
+    obscure: tuple[str, ...] = ()
+    """GPUs that it claims in a way that can't be read: how much of them it may use nobody knows."""
     because: str = ""
     """Why it got its GPUs, as it was written with the claim."""
     annotated: bool = False
@@ -276,6 +278,8 @@ class Memory:
     """By pod UID: pods whose claim the API server refused a moment ago."""
     findings: Mapping[str, "Findings"] = field(default_factory=dict)
     """By pool: what was found beside the passes."""
+    departed: tuple[PodView, ...] = ()
+    """Pods with a claim that are gone, and whose processes may not be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
