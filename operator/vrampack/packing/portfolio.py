@@ -1,11 +1,12 @@
 """Which plan is taken. First-fit decreasing is good as long as everything fits, and poor on a full fleet.
 
-*The rule.* The first plan is first-fit decreasing (with Objective.BALANCED the one for even headroom). Where it leaves
-any item without a place and there are several classes, the other members run from the same start, and the plan with the
-least ``Cost`` is taken; ties go to the earlier member. (Of one class alone, any order places as many.)
+*The rule.* The first plan is first-fit decreasing (with Objective.BALANCED the one for even headroom; with a rule of
+the caller's that one, and first-fit decreasing is the second). Where it leaves any item without a place and there are
+several classes, the other members run from the same start, and the plan with the least ``Cost`` is taken; ties go to
+the earlier member. (Of one class alone, any order places as many.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 from vrampack.packing.board import Board
@@ -41,11 +42,10 @@ def best_run(
     """The plan of the portfolio. ``board`` itself stays as it is. ``rule``: the order in which devices are filled in
     the first plan; None: first fit. ``members``: one at least, the first of which is the first plan."""
     _ = board.turn  # worked out once for all of them
-    first = None if objective is Objective.BALANCED else rule or FirstFit()
     best: Run | None = None
     least: Cost | None = None
-    for member in members:
-        found = _run(member, board, lots, first if member is Member.FIRST_FIT_DECREASING else Tightest())
+    for member, order in _orders(members, objective, rule):
+        found = _run(member, board, lots, order)
         if best is None and (found.complete or len(lots) < 2):
             return found
         cost = cost_of(found, board, objective)
@@ -53,6 +53,18 @@ def best_run(
             best, least = found, cost
     assert best is not None
     return best
+
+
+def _orders(members: Sequence[Member], objective: Objective, rule: Rule | None) -> Iterator[tuple[Member, Rule | None]]:
+    for member in members:
+        if member is not Member.FIRST_FIT_DECREASING:
+            yield member, Tightest()
+        elif objective is Objective.BALANCED:
+            yield member, None
+        else:
+            if rule is not None:
+                yield member, rule
+            yield member, FirstFit()
 
 
 def _run(member: Member, board: Board, lots: Sequence[Lot], rule: Rule | None) -> Run:

@@ -11,6 +11,7 @@ from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
 from vrampack.planning.closing import gpu_obstacle, node_obstacle
 from vrampack.planning.need import Company, Need, company
+from vrampack.planning.prices import prices_of
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Grant, NodeView, PodView, PoolView, Snapshot
 from vrampack.sharing.registry import mechanism
@@ -108,6 +109,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
     granted = _granted_to_others(snapshot)
     gpus: dict[str, GPU] = {}
     hosts: dict[str, list[Host]] = {pool.name: [] for pool in snapshot.pools}
+    prices = {name: prices_of(by_name[name].spec, found) for name, found in _products(devices, pools).items()}
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
         account = [
@@ -119,7 +121,16 @@ def inventory(snapshot: Snapshot) -> Inventory:
         account = [replace(gpu, closed=Obstacle.GPU_CLAIM_OBSCURE) if gpu.uuid in obscure else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
-            _host(view, nodes.get(view.name), pool, account, on_node.get(view.name, []), tenants, companies)
+            _host(
+                view,
+                nodes.get(view.name),
+                pool,
+                account,
+                on_node.get(view.name, []),
+                tenants,
+                companies,
+                prices[pool.name],
+            )
         )
     return Inventory(
         gpus=gpus,
@@ -202,6 +213,7 @@ def _without(stock: Inventory, host: Host, leaving: Sequence[PodView]) -> Host:
                 # What the last tenant kept away may come again.
                 exclusive=device.exclusive and bool(left),
                 avoided_by=device.avoided_by if left else frozenset(),
+                slots=None if device.slots is None else device.slots + sum(pod.uid in gone for pod in tenants),
             )
         )
     return replace(
@@ -238,6 +250,14 @@ def _pools(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, ...
             for name in matching:
                 overlaps[name].add(view.name)
     return pool_of, {name: tuple(sorted(found)) for name, found in overlaps.items()}
+
+
+def _products(devices: Mapping[str, tuple[GPUStatus, ...]], pool_of: Mapping[str, str]) -> Mapping[str, frozenset[str]]:
+    """By pool, what its nodes have."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for node, gpus in devices.items():
+        found[pool_of[node]] |= {gpu.product or "" for gpu in gpus}
+    return {name: frozenset(products) for name, products in found.items()}
 
 
 def _granted_to_others(snapshot: Snapshot) -> dict[str, tuple[Grant, ...]]:
@@ -305,6 +325,7 @@ def _host(
     pods: list[PodView],
     tenants: Mapping[str, tuple[PodView, ...]],
     companies: Mapping[str, Company],
+    prices: Mapping[str, int] | None,
 ) -> Host:
     free = view.status.node
     # The agent's figures leave vrampack's pods out, so they do not lag behind what is placed now.
@@ -313,7 +334,7 @@ def _host(
     slots = free.pods if free is not None and free.pods is not None else (node.pods if node else None)
     return Host(
         name=view.name,
-        devices=tuple(_device(gpu, tenants.get(gpu.uuid, ()), companies) for gpu in account),
+        devices=tuple(_device(gpu, tenants.get(gpu.uuid, ()), companies, pool, prices) for gpu in account),
         cpu=None if cpu is None else cpu - sum(pod.cpu for pod in pods),
         memory=None if memory is None else memory - sum(pod.memory for pod in pods),
         slots=None if slots is None else slots - len(pods),
@@ -322,7 +343,14 @@ def _host(
     )
 
 
-def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Company]) -> Device:
+def _device(
+    gpu: GPU,
+    tenants: tuple[PodView, ...],
+    companies: Mapping[str, Company],
+    pool: PoolView,
+    prices: Mapping[str, int] | None,
+) -> Device:
+    most = 1 if gpu.alone else pool.spec.max_replicas_per_gpu
     return Device(
         id=gpu.uuid,
         product=gpu.product,
@@ -332,7 +360,9 @@ def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Comp
         exclusive=any(companies[pod.uid].exclusive for pod in tenants),
         avoided_by=frozenset(f"{pod.namespace}/{name}" for pod in tenants for name in companies[pod.uid].avoid),
         closed=gpu.closed,
-        slots=None if not gpu.alone else 0 if tenants else 1,
+        # Fewer than none where there are more than the pool allows now.
+        slots=None if most is None else most - len(tenants),
+        price=None if prices is None else prices[gpu.product],
         slice_of=f"{gpu.node}/{gpu.index}" if gpu.alone else None,
     )
 

@@ -95,7 +95,7 @@ _CHOSEN: Final[Mapping[str, str]] = {
     Criterion.FIRST_FIT: "the first that fits, those in use before empty ones and the fullest of them first",
     Criterion.TIGHTEST: "the one that is left with the least",
     Criterion.MOST_FREE: "the one with the most free memory, for even headroom",
-    Criterion.LEAST_FRAGMENTATION: "the one where it spoils the least for what is usual here",
+    Criterion.LEAST_FRAGMENTATION: "the one where it leaves the least memory that what is usual here can't use",
     Criterion.RESERVED: "the one that was kept for it",
     Criterion.REFINED: "the one that the search for a better packing gave it",
 }
