@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vrampack.api import names
 from vrampack.planning.resolution import ResolveRequest, Token, Watch
-from vrampack.planning.snapshot import PodView, ProbeView
+from vrampack.planning.snapshot import Claim, PodView, ProbeView
 
 if TYPE_CHECKING:
     from vrampack.planning.findings import Question
@@ -23,6 +24,11 @@ class PlacePod:
     annotations: Mapping[str, str]
     because: str = ""
     """Why these GPUs, in words."""
+
+    @property
+    def claim(self) -> Claim:
+        """What the pod's claim will be, but for the epoch."""
+        return Claim(gpus=self.gpus, bytes=int(self.annotations[names.CLAIM]), epoch=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
