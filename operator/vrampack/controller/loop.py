@@ -153,7 +153,7 @@ class Loop:
         self._recollection: Recollection | None = None
         self._pause = _FIRST_PAUSE
         self._alarm: asyncio.TimerHandle | None = None
-        self._told = -math.inf
+        self._untold_since: float | None = None
         self.observed_once = False
 
     async def run(self) -> None:
@@ -254,9 +254,12 @@ class Loop:
         When many come at once, each pass would tell what the next one changes, and those that came during it would wait
         for that.
         """
-        if decided.placements and not (decided.deletions or decided.evictions) and now - self._told < _LONGEST_UNTOLD:
-            return True
-        self._told = now
+        if decided.placements and not (decided.deletions or decided.evictions):
+            if self._untold_since is None:
+                self._untold_since = now
+            if now - self._untold_since < _LONGEST_UNTOLD:
+                return True
+        self._untold_since = None
         return False
 
     def _count(self, outcome: Outcome) -> None:
