@@ -21,8 +21,8 @@ machines, and none of it may fall into the seconds that are measured. One run do
 
 ``rss_bytes`` is the most memory that the operator ever had resident. Percentiles interpolate between ranks.
 ``cpu_seconds``: what each process has used in 1 (``plain``) and in 2 (``placed``), from the first request to the moment
-when the last pod is seen bound or ungated; the benchmark's own watch is ``benchmark``. Where the cores are what is short, the ratio
-of the totals is that of the rates, and other work on the machine does not change it.
+when the last pod is seen bound or ungated; the watch that takes the times is ``benchmark``. Where the cores are what is
+short, the rates are as the totals, which other work on the machine changes much less.
 """
 
 import argparse

@@ -163,7 +163,7 @@ def test_what_a_pass_tells_waits_for_replicas_that_come_meanwhile() -> None:
     (_, first), (_, second), (_, last) = passes(WAITING, WAITING, PLACED, seconds=2)
     for hurried in (first, second):
         assert hurried.placements
-        assert not (hurried.children or hurried.statuses or hurried.events)
+        assert (hurried.children, hurried.statuses, hurried.events) == ((), (), ())
     assert not last.placements
     assert {each.kind for each in last.statuses} == {"ModelDeployment", "GPUNode"}
     assert {each.manifest["kind"] for each in of_kind(last, CreateChild)} == {"PodDisruptionBudget", "Service"}

@@ -10,7 +10,8 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -61,6 +62,8 @@ class Kube:
     def __init__(self, configuration: Any, *, timeout: float = 30) -> None:
         """``configuration``: one of ``kubernetes.aio``. ``timeout``: seconds for one request with its answer."""
         configuration.connection_pool_maxsize = _CONNECTIONS
+        configuration.proxy = configuration.proxy or _proxy_of(configuration.host)
+        configuration.client_session_kwargs = {"trust_env": False}
         self._configuration = configuration
         self._rest = RESTClientObject(configuration)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -260,6 +263,13 @@ class Kube:
 
 def _away(method: str, path: str, error: Exception) -> UnavailableError:
     return UnavailableError(f"{method} {path}: {str(error) or 'no answer in time'}")
+
+
+def _proxy_of(url: str) -> str | None:
+    """What the environment says (HTTPS_PROXY, NO_PROXY), asked once: aiohttp would ask it for every request, and look
+    for credentials in a netrc file, each in a thread."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _as_pod(configuration: Any) -> bool:

@@ -133,8 +133,8 @@ class Plan:
     """Models that are not what they were, by reason: for the metrics."""
 
     def first(self) -> "Plan":
-        """What people wait for, and what cannot wait. The rest, which tells and rounds off, is found again by the plan of
-        a later pass: it follows from what is there."""
+        """What people wait for, and what can't wait. The rest tells and rounds off, and is found again by the plan of a
+        later pass, since it follows from what is there."""
         children = tuple(each for each in self.children if _kind(each) not in _ROUNDING_OFF)
         return replace(self, children=children, statuses=(), events=(), probes=(), ended_probes=())
 
