@@ -121,7 +121,10 @@ def test_it_is_dropped_where_anything_else_has_changed() -> None:
     assert decide(smaller).waiting == decide(replace(smaller, memory=Memory(started=STARTED))).waiting != HELD
     newcomer = replace(snapshot, pods=(*snapshot.pods, pod("m00-1", of="m00", need="19Gi")))
     assert decide(newcomer).waiting != HELD
-    elsewhere = carried_out(ready(snapshot), decide(ready(starting())))
+    planned = decide(ready(snapshot))
+    taken = [each.gpus for each in planned.placements]
+    others = [replace(each, gpus=gpus_) for each, gpus_ in zip(planned.placements, taken[1:] + taken[:1], strict=True)]
+    elsewhere = carried_out(ready(snapshot), replace(planned, placements=tuple(others)))
     alone = replace(elsewhere, memory=Memory(started=STARTED))
     assert where(decide(ready(elsewhere))) == where(decide(ready(alone))), "others took these places"
 
