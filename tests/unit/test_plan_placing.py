@@ -261,6 +261,19 @@ def test_free_is_usable_less_reserve_foreign_and_the_larger_of_claim_and_use(tak
             }
 
 
+def test_a_gpu_with_a_claim_that_can_not_be_read_takes_no_new_one() -> None:
+    fleet = [gpu_node("n1", gpu("GPU-1"), gpu("GPU-2", index=1))]
+    strange = replace(placed("other", on="GPU-1"), claim=None, obscure=("GPU-1",))
+    found = decide(world(model(replicas=1), pods=[strange, pod("llama-0")], gpu_nodes=fleet))
+    assert where(found) == {"llama-0": ("GPU-2",)}
+    found = decide(world(model(replicas=1), pods=[strange, pod("llama-0", need="90Gi")], gpu_nodes=fleet))
+    assert waiting(found)["rejected"] == {"GPUClaimUnreadable": 1, "InsufficientGPUMemory": 1}
+    ended = replace(strange, phase="Succeeded")
+    assert where(decide(world(model(replicas=1), pods=[ended, pod("llama-0")], gpu_nodes=fleet))) == {
+        "llama-0": ("GPU-1",)
+    }
+
+
 TWICE = {"GPUReportedTwice": 1}
 
 

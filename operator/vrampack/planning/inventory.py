@@ -97,9 +97,11 @@ def inventory(snapshot: Snapshot) -> Inventory:
     companies = _companies(snapshot)
     tenants = holders(snapshot.pods)
     ended = {pod.uid: pod for pod in snapshot.pods if pod.ended and pod.claim is not None}
+    ended |= {pod.uid: pod for pod in snapshot.memory.departed}
+    obscure = {uuid for pod in snapshot.pods if not pod.ended for uuid in pod.obscure}
     on_node: dict[str, list[PodView]] = defaultdict(list)
     # The first by name has a GPU that two nodes report.
-    devices = {view.name: devices_of(view, by_name[pools[view.name]]) for view in snapshot.gpu_nodes}
+    devices = {view.name: devices_of(view, by_name[pools[view.name]], ended) for view in snapshot.gpu_nodes}
     gpu_node = {gpu.uuid: view.name for view in reversed(snapshot.gpu_nodes) for gpu in devices[view.name]}
     for pod in snapshot.pods:
         if not pod.ended and (place := pod.node or (gpu_node.get(pod.claim.gpus[0], "") if pod.claim else "")):
@@ -116,6 +118,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
         ]
         # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
+        account = [replace(gpu, closed=Obstacle.GPU_CLAIM_OBSCURE) if gpu.uuid in obscure else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
             _host(
@@ -144,23 +147,29 @@ def inventory(snapshot: Snapshot) -> Inventory:
     )
 
 
-def devices_of(view: GPUNodeView, pool: PoolView) -> tuple[GPUStatus, ...]:
+def devices_of(view: GPUNodeView, pool: PoolView, ended: Mapping[str, PodView]) -> tuple[GPUStatus, ...]:
     """What of a node is shared out: its GPUs, or, where the pool shares by MIG, the MIG devices that exist.
 
-    Of the others an entry stays where a replica claims one that is gone.
+    Of the others an entry stays where a replica claims one that is gone. ``ended``: pods that may have processes yet.
     """
     gpus = view.status.gpus or ()
     if not mechanism(pool.spec.mechanism.value).sliced:
         return gpus
     claims = {gpu.uuid: gpu.claims or () for gpu in gpus}
     pairs = [(gpu, each) for gpu in gpus if gpu.mig for each in gpu.mig_devices or ()]
-    slices = {each.uuid: _slice(gpu, each, claims.get(each.uuid, ())) for gpu, each in pairs}
+    late = {uid: pod.claim.gpus for uid, pod in ended.items() if pod.claim is not None}
+    slices = {each.uuid: _slice(gpu, each, claims.get(each.uuid, ()), late) for gpu, each in pairs}
     return (*slices.values(), *(gpu for gpu in gpus if gpu.uuid not in slices))
 
 
-def _slice(gpu: GPUStatus, device: MIGDevice, claims: tuple[GPUClaim, ...]) -> GPUStatus:
-    """A MIG device as an entry of its own. Of the GPU's processes those are in it whose pod claims it."""
-    holders = {each.uid for each in claims}
+def _slice(
+    gpu: GPUStatus, device: MIGDevice, claims: tuple[GPUClaim, ...], late: Mapping[str, tuple[str, ...]]
+) -> GPUStatus:
+    """A MIG device as an entry of its own. Of the GPU's processes those are in it whose pod claims it, or did.
+
+    ``late``: by pod UID, what pods claimed that are over and may have processes yet.
+    """
+    holders = {each.uid for each in claims} | {uid for uid, uuids in late.items() if device.uuid in uuids}
     product = f"{gpu.product}-MIG-{device.profile}"[:_LABEL] if gpu.product and device.profile else gpu.product
     return GPUStatus(
         uuid=device.uuid,
