@@ -6,7 +6,14 @@ from typing import Final
 
 from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching, SpeculationMethod
 from vrampack.api.gpupool import Startup
-from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, Sharing, WeightsPrecision
+from vrampack.api.modeldeployment import (
+    KVCachePrecision,
+    ModelDeploymentSpec,
+    OnMismatch,
+    Sharing,
+    SpreadPolicy,
+    WeightsPrecision,
+)
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
 from vrampack.api.source import ModelSource, SourceKind, parse_source
 from vrampack.engines.base import (
@@ -217,6 +224,7 @@ def _estimated(
         fraction=container.fraction_bytes,
         exclusive=_exclusive(spec, pool, container),
         avoid=spec.placement.avoid_models,
+        apart=spec.placement.spread is SpreadPolicy.REQUIRE or None,
     )
     mutation = mechanism(pool.spec.mechanism.value).mutation(_request(model, pool, need))
     return Sized(
@@ -255,6 +263,7 @@ def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, setting
         comm=0,
         exclusive=spec.placement.sharing is Sharing.EXCLUSIVE,
         avoid=spec.placement.avoid_models,
+        apart=spec.placement.spread is SpreadPolicy.REQUIRE or None,
     )
     source = parse_source(spec.model.source)
     precision = "" if spec.precision.weights is WeightsPrecision.AUTO else spec.precision.weights.value
