@@ -39,8 +39,8 @@ class Question:
     better: bool = False
 
     def asked_by_a_person(self) -> "Question":
-        """The same, whatever the pool says of moves."""
-        return replace(self, moves=True)
+        """The same, whatever the pool says of moves and of work."""
+        return replace(self, moves=True, better=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
