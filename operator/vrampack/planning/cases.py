@@ -90,6 +90,12 @@ class Case:
         return sum(pod.ready for pod in self.placed if pod.uid not in twice)
 
     @cached_property
+    def apart(self) -> bool:
+        """Whether one of its replicas was promised a node without another: that holds until it is gone, whatever the
+        spec says by now."""
+        return any(_apart(need) for need in {pod.need for pod in self.pods if pod.claim is not None})
+
+    @cached_property
     def rolling(self) -> bool:
         """Whether pods of an older template are still there, or the Deployment has not been looked at yet."""
         if self.deployment is None:
@@ -172,6 +178,13 @@ def cases(
             )
         )
     return tuple(found)
+
+
+def _apart(need: str) -> bool:
+    try:
+        return bool(Need.from_json(need).apart)
+    except InvalidInputError:
+        return False
 
 
 def hash_of(model: ModelView) -> str:
