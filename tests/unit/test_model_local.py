@@ -207,7 +207,7 @@ def other_weights(folder: Path, shapes: dict[str, list[int]]) -> Path:
     ],
 )
 def test_weights_of_another_model_are_refused(tmp_path: Path, shapes: dict[str, list[int]], says: str) -> None:
-    with pytest.raises(ModelSourceError, match="model.safetensors") as refusal:
+    with pytest.raises(ModelSourceError, match=r"model\.safetensors") as refusal:
         read_folder(other_weights(tmp_path / "m", shapes))
     assert refusal.value.reason == "ModelFilesInvalid"
     assert says in str(refusal.value)
