@@ -44,7 +44,7 @@ from vrampack.engines.serving import (
     sleep,
     volumes_and_mounts,
 )
-from vrampack.engines.vllm_flags import FLAGS
+from vrampack.engines.vllm_flags import FLAGS, VARIABLES
 from vrampack.errors import InvalidInputError
 from vrampack.memory.constants import GRAPH_LARGEST_BATCH
 
@@ -116,6 +116,7 @@ def container(given: EngineInput, /) -> EngineContainer:
         cpu=cpu(given),
         memory=given.host_memory,
         owns_command=True,
+        owned_variables=VARIABLES,
     )
 
 
