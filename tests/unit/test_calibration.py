@@ -135,6 +135,61 @@ def test_of_several_runs_with_more_the_nearest_counts() -> None:
     assert after(*runs).activations == 3 * GIB
 
 
+# Runs with more to do, told apart by what is computed for both loads.
+
+
+def computed_for(setup: Setup) -> Estimate:
+    """Activations of a MiB for each sequence, graphs of one for each 64 tokens; at ASKED less than COMPUTED says."""
+    return replace(COMPUTED, activations=setup.max_sequences * MIB, cuda_graphs=setup.max_batched_tokens // 64 * MIB)
+
+
+def told_apart(*observations: Observation, asked: Setup = ASKED) -> Estimate:
+    return calibrated(
+        computed_for(asked), observations=observations, asked=asked, headroom_percent=3, computed_for=computed_for
+    )
+
+
+MORE = replace(ASKED, max_sequences=256, max_batched_tokens=16384)
+
+
+@pytest.mark.parametrize(
+    ("activations", "expected"),
+    [
+        (300 * MIB, (64 + 44) * MIB),  # 44 MiB more than computed for 256 sequences: so are 64
+        (256 * MIB, 64 * MIB),
+        (200 * MIB, 64 * MIB),  # less than computed: nothing rests on how well that scales
+        (64 * MIB, 64 * MIB),
+        (40 * MIB, 40 * MIB),  # the larger run took no more
+        (0, 0),
+    ],
+)
+def test_a_larger_run_counts_for_what_it_took_beyond_the_computed(activations: int, expected: int) -> None:
+    assert told_apart(seen(setup=MORE, activations=activations)).activations == expected
+
+
+def test_of_the_same_load_the_measured_term_stands() -> None:
+    for size in (10 * MIB, 64 * MIB, 900 * MIB):
+        assert told_apart(seen(activations=size)).activations == size
+
+
+def test_without_what_is_computed_for_the_other_load_its_own_figure_counts() -> None:
+    found = calibrated(
+        COMPUTED,
+        observations=[seen(setup=MORE, activations=5 * GIB)],
+        asked=ASKED,
+        headroom_percent=3,
+        computed_for=lambda setup: None,
+    )
+    assert found.activations == 5 * GIB == after(seen(setup=MORE, activations=5 * GIB)).activations
+
+
+def test_what_is_allowed_for_fitted_terms_stays_where_a_term_was_carried_over() -> None:
+    graphs = seen(setup=MORE, cuda_graphs=GIB, runtime_context=GIB)
+    assert told_apart(graphs).cuda_graphs < GIB
+    assert told_apart(graphs).allowance == COMPUTED.allowance
+    assert told_apart(seen(cuda_graphs=GIB, runtime_context=GIB)).allowance == 0
+
+
 def test_of_several_runs_of_the_same_the_most_that_was_seen_counts() -> None:
     assert after(seen(activations=GIB), seen(activations=GIB + 5)).activations == GIB + MIB
 
@@ -210,6 +265,33 @@ def test_no_estimate_is_below_what_was_seen_with_no_more_than_is_asked(runs: lis
                 value = getattr(run, term)
                 if term != "weights" or value >= COMPUTED.weights / 2:
                     assert getattr(found, term) >= value
+
+
+@given(RUNS)
+def test_a_carried_term_is_between_what_was_seen_with_less_and_with_more(runs: list[Observation]) -> None:
+    computed, found = computed_for(ASKED), told_apart(*runs)
+    for term, drivers in DRIVERS:
+        pairs = [
+            (getattr(run, term), [getattr(run.setup, each) - getattr(ASKED, each) for each in drivers], run.samples)
+            for run in runs
+            if term != "weights" or getattr(run, term) >= computed.weights / 2
+        ]
+        least = max((size for size, more, _ in pairs if all(each <= 0 for each in more)), default=0)
+        above = [size for size, more, _ in pairs if all(each >= 0 for each in more)]
+        value = getattr(found, term)
+        assert value >= least
+        if above:
+            most = max(least, min(above))
+            assert value <= most * 1.02 + MIB
+            assert value >= min(most, getattr(computed, term)), "never below both"
+
+
+@given(RUNS, COUNTS, COUNTS)
+def test_more_sequences_never_need_less_of_what_is_carried_over(runs: list[Observation], one: int, other: int) -> None:
+    asked = [replace(ASKED, max_sequences=count) for count in sorted((one, other))]
+    fewer, more = (told_apart(*runs, asked=each) for each in asked)
+    if "activations" in fewer.measured and "activations" in more.measured:
+        assert fewer.activations <= more.activations
 
 
 @given(RUNS, st.floats(0, 50))

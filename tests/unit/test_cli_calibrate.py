@@ -75,10 +75,10 @@ def test_a_log_and_what_the_user_says_are_a_measurement(folder: Path) -> None:
     assert (found.kv_cache, found.cuda_graphs, found.samples) == ("bf16", "Auto", 1)
     assert found.weights is not None
     assert found.weights.bytes == gib("14.99")
-    assert found.graphs is not None
-    assert found.graphs.bytes == 0
+    assert found.graphs is None, "-0.45 GiB is no measure of them"
     assert found.communication is None
-    assert "1 start; not printed: communication" in result.stderr
+    assert "left out: cuda graphs: -0.45 was printed" in result.stderr
+    assert "1 start; not measured: cuda graphs, communication" in result.stderr
 
 
 def test_a_log_comes_through_a_pipe_too() -> None:
@@ -185,6 +185,27 @@ def test_the_start_to_run_measures_what_it_finds(folder: Path) -> None:
     )
     assert not [word for word in words if "kv-cache-memory" in word or "gpu-memory-utilization" in word]
     assert "vrampack calibrate start.log -f m.yaml" in result.stdout
+
+
+@pytest.mark.parametrize("manifest", ["kind: Nothing", "{", "", "a: [", PROFILE])
+def test_a_command_is_printed_whole_or_not_at_all(folder: Path, manifest: Any) -> None:
+    result = calibrate("--command", written(folder, "m.yaml", manifest))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("vrampack: ")
+
+
+def test_of_what_is_stalled_the_reason_is_printed(folder: Path) -> None:
+    manifest = written(folder, "m.yaml", deployment(parallelism={"tensor": 3}), PROFILE)
+    result = calibrate("--command", manifest)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "vrampack: llama: spec.parallelism.tensor: 3 is not allowed" in result.stderr
+
+
+def test_a_log_in_which_no_figure_counts(folder: Path) -> None:
+    log = written(folder, "start.log", "Graph capturing finished in 20 secs, took -0.97 GiB\n")
+    result = calibrate(log, "--profile", NAME)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no figure in it can be used (cuda graphs: -0.97 was printed" in result.stderr
 
 
 def test_either_logs_or_a_command(folder: Path) -> None:

@@ -13,6 +13,7 @@ from vrampack.controller.metrics import Metrics
 from vrampack.controller.probes import Heartbeat
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import ClusterError, UnavailableError
+from vrampack.kube.act import Outcome
 from vrampack.planning.verdict import Settings
 
 AFTER_THE_STALL = 60.0
@@ -29,6 +30,30 @@ def test_pods_are_asked_for_until_a_pass_ended_well_and_then_from_time_to_time()
     assert recollection.new_enough(2.0 + TRUSTED) == 42
     recollection.trust(43)
     assert recollection.new_enough(2.1 + TRUSTED) is None
+
+
+def test_what_is_refused_is_asked_again_a_little_later_each_time() -> None:
+    recollection = Recollection(refusal_seconds=30, now=0.0)
+    refused = Outcome(refused={"uid-1": "a webhook is down"})
+    pauses, now = [], 0.0
+    for _ in range(7):
+        assert recollection.did(refused, now=now, complete=True), "the status has to say so"
+        held = recollection.memory().unclaimed["uid-1"]
+        assert held.message == "a webhook is down"
+        pauses.append(held.until - now)
+        now = held.until
+    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+    assert not recollection.did(Outcome(), now=now, complete=True)
+    recollection.did(Outcome(), now=now + 60, complete=True)
+    assert not recollection.memory().unclaimed, "forgotten"
+
+
+def test_a_refused_child_is_looked_at_again_at_once_only_where_it_is_news() -> None:
+    recollection = Recollection(refusal_seconds=30, now=0.0)
+    assert recollection.did(Outcome(child_errors={"serving/a": "read on port 4711"}), now=0.0, complete=True)
+    assert not recollection.did(Outcome(child_errors={"serving/a": "read on port 4712"}), now=1.0, complete=True)
+    assert recollection.memory().child_errors == {"serving/a": "read on port 4712"}
+    assert recollection.did(Outcome(child_errors={"serving/b": "quota"}), now=2.0, complete=True)
 
 
 class Observer:

@@ -85,6 +85,22 @@ def test_a_measured_profile_changes_the_next_estimate_and_its_method() -> None:
     assert sum(parse_bytes(found[term]) for term in names_of_terms) == parse_bytes(found["perGPU"])
 
 
+def test_a_run_with_more_to_do_is_told_apart_by_what_is_computed() -> None:
+    """64 sequences take 2 GiB more than computed: so do 4, and not what 64 take."""
+    served = {"contextLength": 4096, "concurrency": 64, "tokensPerSequence": 256}
+    many = estimate_of(world(estimated(serving=served, engine={"maxBatchedTokens": 16384}), profiles=[profile()]))
+    few = estimate_of(world(estimated(), profiles=[profile()]))
+    computed = {name: parse_bytes(found["activations"]) for name, found in (("many", many), ("few", few))}
+    assert computed["many"] > computed["few"]
+    printed = computed["many"] + 2 * GIB
+    larger = measurement(activations=str(printed), maxSequences=64, maxBatchedTokens=16384)
+    found = parse_bytes(fresh(larger)["activations"])
+    assert found == computed["few"] + 2 * GIB < printed
+    assert parse_bytes(fresh(larger, measurement(activations="512Mi"))["activations"]) == 512 * 2**20, "the same load"
+    unfit = measurement(activations=str(printed), contextLength=10**6)
+    assert parse_bytes(fresh(unfit)["activations"]) == printed, "what the engine would refuse tells nothing apart"
+
+
 def test_a_measurement_of_another_kind_of_run_changes_nothing() -> None:
     for other in ({"version": "0.32.0"}, {"gpuProduct": L40S}, {"kvCache": "fp8"}, {"cudaGraphs": "Disabled"}):
         assert fresh(measurement(**other))["method"] == "Computed", other

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.planning_world import (
     H100,
+    STARTED,
     children,
     condition,
     decide,
@@ -33,7 +34,7 @@ from vrampack.kube.devices import device_view
 from vrampack.planning.actions import CreateChild
 from vrampack.planning.inventory import inventory
 from vrampack.planning.mechanisms import read_back
-from vrampack.planning.snapshot import DeviceView, Grant, PublishedDevice
+from vrampack.planning.snapshot import DeviceView, Grant, Memory, PublishedDevice
 from vrampack.sharing.base import Claimed, NodeFacts, Request, Share
 from vrampack.sharing.registry import MECHANISMS, mechanism
 from vrampack.units import GIB, MIB
@@ -89,6 +90,17 @@ def test_the_account_of_a_slice_stands_in_the_gpu_node() -> None:
     entries = {each["uuid"]: each for each in status_of(found, "n1", kind="GPUNode")["gpus"]}
     assert entries["MIG-a"]["claimed"] == "8Gi"
     assert entries["MIG-b"]["claims"] == []
+
+
+def test_a_process_of_a_pod_that_is_gone_stays_in_the_slice_that_it_claimed() -> None:
+    process = {"podUID": "uid-a-0", "bytes": "2Gi", "pids": [4242]}
+    view = gpu_node("n1", gpu("GPU-1", mig=True, mig_devices=SLICES, processes=[process]))
+    memory = Memory(started=STARTED, departed=(placed("a-0", of="a", on="MIG-a", claim="8Gi"),))
+    mig = pool("default", mechanism="MIG")
+    found = decide(world(gpu_nodes=[view], pools=[mig], memory=memory))
+    entries = {each["uuid"]: each for each in status_of(found, "n1", kind="GPUNode")["gpus"]}
+    assert [each["uid"] for each in entries["MIG-a"]["claims"]] == ["uid-a-0"]
+    assert (entries["MIG-a"]["claimed"], entries["MIG-b"]["claims"]) == ("8Gi", [])
 
 
 def test_two_slices_are_no_two_ranks() -> None:

@@ -11,6 +11,7 @@ from vrampack.api.engine import CudaGraphs, Parallelism
 from vrampack.api.modelprofile import Measurement
 from vrampack.api.names import API_VERSION, ENGINE_CONTAINER
 from vrampack.cli.estimatesubject import Subject
+from vrampack.cli.estimateview import StalledError
 from vrampack.errors import InvalidInputError
 from vrampack.memory.calibration import Observation, Setup, merged, release
 from vrampack.models.enginelogs import Start, figures
@@ -46,14 +47,15 @@ class Known:
 
 
 def kv_precision_of(subject: Subject) -> str:
-    """The resolved precision of a ModelDeployment's KV cache. Raises InvalidInputError where it can't be served."""
+    """The resolved precision of a ModelDeployment's KV cache. Raises StalledError where it can't be served."""
     return _sized(subject).facts.kv_cache_precision
 
 
 def observation(start: Start, *, known: Known, subject: Subject | None) -> Observation:
     """What one start shows. ``subject``: the ModelDeployment that was run, for what the log does not say.
 
-    Raises InvalidInputError for what nobody says, and where log and manifest contradict each other.
+    Raises InvalidInputError for what nobody says, and where log and manifest contradict each other, StalledError for a
+    ModelDeployment that can't be served.
     """
     asked = setup_of(subject.spec, product="", kv_cache=kv_precision_of(subject)) if subject is not None else None
     if asked is not None and asked.engine != start.engine:
@@ -145,7 +147,7 @@ def patch(profile: str, found: Sequence[Measurement]) -> dict[str, Any]:
 
 def command(subject: Subject) -> str:
     """The start to run on an idle GPU: the operator's own, without the figures that it takes from a claim, so that the
-    engine measures what is left and prints what it found. Raises InvalidInputError for what can't be served."""
+    engine measures what is left and prints what it found. Raises StalledError for what can't be served."""
     sized = _sized(subject)
     spec = sized.template["spec"]
     container = next(each for each in spec["containers"] if each["name"] == ENGINE_CONTAINER)
@@ -171,7 +173,7 @@ def command(subject: Subject) -> str:
 def _sized(subject: Subject) -> Sized:
     sized = subject.sized()
     if isinstance(sized, Blocked):
-        raise InvalidInputError(field=subject.name, value=sized.reason, allowed=sized.message)
+        raise StalledError(f"{subject.name}: {sized.message}")
     return sized
 
 

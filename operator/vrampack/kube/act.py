@@ -61,8 +61,8 @@ class Outcome:
     """Writes that were not sent: this process does not lead, or not yet for long enough to claim."""
     conflicts: int = 0
     """Writes that found another version or nothing: the next pass sees why."""
-    refused: tuple[PlacePod, ...] = ()
-    """Placements that the API server refuses."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """By pod UID: what the API server said to a placement that it refuses."""
     errors: int = 0
     """Deletions, statuses and events that it refuses."""
     name_conflicts: frozenset[tuple[str, str, str]] = frozenset()
@@ -83,7 +83,7 @@ class _Tally:
     held: dict[str, str] = field(default_factory=dict)
     dropped: int = 0
     conflicts: int = 0
-    refused: list[PlacePod] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
     errors: int = 0
     name_conflicts: set[tuple[str, str, str]] = field(default_factory=set)
     child_errors: dict[str, str] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class _Tally:
             held=dict(self.held),
             dropped=self.dropped,
             conflicts=self.conflicts,
-            refused=tuple(self.refused),
+            refused=dict(self.refused),
             errors=self.errors,
             name_conflicts=frozenset(self.name_conflicts),
             child_errors=dict(self.child_errors),
@@ -176,7 +176,7 @@ class Actor:
             except UnavailableError:
                 raise
             except (ClusterError, InvalidInputError) as error:
-                tally.refused.append(action)
+                tally.refused[pod.uid] = _said(error)
                 _log.warning("claim for pod %s/%s on %s refused: %s", pod.namespace, pod.name, action.node, error)
             else:
                 tally.placed.append(action)
@@ -323,6 +323,7 @@ def _identity(action: ChildAction) -> tuple[str, str]:
     return action.manifest["kind"], action.manifest["metadata"]["name"]
 
 
-def _said(error: ClusterError) -> str:
+def _said(error: ClusterError | InvalidInputError) -> str:
     """The API server's own words, without the request before them."""
-    return str(error).partition(f": {error.status} ")[2] or str(error)
+    status = error.status if isinstance(error, ClusterError) else 0
+    return str(error).partition(f": {status} ")[2] or str(error)

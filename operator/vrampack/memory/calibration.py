@@ -4,13 +4,18 @@ A measurement speaks only for runs of its own kind (`Setup.alike`): the same eng
 GPUs, KV precision, graph mode and arguments that change memory. What drives a term (sequences, batched tokens, tokens
 of one sequence) may differ, and memory grows with each of them. So a run whose drivers were all at least as large as
 those that are asked for bounds the term from above, and replaces the computed one; a run whose drivers were all at most
-as large bounds it from below, and no estimate goes below it. In between nothing is known, and nothing is scaled.
+as large bounds it from below, and no estimate goes below it. In between nothing is known.
+
+A run with much more to do would replace the term by far too much. So what is computed for both loads tells them apart:
+the term is what is computed for the load that is asked for, and on top what the run took beyond what is computed for
+its own load, but never more than the run took. It is below the computed term only where the run itself was, so nothing
+rests on how well the computed term scales.
 """
 
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -83,6 +88,10 @@ class Setup:
         )
 
 
+ComputedFor = Callable[[Setup], Estimate | None]
+"""The estimate of the same model for another load of the same kind; None: the engine would refuse that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """Bytes on the GPU that used the most, of one or more runs of a setup. None: that term was not seen."""
@@ -97,22 +106,30 @@ class Observation:
 
 
 def calibrated(
-    estimate: Estimate, *, observations: Iterable[Observation], asked: Setup, headroom_percent: float
+    estimate: Estimate,
+    *,
+    observations: Iterable[Observation],
+    asked: Setup,
+    headroom_percent: float,
+    computed_for: ComputedFor | None = None,
 ) -> Estimate:
     """The estimate with measured terms where there are any; ``measured`` names them, and the sum is exact again.
 
     Unchanged where no observation speaks for ``asked``. The KV cache is never measured: the engine is told its bytes.
+    ``computed_for``: how a run with more to do is told apart; without it such a run's figures count as they are.
     """
     known = [each for each in observations if each.setup.alike(asked)]
-    changes: dict[str, Any] = {
-        term: round_up(value, MIB)
+    found = {
+        term: value
         for term in _DRIVERS
-        if (value := _term(term, getattr(estimate, term), known, asked)) is not None
+        if (value := _term(term, estimate, known, asked, computed_for or _unknown)) is not None
     }
-    if not changes:
+    if not found:
         return estimate
+    changes: dict[str, Any] = {term: round_up(value.bytes, MIB) for term, value in found.items()}
     measured = tuple(sorted(changes))
-    if changes.keys() >= _FITTED and (estimate.gpus == 1 or "communication" in changes):
+    exact = {term for term, value in found.items() if not value.carried}
+    if exact >= _FITTED and (estimate.gpus == 1 or "communication" in exact):
         changes["allowance"] = 0  # it is there for how far fitted terms may be off, and none is fitted any more
     before = sum(getattr(estimate, term) for term in changes)
     total = estimate.per_gpu - estimate.headroom - before + sum(changes.values())
@@ -153,9 +170,24 @@ def _most(values: Sequence[tuple[int, int]]) -> int | None:
     return found[-2] if found[-1] > far >= found[-2] else found[-1]
 
 
-def _term(term: str, computed: int, known: Sequence[Observation], asked: Setup) -> int | None:
-    """Bytes of a term by what was seen; None: the computed one stands."""
-    above: list[int] = []
+@dataclass(frozen=True, slots=True, order=True)
+class _Figure:
+    """``carried``: over from a run that had more to do, and less than that run took."""
+
+    bytes: int
+    carried: bool = False
+
+
+def _unknown(setup: Setup) -> None:
+    """Nothing is known of what is computed for another load."""
+
+
+def _term(
+    term: str, estimate: Estimate, known: Sequence[Observation], asked: Setup, computed_for: ComputedFor
+) -> _Figure | None:
+    """A term by what was seen; None: the computed one stands."""
+    computed = getattr(estimate, term)
+    above: list[_Figure] = []
     below: list[int] = []
     for each in known:
         value = getattr(each, term)
@@ -163,13 +195,16 @@ def _term(term: str, computed: int, known: Sequence[Observation], asked: Setup) 
             continue
         pairs = [(getattr(each.setup, driver), getattr(asked, driver)) for driver in _DRIVERS[term]]
         if all(seen >= wanted for seen, wanted in pairs):
-            above.append(_with_spread(term, value, each.samples))
+            most = _with_spread(term, value, each.samples)
+            there = None if pairs == [(wanted, wanted) for _, wanted in pairs] else computed_for(each.setup)
+            beyond = computed + max(0, most - getattr(there, term)) if there is not None else most
+            above.append(_Figure(min(most, beyond), carried=beyond < most))
         if all(seen <= wanted for seen, wanted in pairs):
             below.append(value)
     least = max(below, default=0)
     if above:
-        return max(min(above), least)
-    return least if least > computed else None
+        return max(min(above), _Figure(least))
+    return _Figure(least) if least > computed else None
 
 
 def _with_spread(term: str, value: int, samples: int) -> int:

@@ -77,6 +77,12 @@ class TensorFacts:
     """Gemma 3n: rank of a learned residual of each layer."""
     alternating_inputs: int = 0
     """Gemma 3n: copies of the hidden state that its layers choose from."""
+    shared_blocks: int = 0
+    """Zamba 2: blocks of attention and feed-forward part that layers share."""
+    adapter_rank: int = 0
+    """Rank of what each of those layers adds to a block."""
+    adapted_attention: bool = False
+    """Layers add to the block's queries, keys and values, too."""
     tower_elements: int = 0
     """Of vision and audio encoders with what joins them to the language model."""
     tower_whole: bool = False

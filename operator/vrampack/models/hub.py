@@ -24,7 +24,7 @@ from vrampack.errors import ModelSourceError
 from vrampack.models.checkpoint import facts_of, weight_files
 from vrampack.models.facts import ModelFacts, digest_of
 from vrampack.models.files import Listed, ModelFiles
-from vrampack.models.ggufcheckpoint import gguf_facts
+from vrampack.models.ggufcheckpoint import gguf_facts, gguf_files
 from vrampack.models.hubcache import cached_files, is_offline
 from vrampack.models.huberrors import HUB_ERRORS, Asked, explain, no_hub
 from vrampack.models.readcache import ReadCache
@@ -105,22 +105,30 @@ async def look(
     token: str | None,
     endpoint: str | None,
     patience: Patience | None = None,
+    file: str = "",
 ) -> Seen:
     """Where a branch or tag is now, and whether the files at ``commit`` are still what they were.
 
-    Two to four small requests, and no weight file is touched. Raises ModelSourceError; a revision that is gone is no
-    error.
+    ``file`` as for `read_facts`: then only that file's digest counts. Two to four small requests, and no weight file is
+    touched. Raises ModelSourceError; a revision that is gone is no error, and neither is a newer one in which such
+    weights are not.
     """
     repository = _repository(source, token, endpoint, patience)
 
     def digest_at(wanted: str | None) -> tuple[str, str]:
         try:
             files = repository.at(wanted)
-            return files.commit, digest_of(weight_files(files))
         except ModelSourceError as error:
             if error.reason == "RevisionNotFound":
                 return "", ""
             raise
+        try:
+            found = gguf_files(files, file=file) if _is_gguf(files, file) else weight_files(files)
+        except ModelSourceError as error:
+            if error.retriable or files.commit == commit:
+                raise
+            return files.commit, ""
+        return files.commit, digest_of(found)
 
     def both() -> Seen:
         head, digest = digest_at(revision or None)
@@ -276,10 +284,12 @@ class _HubFiles:
 
 
 def _facts(files: ModelFiles, file: str) -> ModelFacts:
-    weights = {name.rpartition(".")[2] for name in files.listing}
-    if file or ("gguf" in weights and "safetensors" not in weights):
-        return gguf_facts(files, file=file)
-    return facts_of(files)
+    return gguf_facts(files, file=file) if _is_gguf(files, file) else facts_of(files)
+
+
+def _is_gguf(files: ModelFiles, file: str) -> bool:
+    endings = {name.rpartition(".")[2] for name in files.listing}
+    return bool(file) or ("gguf" in endings and "safetensors" not in endings)
 
 
 def _listing(content: bytes) -> Mapping[str, Listed] | None:

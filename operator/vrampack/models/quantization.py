@@ -14,7 +14,8 @@ from vrampack.models.fields import Fields
 from vrampack.models.kvdtype import kv_cache_dtype_of
 from vrampack.models.modulenames import ModuleNames
 from vrampack.models.quantformats import MXFP4
-from vrampack.models.quantmethods import READERS, Quantization
+from vrampack.models.quantmethods import READERS
+from vrampack.models.quantscheme import Quantization
 
 __all__ = ["Quantization", "precision_of", "quantization_of"]
 

@@ -9,7 +9,7 @@ from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.layers import LatentAttention, PagedAttention
 from vrampack.memory.tensorfacts import QueryKeyNorm, TensorFacts, family_facts
 from vrampack.memory.tensorlayout import weights_from_architecture
-from vrampack.models.fields import MAX_SIZE, Fields
+from vrampack.models.fields import MAX_SIZE, MAX_WIDTH, Fields
 from vrampack.models.quantization import quantization_of
 from vrampack.models.towers import tower_of
 
@@ -24,6 +24,7 @@ _LEARNED_POSITIONS: Final[dict[str, str]] = {
     "opt": "max_position_embeddings",
     "whisper": "max_target_positions",
 }
+_MOST_BLOCKS: Final = 64
 _COMPUTATION: Final[dict[str, str]] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -45,7 +46,12 @@ def weights_of_config(
     if quantization is None:
         return weights_from_architecture(architecture, precision=_COMPUTATION[architecture.dtype], facts=facts)
     return weights_from_architecture(
-        architecture, precision=quantization.precision, facts=facts, forms=quantization.form_of
+        architecture,
+        precision=quantization.precision,
+        facts=facts,
+        forms=quantization.form_of,
+        prediction=quantization.form_of_prediction,
+        head=quantization.head,
     )
 
 
@@ -61,6 +67,8 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
     text = next((part for name in _TEXT_PARTS if (part := root.below(name)) is not None), root)
     facts = family_facts(architecture.model_type)
     facts = _biases(text, facts)
+    if architecture.model_type == "zamba2":
+        facts = _shared(text, facts)
     facts = replace(
         facts,
         query_key_norm=_query_key_norm(text, facts.query_key_norm),
@@ -91,6 +99,17 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
         else:
             elements += found
     return replace(facts, tower_elements=elements, unknown_towers=tuple(unknown))
+
+
+def _shared(text: Fields, facts: TensorFacts) -> TensorFacts:
+    """Zamba 2, in the words of its first files too; what is absent is the configuration class's."""
+    adapted = text.flag("use_shared_attention_lora", default=False)
+    return replace(
+        facts,
+        shared_blocks=text.size(("num_mem_blocks",), most=_MOST_BLOCKS, default=1),
+        adapter_rank=text.size(("adapter_rank", "lora_rank"), most=MAX_WIDTH, default=128),
+        adapted_attention=text.flag("use_shared_attention_adapter", default=adapted),
+    )
 
 
 def _latent(text: Fields, architecture: Architecture) -> LatentAttention | None:

@@ -1,10 +1,11 @@
 """Which plan is taken. First-fit decreasing is good as long as everything fits, and poor on a full fleet.
 
-*The rule.* The first plan is first-fit decreasing (with Objective.BALANCED the one for even headroom). Where it leaves
-any item without a place and there are several classes, the other members run from the same start, one after another
-until one of them places everything; else the plan with the least ``Cost`` is taken, the earlier member's where they are
-equal. (Of one class alone, any order places as many.) A plan is given up as soon as it leaves more items of the highest
-priority without a place than one that is known, which it can't make good any more.
+*The rule.* The first plan is first-fit decreasing (with Objective.BALANCED the one for even headroom; with a rule of
+the caller's that one, and first-fit decreasing is the second). Where it leaves any item without a place and there are
+several classes, the other members run from the same start, one after another until one of them places everything; else
+the plan with the least ``Cost`` is taken, the earlier member's where they are equal. (Of one class alone, any order
+places as many.) A plan is given up as soon as it leaves more items of the highest priority without a place than one
+that is known, which it can't make good any more.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,8 @@ def best_run(
     """The plan of the portfolio. ``board`` itself stays as it is. ``rule``: the order in which devices are filled in
     the first plan; None: first fit. ``members``: one at least, the first of which is the first plan."""
     _ = board.turn  # worked out once for all of them
-    first, *others = (_Attempt(member, board, lots, rule, objective) for member in members)
+    plain = None if objective is Objective.BALANCED else rule
+    first, *others = (_Attempt(member, own, board, lots, objective) for member, own in _plans(members, plain))
     only = not others or len(lots) < 2
     first.until(lambda: not only and not first.complete)
     if only or first.complete:
@@ -64,11 +66,19 @@ def best_run(
     return best.run
 
 
+def _plans(members: Sequence[Member], rule: Rule | None) -> Iterator[tuple[Member, Rule | None]]:
+    """Members, the first plan with the caller's rule and without."""
+    for member in members:
+        if member is Member.FIRST_FIT_DECREASING and rule is not None:
+            yield member, rule
+        yield member, None
+
+
 class _Attempt:
-    """One member's plan, made lot by lot."""
+    """One plan, made lot by lot. ``rule``: the caller's; None: the member's own."""
 
     def __init__(
-        self, member: Member, board: Board, lots: Sequence[Lot], rule: Rule | None, objective: Objective
+        self, member: Member, rule: Rule | None, board: Board, lots: Sequence[Lot], objective: Objective
     ) -> None:
         self._start = board
         self._lots = lots
@@ -89,7 +99,7 @@ class _Attempt:
             lots = by_scarcity(lots, board)
         elif member is Member.OLDEST_FIRST:
             lots = by_age(lots)
-        if member is Member.FIRST_FIT_DECREASING and (rule is not None or self._objective is Objective.BALANCED):
+        if rule is not None or (member is Member.FIRST_FIT_DECREASING and self._objective is Objective.BALANCED):
             yield from outcomes(board, lots, rule)
         elif member in (Member.FIRST_FIT_DECREASING, Member.SCARCEST_FIRST):
             yield from outcomes(board, lots, FirstFit(), Opening(board, lots))

@@ -8,7 +8,7 @@ from vrampack.planning.actions import EvictPods, Plan, Tell, WriteStatus
 from vrampack.planning.budget import offenders
 from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case, cases
-from vrampack.planning.contract import watch_of, watches
+from vrampack.planning.contract import watches
 from vrampack.planning.deletions import deletions
 from vrampack.planning.findings import Question
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
@@ -72,7 +72,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             nominations=placed.nominations.get(case.model.key, ()),
             error=snapshot.memory.child_errors.get(case.model.key, ""),
             now=snapshot.now,
-            look=snapshot.looks.get(watch) if (watch := watch_of(case)) is not None else None,
+            looks=snapshot.looks,
         )
         changed.update(_changed(status))
         if status != case.model.status:

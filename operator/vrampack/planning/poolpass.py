@@ -16,6 +16,7 @@ from vrampack.planning import moves
 from vrampack.planning.actions import EvictPods, PlacePod
 from vrampack.planning.candidates import Eligibility, main_reason, objective_of
 from vrampack.planning.cases import Case
+from vrampack.planning.filling import rule_of
 from vrampack.planning.findings import Question
 from vrampack.planning.injection import style_of
 from vrampack.planning.inventory import GPU, Inventory
@@ -73,6 +74,7 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
         objective=objective_of(pool),
         patience=context.patience,
         reserve=[each.reservation for each in nominated.values()],
+        rule=rule_of(context.given, pool, waiting=len(queue.items)),
     )
     kept = [nominated[each.item.key] for each in packing.unplaced if each.item.key in nominated]
     hosts = occupied(queue.hosts, packing.placed, packing.cuts)

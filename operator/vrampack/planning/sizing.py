@@ -123,7 +123,7 @@ def _drafted_by_another(spec: ModelDeploymentSpec) -> tuple[str, bool]:
 def _drafts(spec: ModelDeploymentSpec, draft: FoundDraft | None) -> Drafts | None:
     if spec.speculation is None:
         return None
-    model = _weights_at(parse_source(draft.source), draft.commit) if draft is not None else None
+    model = _weights_at(parse_source(draft.pinned.source), draft.pinned.commit) if draft is not None else None
     return Drafts(method=spec.speculation.method.value, tokens=spec.speculation.tokens, model=model)
 
 
@@ -233,7 +233,7 @@ def _estimated(
             kv_cache_precision=kv_precision,
         ),
         commit=commit,
-        draft_commit=draft.commit if draft is not None else "",
+        draft=draft.pinned if draft is not None else None,
         draft_resolve=draft.resolve if draft is not None else None,
         precision=contract,
         basis=Basis(architecture=architecture, weights=weights, workload=found.workload),

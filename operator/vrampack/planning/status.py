@@ -1,7 +1,7 @@
 """What a ModelDeployment says about itself: figures, conditions and events."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -26,9 +26,9 @@ from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
 from vrampack.planning.placements import placements
 from vrampack.planning.podtemplate import selector
-from vrampack.planning.queueing import Waits
+from vrampack.planning.queueing import CLAIM_REFUSED, Waits
 from vrampack.planning.reasons import ruled_out
-from vrampack.planning.resolution import Look
+from vrampack.planning.resolution import Look, Watch
 from vrampack.planning.rollout import Rolled
 from vrampack.planning.snapshot import Json, PodView
 from vrampack.planning.verdict import Blocked, Sized
@@ -46,9 +46,9 @@ def model_status(
     error: str,
     now: float,
     nominations: Sequence[NominationStatus] = (),
-    look: Look | None = None,
+    looks: Mapping[Watch, Look] | None = None,
 ) -> Json:
-    """The whole status, as it is to stand in the object. ``look``: what the hub has now of the model."""
+    """The whole status, as it is to stand in the object. ``looks``: what the hub has now of models."""
     waiting = _waiting(case, stock, waits)
     estimate = _estimate(case)
     claimed = {uuid for pod in case.placed if pod.claim is not None for uuid in pod.claim.gpus}
@@ -67,7 +67,7 @@ def model_status(
         waiting=tuple(waiting),
         nominations=tuple(sorted(nominations, key=lambda each: each.pod))[:MAX_PLACEMENTS],
     ).wire()
-    status["conditions"] = _conditions(case, stock, rolled, waiting, error, now, look)
+    status["conditions"] = _conditions(case, stock, rolled, waiting, error, now, looks or {})
     return status
 
 
@@ -78,7 +78,7 @@ def _conditions(
     waiting: Sequence[WaitingStatus],
     error: str,
     now: float,
-    look: Look | None,
+    looks: Mapping[Watch, Look],
 ) -> list[Json]:
     stalled = _stalled(case, stock, rolled, waiting)
     reconciling = None if stalled else _reconciling(case, rolled, waiting, error)
@@ -97,7 +97,7 @@ def _conditions(
         found.append(("Reconciling", True, *reconciling))
     if stalled is not None:
         found.append(("Stalled", True, *stalled))
-    found += facts_conditions(case, look)
+    found += facts_conditions(case, looks)
     missing = case.replicas - len(case.placed)
     if missing > 0:
         first = waiting[0] if waiting else None
@@ -195,8 +195,8 @@ def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], e
     if waiting and case.replicas > len(case.placed):
         first = waiting[0]
         reason = "Progressing" if first.reason in ("GPUBusyStarting", "Progressing") else "WaitingForRoom"
-        if first.reason == "PodsRefused":
-            reason = "PodsRefused"
+        if first.reason in ("PodsRefused", CLAIM_REFUSED):
+            reason = first.reason
         return reason, f"{case.ready} of {case.replicas} replicas are ready; {first.count} wait: {first.message}"
     # A replica that leaves, maybe for ever from a lost node, is no concern of those that serve; but zero means none.
     leaving = case.replicas == 0 and any(pod.deleting for pod in case.pods)

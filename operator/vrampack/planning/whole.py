@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from vrampack.packing.problem import Bound, Device, Host, Item, Packing, Placement, Unplaced
 from vrampack.packing.residents import vacate
+from vrampack.planning.prices import as_quantity
 from vrampack.planning.queueing import Waits
 from vrampack.planning.tenancy import Tenants
 from vrampack.units import counted, human_bytes
@@ -23,8 +24,13 @@ class Whole:
 
     @property
     def used(self) -> int:
-        """Bytes of the GPUs that hold one of the items."""
-        return sum(device.capacity for device in self._devices())
+        """Bytes of the GPUs that hold one of the items, or their price where that counts."""
+        return sum(device.capacity if device.price is None else device.price for device in self._devices())
+
+    @property
+    def priced(self) -> bool:
+        """Whether prices count."""
+        return any(device.price is not None for host in self.hosts for device in host.devices)
 
     @property
     def gpus(self) -> int:
@@ -54,9 +60,11 @@ def whole(there: Tenants, hosts: Iterable[Host], waits: Iterable[Waits]) -> Whol
     )
 
 
-def said(bound: Bound, *, used: int, gpus: int) -> str:
-    """How far a packing is from the best one possible, in words. ``used``: bytes of the ``gpus`` that are in use."""
-    words = f"{counted(gpus, 'GPU')} with {human_bytes(used)}"
+def said(bound: Bound, *, question: Whole) -> str:
+    """How far the packing of ``question`` is from the best one possible, in words."""
+    used = question.used
+    amount = f"at a price of {as_quantity(used)}" if question.priced else f"with {human_bytes(used)}"
+    words = f"{counted(question.gpus, 'GPU')} {amount}"
     if bound.optimal:
         return f"{words}, proven optimal"
     if bound.opened <= 0:
@@ -72,4 +80,4 @@ def proven(question: Whole, bound: Bound) -> str:
     if left > bound.unplaced:  # the bound is of packings that place more, so this one may use less
         bound = replace(bound, opened=0)
     here = replace(bound, optimal=not question.packing.unplaced and 0 < bound.opened >= question.used)
-    return said(here, used=question.used, gpus=question.gpus)
+    return said(here, question=question)
