@@ -66,8 +66,8 @@ def whole(there: Tenants, hosts: Iterable[Host], waits: Iterable[Waits]) -> Whol
 
 
 def said(bound: Bound, *, question: Whole) -> str:
-    """How far the packing of ``question`` is from the best one possible, in words: by price where there are prices, else
-    by memory. Only where all GPUs are of one size does that say that no packing has fewer of them."""
+    """How far the packing of ``question`` is from the best one possible, in words: by price where there are prices,
+    else by memory. Only where all GPUs are of one size does that say that no packing has fewer of them."""
     used = question.used
     amount = f"at a price of {as_quantity(used)}" if question.priced else f"with {human_bytes(used)}"
     words = f"{counted(question.gpus, 'GPU')} {amount}"
