@@ -43,9 +43,8 @@ _STALE: Final = (ConflictError, NotFoundError)
 _IN_FLIGHT: Final = 64
 """Writes at once: enough to keep an API server busy. Each takes a connection, and memory for TLS with it."""
 _ALREADY_THERE: Final = "already exists"
-_VERSIONED: Final = ("ModelDeployment", "GPUPool")
-"""Their status has one writer, and what stands there is what the next decision rests on; a GPUNode's changes whenever
-its agent reports."""
+_VERSIONED: Final = ("ModelDeployment", "GPUPool", "ModelProfile")
+"""What stands there is what the next decision rests on; a GPUNode's status changes whenever its agent reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,9 +276,11 @@ class Actor:
             "status": action.status,
         }
         path = paths.item(action.kind, namespace=action.namespace, name=action.name) + "/status"
+        # Of a ModelProfile the resolver writes the rest, and each leaves out what is the other's.
+        manager = names.MEASUREMENT_MANAGER if action.kind == "ModelProfile" else names.STATUS_MANAGER
         await self._sent(
             f"status of {action.kind} {action.name}",
-            lambda: self._kube.apply(path, body, field_manager=names.STATUS_MANAGER, force=True),
+            lambda: self._kube.apply(path, body, field_manager=manager, force=True),
             tally,
         )
 

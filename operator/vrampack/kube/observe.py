@@ -247,6 +247,7 @@ class Observer:
             spec=spec,
             problem=problem,
             measurements=status.measurements if status is not None else (),
+            resource_version=meta.resource_version if status is not None else "",
         )
 
     def _pool(self, found: wire.CustomObject) -> PoolView:

@@ -5,6 +5,10 @@ GPUs, KV precision, graph mode and arguments that change memory. What drives a t
 of one sequence) may differ, and memory grows with each of them. So a run whose drivers were all at least as large as
 those that are asked for bounds the term from above, and replaces the computed one; a run whose drivers were all at most
 as large bounds it from below, and no estimate goes below it. In between nothing is known, and nothing is scaled.
+
+What the driver counts of a process is a whole, and short peaks escape whoever looks now and then. So that figure is a
+floor for the sum of all terms, and replaces none of them; only of an engine that holds all its memory from its start is
+it also the most, and takes the place of the allowance.
 """
 
 import math
@@ -42,6 +46,9 @@ _DRIVERS: Final[Mapping[str, tuple[str, ...]]] = {
 _STEADY: Final = frozenset({"weights"})
 """Terms that no two starts differ in."""
 _FITTED: Final = frozenset({"cuda_graphs", "runtime_context"})
+_OF_WHOLE: Final = (_SEQUENCES, _TOKENS, _CONTEXT)
+_AT_ONCE: Final = frozenset({"llamacpp"})
+"""Engines that take all their memory before they answer, and no more later: what they were seen to hold is all."""
 _VERSION: Final = re.compile(r"v?(?P<release>[^+]*)(\+.*)?")
 
 
@@ -93,6 +100,8 @@ class Observation:
     cuda_graphs: int | None = None
     communication: int | None = None
     runtime_context: int | None = None
+    besides_cache: int | None = None
+    """All of these and whatever else the processes held, but for the KV cache: as the driver counts it."""
     samples: int = 1
 
 
@@ -109,11 +118,14 @@ def calibrated(
         for term in _DRIVERS
         if (value := _term(term, getattr(estimate, term), known, asked)) is not None
     }
-    if not changes:
+    fitted = not (changes.keys() >= _FITTED and (estimate.gpus == 1 or "communication" in changes))
+    allowance = estimate.allowance if fitted else 0  # it is there for how far fitted terms may be off
+    terms = {term: changes.get(term, getattr(estimate, term)) for term in _DRIVERS}
+    seen = _left_over(known, asked, terms=terms, allowance=allowance)
+    if not changes and seen is None:
         return estimate
-    measured = tuple(sorted(changes))
-    if changes.keys() >= _FITTED and (estimate.gpus == 1 or "communication" in changes):
-        changes["allowance"] = 0  # it is there for how far fitted terms may be off, and none is fitted any more
+    measured = tuple(sorted(changes if seen is None else (*changes, "allowance")))
+    changes["allowance"] = allowance if seen is None else seen
     before = sum(getattr(estimate, term) for term in changes)
     total = estimate.per_gpu - estimate.headroom - before + sum(changes.values())
     headroom = math.ceil(total // MIB * headroom_percent / 100) * MIB
@@ -129,7 +141,7 @@ def merged(runs: Sequence[Observation]) -> Observation:
         raise ValueError("runs of one setup are merged, and there is at least one")
     terms = {
         term: _most([(value, each.samples) for each in runs if (value := getattr(each, term)) is not None])
-        for term in _DRIVERS
+        for term in (*_DRIVERS, "besides_cache")
     }
     return Observation(setup=runs[0].setup, **terms, samples=sum(each.samples for each in runs))
 
@@ -170,6 +182,27 @@ def _term(term: str, computed: int, known: Sequence[Observation], asked: Setup) 
     if above:
         return max(min(above), least)
     return least if least > computed else None
+
+
+def _left_over(known: Sequence[Observation], asked: Setup, *, terms: Mapping[str, int], allowance: int) -> int | None:
+    """What processes were seen to hold beside all terms, in whole MiB; None: ``allowance`` stands."""
+    above: list[int] = []
+    below: list[int] = []
+    for each in known:
+        value = each.besides_cache
+        if value is None:
+            continue
+        pairs = [(getattr(each.setup, driver), getattr(asked, driver)) for driver in _OF_WHOLE]
+        # Less than the weights alone can't be all that it held.
+        if asked.engine in _AT_ONCE and value >= terms["weights"] and all(seen >= wanted for seen, wanted in pairs):
+            above.append(_with_spread("besides_cache", value, each.samples))
+        if all(seen <= wanted for seen, wanted in pairs):
+            below.append(value)
+    accounted = sum(terms.values())
+    least = max(0, max(below, default=0) - accounted)
+    if above:
+        return round_up(max(0, min(above) - accounted, least), MIB)
+    return round_up(least, MIB) if least > allowance else None
 
 
 def _with_spread(term: str, value: int, samples: int) -> int:

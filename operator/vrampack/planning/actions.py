@@ -79,7 +79,8 @@ class EvictPods:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteStatus:
-    """Server-side apply of a status. ``kind``: ModelDeployment, GPUNode or GPUPool."""
+    """Server-side apply of a status. ``kind``: ModelDeployment, GPUNode, GPUPool, or ModelProfile, of which only the
+    measurements."""
 
     kind: str
     namespace: str

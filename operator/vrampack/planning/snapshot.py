@@ -138,6 +138,7 @@ class ProfileView:
     spec: ModelProfileSpec | None
     problem: str = ""
     measurements: tuple[Measurement, ...] = ()
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
