@@ -82,9 +82,9 @@ async def test_what_a_replica_really_took_is_in_the_next_estimate(world: World, 
 
     async def recorded() -> Manifest:
         status = (await world.get("ModelProfile", name))["status"]
-        (measurement,) = status.get("measurements", ())
-        found: Manifest = measurement
-        return found
+        measurements: list[Manifest] = status.get("measurements", [])
+        assert len(measurements) == 1
+        return measurements[0]
 
     record = await world.eventually(recorded)
     taken = claim_of(pod) - parse_bytes(computed["kvCache"])
@@ -179,7 +179,6 @@ async def test_a_gpu_that_a_reservation_holds_is_used_and_no_other(world: World,
         assert waiting["rejected"] == {"InsufficientGPUMemory": 1, "GPUNotFenced": 1}
         # Held by somebody else it is not used, whatever its name is.
         kubelet.pods = {**kubelet.pods, f"{world.namespace}/{holder}": {"x": {"plugin": {"nvidia.com/gpu": [loose]}}}}
-        waiting = await world.waiting("big", "InsufficientGPUMemory")
 
         async def given() -> None:
             rejected = (await world.waiting("big", "InsufficientGPUMemory"))["rejected"]

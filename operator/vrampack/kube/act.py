@@ -22,7 +22,9 @@ from vrampack.kube.client import Kube
 from vrampack.kube.events import Recorder
 from vrampack.planning.actions import (
     ApplyChild,
+    ChildAction,
     CreateChild,
+    DeleteChild,
     DeletePod,
     EvictPods,
     PatchChild,
@@ -37,7 +39,6 @@ from vrampack.planning.snapshot import ProbeView
 _log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-ChildAction = CreateChild | ApplyChild | PatchChild
 
 _STALE: Final = (ConflictError, NotFoundError)
 _IN_FLIGHT: Final = 64
@@ -220,6 +221,9 @@ class Actor:
                 path = paths.item(action.kind, namespace=action.namespace, name=action.name)
                 body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": version}}
                 await self._kube.merge_patch(path, body, field_manager=names.FIELD_MANAGER)
+            case DeleteChild(uid=uid, resource_version=version):
+                path = paths.item(action.kind, namespace=action.namespace, name=action.name)
+                await self._kube.delete(path, uid=uid, resource_version=version)
 
     async def _probe(self, manifest: Json, tally: _Tally) -> None:
         meta = manifest["metadata"]
@@ -319,7 +323,7 @@ async def _together(writes: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 def _identity(action: ChildAction) -> tuple[str, str]:
-    if isinstance(action, PatchChild):
+    if isinstance(action, PatchChild | DeleteChild):
         return action.kind, action.name
     return action.manifest["kind"], action.manifest["metadata"]["name"]
 

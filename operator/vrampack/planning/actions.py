@@ -55,6 +55,21 @@ class PatchChild:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteChild:
+    """Deletes a child that nothing refers to any more, as it was read."""
+
+    model: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+
+
+ChildAction = CreateChild | ApplyChild | PatchChild | DeleteChild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeletePod:
     """Deletes a placed pod that the scheduler refuses. ``node``: where it was to go."""
 
@@ -108,7 +123,7 @@ class Plan:
     """All of a pass. Placements come first: they are what people wait for."""
 
     placements: tuple[PlacePod, ...] = ()
-    children: tuple[CreateChild | ApplyChild | PatchChild, ...] = ()
+    children: tuple[ChildAction, ...] = ()
     deletions: tuple[DeletePod, ...] = ()
     evictions: tuple[EvictPods, ...] = ()
     statuses: tuple[WriteStatus, ...] = ()

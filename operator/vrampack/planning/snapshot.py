@@ -90,6 +90,8 @@ class ReplicaSetView:
     uid: str
     owner_uid: str
     replicas: int
+    requests: frozenset[str] = frozenset()
+    """Names of the ResourceClaimTemplates that its pods refer to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
