@@ -11,7 +11,17 @@ from typing import Any, Final
 
 from vrampack.api import names
 from vrampack.api.gpupool import MovesMode, Startup
-from vrampack.planning.actions import ApplyChild, CreateChild, EvictPods, PatchChild, PlacePod, Plan, WriteStatus
+from vrampack.planning.actions import (
+    ApplyChild,
+    ChildAction,
+    CreateChild,
+    DeleteChild,
+    EvictPods,
+    PatchChild,
+    PlacePod,
+    Plan,
+    WriteStatus,
+)
 from vrampack.planning.plan import plan
 from vrampack.planning.playedkubernetes import Deployments, Priority
 from vrampack.planning.seeking import answer, find
@@ -163,7 +173,7 @@ class _Stage:
             ),
         )
 
-    def _children(self, actions: Iterable[CreateChild | ApplyChild | PatchChild]) -> tuple[ChildView, ...]:
+    def _children(self, actions: Iterable[ChildAction]) -> tuple[ChildView, ...]:
         owners = {each.key: each.uid for each in self.snapshot.models}
         found = {(each.kind, each.namespace, each.name): each for each in self.snapshot.children}
         for action in actions:
@@ -172,6 +182,8 @@ class _Stage:
                     meta = manifest["metadata"]
                     key = (manifest["kind"], meta["namespace"], meta["name"])
                     found[key] = _child(manifest, owners[action.model], found.get(key))
+                case DeleteChild(kind=kind, namespace=namespace, name=name):
+                    found.pop((kind, namespace, name), None)
                 case PatchChild(kind=kind, namespace=namespace, name=name, patch=patch):
                     before = found[kind, namespace, name]
                     spec = before.object["spec"] | patch["spec"]
