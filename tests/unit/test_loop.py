@@ -13,7 +13,7 @@ from vrampack.controller.metrics import Metrics
 from vrampack.controller.probes import Heartbeat
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import ClusterError, UnavailableError
-from vrampack.kube.act import Outcome
+from vrampack.kube.outcome import Outcome
 from vrampack.planning.verdict import Settings
 
 AFTER_THE_STALL = 60.0

@@ -18,9 +18,10 @@ from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import UnavailableError
-from vrampack.kube.act import Actor, InterruptedActError, Outcome
+from vrampack.kube.act import Actor
 from vrampack.kube.mirror import newest
 from vrampack.kube.observe import Observer
+from vrampack.kube.outcome import InterruptedActError, Outcome
 from vrampack.planning.actions import Plan
 from vrampack.planning.plan import plan
 from vrampack.planning.snapshot import Held, Memory, Snapshot
