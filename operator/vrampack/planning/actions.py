@@ -1,8 +1,8 @@
 """What a plan asks for: writes to the API server, each safe on its own, in the order in which they are to be made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from vrampack.api import names
 from vrampack.planning.resolution import ResolveRequest, Token, Watch
@@ -137,3 +137,16 @@ class Plan:
     """By pool what to look for beside the passes, and how many chunks of work that is worth."""
     changed: Mapping[str, int] | None = None
     """Models that are not what they were, by reason: for the metrics."""
+
+    def first(self) -> "Plan":
+        """What people wait for, and what can't wait. The rest tells and rounds off, and is found again by the plan of a
+        later pass, since it follows from what is there."""
+        children = tuple(each for each in self.children if _kind(each) not in _ROUNDING_OFF)
+        return replace(self, children=children, statuses=(), events=(), probes=(), ended_probes=())
+
+
+_ROUNDING_OFF: Final = ("Service", "PodDisruptionBudget")
+
+
+def _kind(child: CreateChild | ApplyChild | PatchChild) -> str:
+    return child.kind if isinstance(child, PatchChild) else child.manifest["kind"]

@@ -148,8 +148,8 @@ def _others(case: Case, *, placing: bool) -> list[CreateChild | ApplyChild | Pat
         live = case.children.get(kind)
         if placing and live is not None and kind == "PodDisruptionBudget":
             continue  # it counts who has a GPU: out of date again at once, and no pod that starts can be disrupted
-        if live is None and kind == "Service" and (placing or case.deployment is None):
-            continue  # none that starts can be reached: it would only be rewritten for each of them
+        if live is None and (case.deployment is None or (placing and not case.ready)):
+            continue  # none that starts can be reached or disrupted: it would only be rewritten for each of them
         if live is None and kind not in case.taken:
             actions.append(CreateChild(model=case.model.key, manifest=manifest))
         elif live is not None and not live.deleting and not covers(manifest["spec"], live.object["spec"]):
