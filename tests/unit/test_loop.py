@@ -9,9 +9,10 @@ from prometheus_client import CollectorRegistry
 
 from tests.unit.planning_world import children, deployment, model, of_kind, placed, pod, world
 from tests.unit.virtualtime import in_virtual_time
-from vrampack.controller.loop import Loop, Recollection
+from vrampack.controller.loop import Loop
 from vrampack.controller.metrics import Metrics
 from vrampack.controller.probes import Heartbeat
+from vrampack.controller.recollection import Recollection
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import ClusterError, UnavailableError
 from vrampack.kube.outcome import Outcome
