@@ -255,7 +255,7 @@ class ProbeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What the loop remembers between passes, because no object says it. Lost in a restart, and with it only time, and what
+    """What the loop remembers between passes, because no object says it. Lost in a restart, and with it time, and what
     pods that went had claimed beyond what their processes hold.
 
     Times are of the snapshot's clock. ``refusals``: until when a model keeps off a node that refused it.

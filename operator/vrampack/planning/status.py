@@ -16,7 +16,7 @@ from vrampack.api.modeldeploymentstatus import (
 )
 from vrampack.planning.budget import overuses
 from vrampack.planning.cases import Case
-from vrampack.planning.conditions import carried, former_conditions
+from vrampack.planning.conditions import Said, conditions_of
 from vrampack.planning.contract import facts_conditions
 from vrampack.planning.deadends import dead_end
 from vrampack.planning.figures import with_pending
@@ -77,7 +77,7 @@ def _conditions(
 ) -> list[Json]:
     stalled = dead_end(case, stock, rolled, waiting)
     reconciling = None if stalled else _reconciling(case, rolled, waiting, error)
-    found: list[tuple[str, bool | None, str, str]] = []
+    found: list[Said] = []
     gpus = len({uuid for pod in case.placed if pod.claim is not None for uuid in pod.claim.gpus})
     if stalled is not None:
         found.append(("Ready", False, *stalled))
@@ -102,19 +102,7 @@ def _conditions(
     else:
         found.append(("Scheduled", True, "AllPlaced", f"{case.replicas} of {case.replicas} replicas hold their GPUs"))
     found.append(_within_budget(case, stock))
-    before = former_conditions(case.model.status)
-    return [
-        carried(
-            before,
-            type_=type_,
-            holds=holds,
-            reason=reason,
-            message=message,
-            generation=case.model.generation,
-            now=now,
-        )
-        for type_, holds, reason, message in found
-    ]
+    return conditions_of(found, status=case.model.status, generation=case.model.generation, now=now)
 
 
 def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], error: str) -> tuple[str, str] | None:
