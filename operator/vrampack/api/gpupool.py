@@ -220,7 +220,8 @@ class GPUPoolSpec(ApiModel):
     """Most replicas on one GPU. Left out: as many as its memory takes. Those that are more already stay. A MIG device
     has one."""
     refine_seconds: int = Field(default=0, ge=0, le=600)
-    """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing."""
+    """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing. It
+    delays no placement: what is found is for replicas that wait while engines start, and for moves."""
     overuse: Overuse = Overuse()
     """What becomes of a replica that uses more memory than it claims."""
     moves: Moves = Moves()

@@ -35,7 +35,7 @@ from vrampack.engines.serving import (
     model_location,
     server,
 )
-from vrampack.engines.vllm_flags import FLAGS
+from vrampack.engines.vllm_flags import FLAGS, VARIABLES
 from vrampack.errors import InvalidInputError
 from vrampack.memory.constants import GRAPH_LARGEST_BATCH
 
@@ -91,7 +91,7 @@ def container(given: EngineInput, /) -> EngineContainer:
     check(given.args, flags=FLAGS)
     _check_drafts(given, dialect)
     made = server(given, engine="vllm", arguments=_arguments(given, dialect), environment=_environment(given))
-    return replace(made, entry=ENTRY)
+    return replace(made, entry=ENTRY, owned_variables=VARIABLES)
 
 
 def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:

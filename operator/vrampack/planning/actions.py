@@ -61,6 +61,21 @@ class PatchChild:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteChild:
+    """Deletes a child that nothing refers to any more, as it was read."""
+
+    model: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+
+
+ChildAction = CreateChild | ApplyChild | PatchChild | DeleteChild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeletePod:
     """Deletes a placed pod that the scheduler refuses. ``node``: where it was to go."""
 
@@ -85,7 +100,8 @@ class EvictPods:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteStatus:
-    """Server-side apply of a status. ``kind``: ModelDeployment, GPUNode or GPUPool."""
+    """Server-side apply of a status. ``kind``: ModelDeployment, GPUNode, GPUPool, or ModelProfile, of which only the
+    measurements."""
 
     kind: str
     namespace: str
@@ -113,7 +129,7 @@ class Plan:
     """All of a pass. Placements come first: they are what people wait for."""
 
     placements: tuple[PlacePod, ...] = ()
-    children: tuple[CreateChild | ApplyChild | PatchChild, ...] = ()
+    children: tuple[ChildAction, ...] = ()
     deletions: tuple[DeletePod, ...] = ()
     evictions: tuple[EvictPods, ...] = ()
     statuses: tuple[WriteStatus, ...] = ()
@@ -148,5 +164,5 @@ class Plan:
 _ROUNDING_OFF: Final = ("Service", "PodDisruptionBudget")
 
 
-def _kind(child: CreateChild | ApplyChild | PatchChild) -> str:
-    return child.kind if isinstance(child, PatchChild) else child.manifest["kind"]
+def _kind(child: ChildAction) -> str:
+    return child.kind if isinstance(child, PatchChild | DeleteChild) else child.manifest["kind"]

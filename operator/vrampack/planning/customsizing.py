@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from vrampack.api.modeldeployment import ModelDeploymentSpec, Sharing, WeightsPrecision
+from vrampack.api.modeldeployment import ModelDeploymentSpec, Sharing, SpreadPolicy, WeightsPrecision
 from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
 from vrampack.api.source import parse_source
 from vrampack.engines.base import EngineInput
@@ -34,6 +34,7 @@ def custom_size(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, set
         comm=0,
         exclusive=spec.placement.sharing is Sharing.EXCLUSIVE,
         avoid=spec.placement.avoid_models,
+        apart=spec.placement.spread is SpreadPolicy.REQUIRE or None,
     )
     source = parse_source(spec.model.source)
     precision = "" if spec.precision.weights is WeightsPrecision.AUTO else spec.precision.weights.value

@@ -9,6 +9,7 @@ from vrampack.api.gpunode import GPUClaim, GPUStatus
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
 from vrampack.planning.closing import gpu_obstacle, node_obstacle
+from vrampack.planning.links import link_domains
 from vrampack.planning.need import Company, Need, company
 from vrampack.planning.poolnodes import pools_of, products_of
 from vrampack.planning.prices import prices_of
@@ -222,9 +223,13 @@ def _host(
     cpu = parse_millicores(free.cpu) if free is not None and free.cpu is not None else (node.cpu if node else None)
     memory = free.memory.bytes if free is not None and free.memory is not None else (node.memory if node else None)
     slots = free.pods if free is not None and free.pods is not None else (node.pods if node else None)
+    links = link_domains(view.status.gpus or ())
     return Host(
         name=view.name,
-        devices=tuple(_device(gpu, tenants.get(gpu.uuid, ()), companies, pool, prices) for gpu in account),
+        devices=tuple(
+            replace(_device(gpu, tenants.get(gpu.uuid, ()), companies, pool, prices), link=links.get(gpu.uuid))
+            for gpu in account
+        ),
         cpu=None if cpu is None else cpu - sum(pod.cpu for pod in pods),
         memory=None if memory is None else memory - sum(pod.memory for pod in pods),
         slots=None if slots is None else slots - len(pods),

@@ -1,7 +1,8 @@
 """What the operator would do, without a cluster: its own plans, carried out on paper until nothing more happens.
 
 Between two plans Kubernetes' part is played: Deployments make and replace pods as they are told, evicted ones are gone
-at once, and a replica is ready as soon as it has its GPUs. No disruption budget refuses anything.
+at once, and a replica is ready as soon as it has its GPUs; where a pool looks for better plans while engines start, as
+soon as there is nothing else to do. No disruption budget refuses anything.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,11 +10,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vrampack.api import names
-from vrampack.api.gpupool import MovesMode
-from vrampack.planning.actions import ApplyChild, CreateChild, EvictPods, PatchChild, PlacePod, Plan, WriteStatus
+from vrampack.api.gpupool import MovesMode, Startup
+from vrampack.planning.actions import (
+    ApplyChild,
+    ChildAction,
+    CreateChild,
+    DeleteChild,
+    EvictPods,
+    PatchChild,
+    PlacePod,
+    Plan,
+    WriteStatus,
+)
 from vrampack.planning.plan import plan
 from vrampack.planning.playedkubernetes import Deployments, Priority
-from vrampack.planning.seeking import find
+from vrampack.planning.seeking import answer, find
 from vrampack.planning.snapshot import ChildView, Json, PodView, Snapshot
 from vrampack.planning.verdict import Settings
 
@@ -45,7 +56,7 @@ def rehearse(snapshot: Snapshot, settings: Settings, *, priorities: Mapping[str,
             continue
         stage.carry_out(decided)
         stage.play_kubernetes()
-        if stage.snapshot == before:
+        if stage.snapshot == before and not stage.start():
             return stage.ended(decided, settled=True)
     return stage.ended(decided, settled=False)
 
@@ -54,6 +65,10 @@ class _Stage:
     def __init__(self, snapshot: Snapshot, priorities: Mapping[str, Priority]) -> None:
         self.snapshot = snapshot
         self._deployments = Deployments(snapshot, priorities)
+        self._refined = {
+            pool.name for pool in snapshot.pools if pool.spec.refine_seconds and pool.spec.startup is Startup.SERIALIZED
+        }
+        self._slow: set[str] = set()
         self._placed: list[PlacePod] = []
         self._evicted: list[EvictPods] = []
 
@@ -68,13 +83,14 @@ class _Stage:
         )
 
     def looks_for(self, decided: Plan) -> bool:
-        """Finds what the plan asks for, where moves are made; True where that is news."""
+        """Finds what the plan asks for, where moves are made or better plans looked for; True where that is news."""
         evicts = {pool.name for pool in self.snapshot.pools if pool.spec.moves.mode is MovesMode.EVICT}
         known = self.snapshot.memory.findings
         new = {
-            name: find(question)
-            for name, (question, _) in decided.questions.items()
-            if name in evicts and (name not in known or known[name].question != question)
+            name: answer(question, chunks) if question.better else find(question)
+            for name, (question, chunks) in decided.questions.items()
+            if (name in evicts or question.pending is not None)
+            and (name not in known or known[name].question != question)
         }
         memory = replace(self.snapshot.memory, findings={**known, **new})
         self.snapshot = replace(self.snapshot, memory=memory)
@@ -94,7 +110,10 @@ class _Stage:
         statuses = {(each.kind, each.namespace, each.name): each for each in decided.statuses}
         self.snapshot = replace(
             self.snapshot,
-            pods=tuple(_running(pod, claims[pod.uid]) if pod.uid in claims else pod for pod in self.snapshot.pods),
+            pods=tuple(
+                _running(pod, claims[pod.uid], ready=not self._starts_slowly(pod)) if pod.uid in claims else pod
+                for pod in self.snapshot.pods
+            ),
             children=self._children(decided.children),
             models=tuple(
                 replace(each, status=_status(statuses.get(("ModelDeployment", each.namespace, each.name)), each.status))
@@ -105,6 +124,25 @@ class _Stage:
                 for each in self.snapshot.pools
             ),
         )
+
+    def start(self) -> bool:
+        """Engines that are still starting are ready; False where there are none."""
+        starting = {pod.uid for pod in self.snapshot.pods if pod.uid in self._slow and not pod.ready}
+        self.snapshot = replace(
+            self.snapshot,
+            pods=tuple(
+                replace(pod, ready=True, started=True) if pod.uid in starting else pod for pod in self.snapshot.pods
+            ),
+        )
+        return bool(starting)
+
+    def _starts_slowly(self, pod: PodView) -> bool:
+        """Whether others wait until its engine is ready, while a better plan is looked for."""
+        model = next((each for each in self.snapshot.models if each.key == f"{pod.namespace}/{pod.model}"), None)
+        if model is None or model.spec is None or model.spec.placement.pool not in self._refined:
+            return False
+        self._slow.add(pod.uid)
+        return True
 
     def remove(self, uids: set[str]) -> None:
         """Pods that are gone, with what they used."""
@@ -135,7 +173,7 @@ class _Stage:
             ),
         )
 
-    def _children(self, actions: Iterable[CreateChild | ApplyChild | PatchChild]) -> tuple[ChildView, ...]:
+    def _children(self, actions: Iterable[ChildAction]) -> tuple[ChildView, ...]:
         owners = {each.key: each.uid for each in self.snapshot.models}
         found = {(each.kind, each.namespace, each.name): each for each in self.snapshot.children}
         for action in actions:
@@ -144,6 +182,8 @@ class _Stage:
                     meta = manifest["metadata"]
                     key = (manifest["kind"], meta["namespace"], meta["name"])
                     found[key] = _child(manifest, owners[action.model], found.get(key))
+                case DeleteChild(kind=kind, namespace=namespace, name=name):
+                    found.pop((kind, namespace, name), None)
                 case PatchChild(kind=kind, namespace=namespace, name=name, patch=patch):
                     before = found[kind, namespace, name]
                     spec = before.object["spec"] | patch["spec"]
@@ -151,7 +191,7 @@ class _Stage:
         return tuple(found[key] for key in sorted(found, key=lambda key: key[1:] + key[:1]))
 
 
-def _running(pod: PodView, placement: PlacePod) -> PodView:
+def _running(pod: PodView, placement: PlacePod, *, ready: bool) -> PodView:
     return replace(
         pod,
         gated=False,
@@ -160,8 +200,8 @@ def _running(pod: PodView, placement: PlacePod) -> PodView:
         node=placement.node,
         phase="Running",
         because=placement.because,
-        ready=True,
-        started=True,
+        ready=ready,
+        started=ready,
     )
 
 

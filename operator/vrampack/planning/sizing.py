@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching, SpeculationMethod
-from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch
+from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, SpreadPolicy
 from vrampack.api.modeldeploymentstatus import ModelFacts
 from vrampack.api.source import parse_source
 from vrampack.engines.base import (
@@ -209,6 +209,7 @@ def _estimated(
         fraction=container.fraction_bytes,
         exclusive=exclusive(spec, pool, container),
         avoid=spec.placement.avoid_models,
+        apart=spec.placement.spread is SpreadPolicy.REQUIRE or None,
     )
     mutation = mechanism(pool.spec.mechanism.value).mutation(request_of(model, pool, need))
     return Sized(
