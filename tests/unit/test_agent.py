@@ -193,6 +193,7 @@ class Recorder:
         self.applied: list[tuple[str, dict[str, Any]]] = []
         self.life = 1
         self.gone = False
+        self.status: dict[str, Any] = {}
 
     async def apply(self, path: str, body: dict[str, Any], *, field_manager: str) -> dict[str, Any]:
         assert field_manager == names.AGENT_MANAGER
@@ -200,7 +201,8 @@ class Recorder:
             self.gone = False
             raise NotFoundError(path, status=404)
         self.applied.append((path, body))
-        return {"metadata": {"uid": f"life-{self.life}"}}
+        self.status |= body.get("status", {})
+        return {"metadata": {"uid": f"life-{self.life}"}, "status": self.status}
 
     @property
     def paths(self) -> list[str]:
@@ -254,6 +256,20 @@ class TestReporter:
         await reporter.renew()
         await reporter.report(read())
         assert kube.paths == ["n", "vrampack-agent-n", "n/status"]
+
+    async def test_a_status_of_before_is_written_over_when_the_store_was_restored(
+        self, kube: Recorder, reporter: Reporter
+    ) -> None:
+        await reporter.renew()
+        await reporter.report(read())
+        kube.status = {"observedAt": "2026-01-01T12:00:00Z"}
+        assert not reporter.wrote("2026-01-01T12:00:00Z")
+        await reporter.report(read())
+        assert kube.paths == ["n", "vrampack-agent-n", "n/status"]
+        await reporter.renew()
+        await reporter.report(read())
+        assert kube.paths == ["n", "vrampack-agent-n", "n/status"]
+        assert reporter.wrote(kube.status["observedAt"])
 
     async def test_an_object_that_went_away_is_made_again(self, kube: Recorder, reporter: Reporter) -> None:
         await reporter.report(read())

@@ -196,7 +196,7 @@ class NodeAgent:
 
     async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
         if now >= self._renew_at:
-            await reporter.renew(there=self._watch.reported)
+            await reporter.renew(there=self._watch.reported and reporter.wrote(self._watch.observed_at))
             self._renew_at = now + self._settings.lease.renew
         await reporter.report(reading)
 
