@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from vrampack.planning.snapshot import Json
+from vrampack.units import shortened
 
+_MOST_CHARACTERS: Final = 8192  # the bound of the resources
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -40,7 +42,7 @@ def _carried(said: Said, former: Json | None, *, generation: int, now: float) ->
         "observedGeneration": generation,
         "lastTransitionTime": since,
         "reason": reason,
-        "message": message[:8192],
+        "message": shortened(message, most=_MOST_CHARACTERS),
     }
 
 

@@ -29,7 +29,11 @@ from vrampack.planning.rollout import Rolled
 from vrampack.planning.snapshot import Json, PodView
 from vrampack.planning.verdict import Blocked, Sized
 from vrampack.planning.waitinglist import waiting_list
-from vrampack.units import counted
+from vrampack.units import counted, shortened
+
+_NAMED_NODES = 8
+_NODES_CHARACTERS = 512
+_NAMED_PODS = 8
 
 
 def model_status(
@@ -142,7 +146,8 @@ def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], e
 
 def _within_budget(case: Case, stock: Inventory) -> tuple[str, bool | None, str, str]:
     if over := overuses(case, stock):
-        return "WithinBudget", False, "UseExceedsClaim", "; ".join(map(str, over[:8]))
+        others = f"; and {len(over) - _NAMED_PODS} more" if len(over) > _NAMED_PODS else ""
+        return "WithinBudget", False, "UseExceedsClaim", "; ".join(map(str, over[:_NAMED_PODS])) + others
     pairs = ((uuid, pod) for pod in case.placed for uuid in (pod.claim.gpus if pod.claim is not None else ()))
     if all(_observed(stock, uuid, pod) is None for uuid, pod in pairs):
         return "WithinBudget", None, "NotObserved", "no use was observed yet"
@@ -182,5 +187,7 @@ def _facts(case: Case) -> ModelFacts | None:
 
 
 def _joined(nodes: Sequence[str]) -> str:
-    shown = ", ".join(nodes[:8])
-    return f"{shown} and {len(nodes) - 8} more" if len(nodes) > 8 else shown
+    """Some of them by name: as many as are read in a column, however long their names are."""
+    others = len(nodes) - _NAMED_NODES
+    shown = shortened(", ".join(nodes[:_NAMED_NODES]), most=_NODES_CHARACTERS)
+    return f"{shown} and {others} more" if others > 0 else shown
