@@ -16,6 +16,7 @@ from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.enginepools import PoolClaim, PrintedPool, refuse_splits
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span, StateKind
 from vrampack.memory.vllm.drafting import drafting_layers
+from vrampack.memory.vllm.pages import dtype_bytes
 from vrampack.memory.vllm.pipeline import stages
 from vrampack.memory.workload import Workload
 from vrampack.units import GIB, round_up
@@ -257,4 +258,4 @@ def _state_bytes(state: RecurrentState, architecture: Architecture, tensor: int)
     if state.kind is StateKind.LIGHTNING:
         past = 0
     recurrent = values // tensor * state.key_dim
-    return past * DTYPE_BYTES[architecture.dtype] + recurrent * DTYPE_BYTES[state.state_dtype or "float32"]
+    return past * DTYPE_BYTES[architecture.dtype] + recurrent * dtype_bytes(state.state_dtype or "float32")
