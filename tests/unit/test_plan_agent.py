@@ -130,6 +130,16 @@ class TestRelease:
         )
         assert [each.gpus for each in found.placements] == [("GPU-1",)]
 
+    def test_a_claim_that_was_never_written_there_is_remembered(self) -> None:
+        memory = Memory(started=STARTED, departed=(placed("gone", claim="60Gi"),))
+        view = gpu_node("n1", gpu(processes=HELD["processes"]))
+        found = decide(world(model(), pods=[pod(need="30Gi")], gpu_nodes=[view], pools=[PARALLEL], memory=memory))
+        assert not found.placements
+        (entry,) = of_kind(found, "GPUNode")["gpus"]
+        assert entry["claims"] == [CLAIM]
+        unseen = world(model(), pods=[pod(need="30Gi")], pools=[PARALLEL], memory=memory)
+        assert [each.gpus for each in decide(unseen).placements] == [("GPU-1",)]
+
     def test_a_pod_that_has_ended_holds_as_much_as_its_process(self) -> None:
         ended = placed("gone", claim="60Gi", phase="Failed")
         waiting = pod("llama-1", need="30Gi")

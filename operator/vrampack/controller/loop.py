@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from vrampack.controller.departures import Departures
 from vrampack.controller.lease import Leadership
 from vrampack.controller.metrics import HELD, Metrics, Pass, Phase, Placement
 from vrampack.controller.metrics import Memory as MemoryKind
@@ -33,9 +34,12 @@ _SETTLING: Final = 0.5
 _LONGEST_REFUSAL: Final = 600.0
 _TRUSTED: Final = 30.0
 """Seconds for which a watch is believed to tell of everything."""
+_LONGEST_UNTOLD: Final = 10.0
+"""Seconds for which statuses, events, Services and budgets may wait while replicas are placed in every pass."""
 _FIRST_HELD: Final = 2.0
 _LONGEST_HELD: Final = 60.0
-"""How long a pod that a PodDisruptionBudget did not let go is not asked again; doubles with each time in a row."""
+"""How long what was refused is not asked again: an eviction by a PodDisruptionBudget, a claim by the API server. It
+doubles with each time in a row."""
 
 
 class Recollection:
@@ -51,8 +55,10 @@ class Recollection:
         self._conflicts: frozenset[tuple[str, str]] = frozenset()
         self._child_errors: Mapping[str, str] = {}
         self._held: dict[str, Held] = {}
+        self._unclaimed: dict[str, Held] = {}
         self._since: int | None = None
         self._listed = -math.inf
+        self.departures = Departures()
 
     def memory(self) -> Memory:
         """An immutable copy, for a snapshot."""
@@ -65,6 +71,7 @@ class Recollection:
             conflicts=self._conflicts,
             child_errors=dict(self._child_errors),
             held=dict(self._held),
+            unclaimed=dict(self._unclaimed),
         )
 
     def new_enough(self, now: float) -> int | None:
@@ -103,18 +110,26 @@ class Recollection:
             pause = min(self._refusal_seconds * 2 ** (count + 2), _LONGEST_REFUSAL)
             self._refusals[key] = (now + pause, count + 1)
             self._deletions[deletion.node] = now
-        self._held = {uid: held for uid, held in self._held.items() if held.until + _LONGEST_HELD > now}
-        for uid, message in outcome.held.items():
-            times = self._held[uid].times + 1 if uid in self._held else 1
-            pause = min(_FIRST_HELD * 2 ** (times - 1), _LONGEST_HELD)
-            self._held[uid] = Held(until=now + pause, message=message, times=times)
+        self._held = _held_again(self._held, outcome.held, now=now)
+        self._unclaimed = _held_again(self._unclaimed, outcome.refused, now=now)
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] + _LONGEST_REFUSAL > now}
         if not complete:
             return False
         conflicts = frozenset((model, kind) for model, kind, _ in outcome.name_conflicts)
-        changed = conflicts != self._conflicts or dict(outcome.child_errors) != dict(self._child_errors)
+        # By model alone: what is said of the same trouble may differ each time, by a port for one.
+        changed = conflicts != self._conflicts or outcome.child_errors.keys() != self._child_errors.keys()
         self._conflicts, self._child_errors = conflicts, outcome.child_errors
-        return changed or bool(outcome.held)
+        return changed or bool(outcome.held or outcome.refused)
+
+
+def _held_again(before: Mapping[str, Held], refused: Mapping[str, str], *, now: float) -> dict[str, Held]:
+    """What is not asked again for a while. ``refused``: what was said just now, by pod UID."""
+    held = {uid: each for uid, each in before.items() if each.until + _LONGEST_HELD > now}
+    for uid, message in refused.items():
+        times = held[uid].times + 1 if uid in held else 1
+        pause = min(_FIRST_HELD * 2 ** (times - 1), _LONGEST_HELD)
+        held[uid] = Held(until=now + pause, message=message, times=times)
+    return held
 
 
 class Loop:
@@ -151,6 +166,7 @@ class Loop:
         self._recollection: Recollection | None = None
         self._pause = _FIRST_PAUSE
         self._alarm: asyncio.TimerHandle | None = None
+        self._untold_since: float | None = None
         self.observed_once = False
 
     async def run(self) -> None:
@@ -197,15 +213,17 @@ class Loop:
             since=since,
         )
         self.observed_once = True
-        snapshot = replace(snapshot, looks=self._watch.looks())
+        snapshot = recollection.departures.noted(replace(snapshot, looks=self._watch.looks()))
         observed = self._monotonic()
         decided = plan(snapshot, self._settings)
         planned = self._monotonic()
+        hurried = self._hurried(decided, now=began)
         self._resolver.request(decided.resolve)
         self._watch.watch(decided.watch)
         self._refiner.ask(decided.questions)
+        recollection.departures.placing(decided.placements)
         try:
-            outcome = await self._actor.act(decided)
+            outcome = await self._actor.act(decided.first() if hurried else decided)
         except InterruptedActError as error:
             recollection.did(error.outcome, now=self._clock(), complete=False)
             self._count(error.outcome)
@@ -221,7 +239,7 @@ class Loop:
         ):
             self._metrics.time_phase(phase, seconds)
         again = recollection.saw(snapshot, over=decided.over_budget)
-        again = recollection.did(outcome, now=self._clock(), complete=True) or again
+        again = recollection.did(outcome, now=self._clock(), complete=not hurried) or hurried or again
         self._count(outcome)
         self._show(decided)
         if outcome.placed or outcome.deleted or outcome.child_errors or outcome.name_conflicts:
@@ -243,6 +261,20 @@ class Loop:
             self._trigger.poke()
         elif decided.wake_at is not None:
             self._wake(decided.wake_at)
+
+    def _hurried(self, decided: Plan, *, now: float) -> bool:
+        """Whether others may wait for a place meanwhile, so that what the pass tells has to wait for them.
+
+        When many come at once, each pass would tell what the next one changes, and those that came during it would wait
+        for that.
+        """
+        if decided.placements and not (decided.deletions or decided.evictions):
+            if self._untold_since is None:
+                self._untold_since = now
+            if now - self._untold_since < _LONGEST_UNTOLD:
+                return True
+        self._untold_since = None
+        return False
 
     def _count(self, outcome: Outcome) -> None:
         now = self._clock()

@@ -27,6 +27,7 @@ from vrampack.memory.tensors import (
     paged_attention,
     vector,
 )
+from vrampack.memory.tensorshared import layer_with_shared_block, shared_block
 from vrampack.memory.tensorstates import recurrent_state
 from vrampack.memory.weightformat import WeightFormat, format_of
 from vrampack.units import round_up
@@ -72,15 +73,21 @@ def weights_from_architecture(
     precision: str,
     facts: TensorFacts | None = None,
     forms: Forms | None = None,
+    prediction: Forms | None = None,
+    head: WeightFormat | None = None,
 ) -> Weights:
     """The weights that a configuration implies.
 
     ``precision`` is that of ``spec.precision.weights``; ``forms`` says how each matrix of the layers is stored where
-    that is known, else all are stored with the usual settings. Tables, output heads and towers are never quantized.
+    that is known, else all are stored with the usual settings. ``prediction`` says so of layers that predict further
+    tokens, None: as the last layer, and ``head`` of the output head, which like tables and towers is not quantized as a
+    rule.
     """
     shapes = model_shapes(architecture, facts=facts)
     before = tuple(entry for shape in shapes.before for entry in _stored(shape, architecture))
-    after = tuple(entry for shape in shapes.after for entry in _stored(shape, architecture))
+    after = tuple(
+        entry for shape in shapes.after for entry in _stored(shape, architecture, head if shape.name == _HEAD else None)
+    )
     towers = tuple(entry for entry in before if entry.shape.name == _TOWER)
     before = tuple(entry for entry in before if entry.shape.name != _TOWER)
     usual = format_of(precision, dtype=architecture.dtype)
@@ -88,7 +95,7 @@ def weights_from_architecture(
     files = [(1, entry) for entry in (*before, *after)]
     files += [(count, entry) for count, entries in layers for entry in entries]
     files = [(count, entry) for count, entry in files if entry.shape.in_files]
-    predict = _predict_bytes(architecture, layers[-1][1]) if layers and architecture.predict_layers else 0
+    predict = _predict_bytes(shapes, architecture, usual=usual, forms=prediction or forms)
     held = tuple(LayerWeights(count=count, tensors=loaded(entries)) for count, entries in layers)
     return Weights(
         total=sum(count * entry.bytes for count, entry in files) + sum(entry.bytes for entry in towers),
@@ -108,6 +115,7 @@ def weights_from_architecture(
 
 
 _TOWER: Final = "tower"
+_HEAD: Final = "lm_head"
 
 
 def weights_from_file_sizes(architecture: Architecture, *, total: int, precision: str) -> Weights:
@@ -185,9 +193,16 @@ def _layers(
             yield (len(tuple(group)) if forms else count), each
 
 
-def _predict_bytes(architecture: Architecture, like: Iterable[_Stored]) -> int:
+def _predict_bytes(shapes: ModelShapes, architecture: Architecture, *, usual: WeightFormat, forms: Forms | None) -> int:
     """Layers that predict further tokens are like the last one, with a matrix that joins the token to the state."""
+    if not shapes.layers or not architecture.predict_layers:
+        return 0
     joining = 2 * architecture.hidden_size**2 * DTYPE_BYTES[architecture.dtype]
+    like = (
+        entry
+        for shape in shapes.layers[-1][1]
+        for entry in _stored(shape, architecture, _form(shape, architecture.layers, usual, forms))
+    )
     return architecture.predict_layers * (joining + sum(entry.bytes for entry in like))
 
 
@@ -214,6 +229,8 @@ def _before(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorSh
         copies = facts.alternating_inputs - 1
         yield matrix("altup_projections", copies * hidden, hidden, split=Split.WHOLE)
         yield matrix("altup_unembed_projections", copies * hidden, hidden, split=Split.WHOLE)
+    for block in range(facts.shared_blocks):
+        yield from shared_block(block, architecture=architecture, facts=facts)
     if facts.encoder_layers:
         layer = _encoder_layer(hidden, facts) * facts.encoder_layers
         yield vector("encoder.layers", layer, split=Split.TENSOR)
@@ -224,18 +241,19 @@ def _before(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorSh
 
 
 def _encoder_layer(hidden: int, facts: TensorFacts) -> int:
-    """Elements of a layer of an encoder: attention to itself, a plain feed-forward part, two norms."""
+    """Elements of a layer of an encoder: attention to itself, a feed-forward part, two norms."""
     biases = (2 if facts.keys_without_bias else 3) * hidden * facts.query_bias + hidden * facts.output_bias
     biases += (facts.encoder_width + hidden) * facts.feed_forward_bias
     norms = 2 * hidden * (2 if facts.norm_bias else 1)
-    return 4 * hidden**2 + 2 * hidden * facts.encoder_width + biases + norms
+    attention = 4 * hidden * (facts.encoder_heads or hidden)
+    return attention + (3 if facts.encoder_gated else 2) * hidden * facts.encoder_width + biases + norms
 
 
 def _after(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:
     if facts.final_norm:
         yield vector("norm", architecture.hidden_size * (2 if facts.norm_bias else 1))
     if not architecture.tied_embeddings and not architecture.pooling:
-        yield _table("lm_head", architecture.vocab_size, architecture.hidden_size)
+        yield _table(_HEAD, architecture.vocab_size, architecture.hidden_size)
     if facts.head_bias:
         yield vector("lm_head.bias", architecture.vocab_size)
 
@@ -246,6 +264,9 @@ def _table(name: str, rows: int, columns: int) -> TensorShape:
 
 def _layer(run: LayerRun, *, architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:
     hidden = architecture.hidden_size
+    if facts.shared_blocks and len(run.mixers) > 1:
+        yield from layer_with_shared_block(run, hidden=hidden, facts=facts)
+        return
     for mixer in run.mixers:
         match mixer:
             case PagedAttention() if facts.latent is not None:
@@ -255,7 +276,7 @@ def _layer(run: LayerRun, *, architecture: Architecture, facts: TensorFacts) -> 
             case PagedAttention():
                 yield from paged_attention(mixer, hidden=hidden, facts=facts)
             case LatentAttention():
-                yield from latent_attention(mixer, hidden=hidden)
+                yield from latent_attention(mixer, hidden=hidden, gate=facts.head_gate)
             case RecurrentState():
                 yield from recurrent_state(mixer, hidden=hidden, facts=facts)
     if run.feed_forward is not None:
@@ -265,6 +286,7 @@ def _layer(run: LayerRun, *, architecture: Architecture, facts: TensorFacts) -> 
     if facts.laurel_rank:
         yield matrix("laurel.linear_left", facts.laurel_rank, hidden, split=Split.WHOLE)
         yield matrix("laurel.linear_right", hidden, facts.laurel_rank, split=Split.WHOLE)
+        yield vector("laurel.post_laurel_norm", hidden)
     if inputs := facts.alternating_inputs:
         yield TensorShape(name="altup.modality_router", rows=inputs, columns=hidden)
         yield vector("altup.coefs", inputs**3 + inputs**2 + 2 * hidden)

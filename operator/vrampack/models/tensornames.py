@@ -66,7 +66,10 @@ _TOWER: Final = re.compile(
     r"|^(model\.)?(image_newline|view_seperator)$"
 )
 _PREDICT: Final = re.compile(r"(^|\.)(mtp|mtp_layers|mtp_block|nextn|next_n|mtp_emb|mtp_head|mtp_norm)(\.|_|$)")
-_HEAD: Final = re.compile(r"(^|\.)(lm_head|embed_out|output_layer|output|head|score)\.(weight|bias)$")
+_HEAD: Final = re.compile(
+    r"(^|\.)(lm_head|embed_out|output_layer|output|head|score)\.(weight|bias)$"
+    r"|(^|\.)lm_head\.(qweight|qzeros|scales|g_idx|weight_(packed|scale|scale_2|scale_inv|zero_point|g_idx)|input_scale)$"
+)
 _TABLE: Final = re.compile(
     r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|embeddings|embedding|embed)\.weight$"
 )
@@ -90,6 +93,7 @@ _SIDE: Final = re.compile(
     r"scales?$|scale_inv$|_scale_2$|qzeros$|zero_point$|g_idx$|absmax$|\.SCB$|_scales$|input_global|global_scale$"
     r"|weight_scale|input_scale|activation_scale|weight_g_idx$"
 )
+_ENCODERS: Final = ("model.encoder.", "encoder.block.")
 _WIDE: Final = re.compile(r"\.(A_log|attn_sink|ape)(\.weight)?$")
 
 _FUSIONS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
@@ -117,8 +121,19 @@ def parse_name(name: str) -> TensorName:
         fused=_fused(short),
         wide=_WIDE.search(name) is not None,
         side=_SIDE.search(name) is not None,
-        encoder=short.startswith(("model.encoder.", "encoder.block.")),
+        encoder=short.startswith(_ENCODERS),
     )
+
+
+def is_beside_the_decoder(name: str) -> bool:
+    """Whether a module is of a tower or an encoder, or is not loaded at all."""
+    name = f"{name.rstrip('*')}."
+    return name.startswith(_ENCODERS) or bool(_TOWER.search(name) or _UNUSED.search(name))
+
+
+def is_of_prediction(name: str) -> bool:
+    """Whether a module is of a layer that predicts further tokens, and is named so."""
+    return _PREDICT.search(name.rstrip("*.")) is not None
 
 
 def _role(name: str) -> Role:

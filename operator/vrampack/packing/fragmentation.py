@@ -19,7 +19,8 @@ import numpy as np
 from vrampack.packing.arrays import IntArray
 from vrampack.packing.board import Board
 from vrampack.packing.knapsack import FloatArray, filled
-from vrampack.packing.prices import Typical, admits, level, share_prices, steps_of
+from vrampack.packing.mix import Typical
+from vrampack.packing.prices import admits, level, share_prices, steps_of
 from vrampack.packing.problem import Criterion, Item
 
 LEAST_PRICE = 0.1

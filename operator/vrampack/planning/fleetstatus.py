@@ -5,16 +5,18 @@ from collections.abc import Mapping, Sequence
 from vrampack.api.common import Quantity
 from vrampack.api.gpunode import InjectionFound
 from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound
+from vrampack.packing.problem import Bound
 from vrampack.planning.conditions import carried, former_conditions
 from vrampack.planning.findings import Findings
 from vrampack.planning.injection import condition_words, failures
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.moves import as_json
+from vrampack.planning.prices import as_quantity, priced_words
 from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
 from vrampack.planning.suggestedmoves import as_suggestions
-from vrampack.planning.whole import proven
+from vrampack.planning.whole import Whole, proven
 from vrampack.units import counted, human_bytes
 
 
@@ -160,6 +162,19 @@ def pool_status(
             now=now,
         )
     )
+    if pool.spec.prices:
+        holds, reason, message = priced_words(pool.spec, {gpu.product for gpu in gpus})
+        conditions.append(
+            carried(
+                before,
+                type_="Priced",
+                holds=holds,
+                reason=reason,
+                message=message,
+                generation=pool.generation,
+                now=now,
+            )
+        )
     if pool.spec.limits:
         conditions.append(
             carried(
@@ -218,13 +233,20 @@ def _found(findings: Findings, stock: Inventory) -> Json:
         distance = f"{max(0, whole.used - bound.opened) / bound.opened:.1%}" if near else ""
         done = findings.done
         found["bound"] = PackingBound(
-            least_memory=Quantity.of(bound.opened) if bound.opened else None,
-            used_memory=Quantity.of(whole.used),
+            **_amounts(whole, bound),
             distance=distance,
             explanation=proven(whole, bound)[:512],
             work=f"{counted(done.rounds, 'round')}, {counted(done.dives, 'dive')}, {counted(done.nodes, 'node')}",
         ).wire()
     return found
+
+
+def _amounts(whole: Whole, bound: Bound) -> dict[str, Quantity | None]:
+    if whole.priced:
+        least = as_quantity(bound.opened) if bound.opened else None
+        return {"least_price": least, "used_price": as_quantity(whole.used)}
+    least = Quantity.of(bound.opened) if bound.opened else None
+    return {"least_memory": least, "used_memory": Quantity.of(whole.used)}
 
 
 def fence_words(gpus: Sequence[GPU], pool: GPUPoolSpec) -> tuple[bool, str, str]:

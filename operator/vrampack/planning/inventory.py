@@ -10,7 +10,9 @@ from vrampack.api.gpunode import GPUClaim, GPUStatus, MIGDevice
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
 from vrampack.planning.closing import gpu_obstacle, node_obstacle
+from vrampack.planning.links import link_domains
 from vrampack.planning.need import Company, Need, company
+from vrampack.planning.prices import prices_of
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Grant, NodeView, PodView, PoolView, Snapshot
 from vrampack.sharing.registry import mechanism
@@ -96,9 +98,11 @@ def inventory(snapshot: Snapshot) -> Inventory:
     companies = _companies(snapshot)
     tenants = holders(snapshot.pods)
     ended = {pod.uid: pod for pod in snapshot.pods if pod.ended and pod.claim is not None}
+    ended |= {pod.uid: pod for pod in snapshot.memory.departed}
+    obscure = {uuid for pod in snapshot.pods if not pod.ended for uuid in pod.obscure}
     on_node: dict[str, list[PodView]] = defaultdict(list)
     # The first by name has a GPU that two nodes report.
-    devices = {view.name: devices_of(view, by_name[pools[view.name]]) for view in snapshot.gpu_nodes}
+    devices = {view.name: devices_of(view, by_name[pools[view.name]], ended) for view in snapshot.gpu_nodes}
     gpu_node = {gpu.uuid: view.name for view in reversed(snapshot.gpu_nodes) for gpu in devices[view.name]}
     for pod in snapshot.pods:
         if not pod.ended and (place := pod.node or (gpu_node.get(pod.claim.gpus[0], "") if pod.claim else "")):
@@ -106,6 +110,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
     granted = _granted_to_others(snapshot)
     gpus: dict[str, GPU] = {}
     hosts: dict[str, list[Host]] = {pool.name: [] for pool in snapshot.pools}
+    prices = {name: prices_of(by_name[name].spec, found) for name, found in _products(devices, pools).items()}
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
         account = [
@@ -114,9 +119,19 @@ def inventory(snapshot: Snapshot) -> Inventory:
         ]
         # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
+        account = [replace(gpu, closed=Obstacle.GPU_CLAIM_OBSCURE) if gpu.uuid in obscure else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
-            _host(view, nodes.get(view.name), pool, account, on_node.get(view.name, []), tenants, companies)
+            _host(
+                view,
+                nodes.get(view.name),
+                pool,
+                account,
+                on_node.get(view.name, []),
+                tenants,
+                companies,
+                prices[pool.name],
+            )
         )
     return Inventory(
         gpus=gpus,
@@ -133,23 +148,29 @@ def inventory(snapshot: Snapshot) -> Inventory:
     )
 
 
-def devices_of(view: GPUNodeView, pool: PoolView) -> tuple[GPUStatus, ...]:
+def devices_of(view: GPUNodeView, pool: PoolView, ended: Mapping[str, PodView]) -> tuple[GPUStatus, ...]:
     """What of a node is shared out: its GPUs, or, where the pool shares by MIG, the MIG devices that exist.
 
-    Of the others an entry stays where a replica claims one that is gone.
+    Of the others an entry stays where a replica claims one that is gone. ``ended``: pods that may have processes yet.
     """
     gpus = view.status.gpus or ()
     if not mechanism(pool.spec.mechanism.value).sliced:
         return gpus
     claims = {gpu.uuid: gpu.claims or () for gpu in gpus}
     pairs = [(gpu, each) for gpu in gpus if gpu.mig for each in gpu.mig_devices or ()]
-    slices = {each.uuid: _slice(gpu, each, claims.get(each.uuid, ())) for gpu, each in pairs}
+    late = {uid: pod.claim.gpus for uid, pod in ended.items() if pod.claim is not None}
+    slices = {each.uuid: _slice(gpu, each, claims.get(each.uuid, ()), late) for gpu, each in pairs}
     return (*slices.values(), *(gpu for gpu in gpus if gpu.uuid not in slices))
 
 
-def _slice(gpu: GPUStatus, device: MIGDevice, claims: tuple[GPUClaim, ...]) -> GPUStatus:
-    """A MIG device as an entry of its own. Of the GPU's processes those are in it whose pod claims it."""
-    holders = {each.uid for each in claims}
+def _slice(
+    gpu: GPUStatus, device: MIGDevice, claims: tuple[GPUClaim, ...], late: Mapping[str, tuple[str, ...]]
+) -> GPUStatus:
+    """A MIG device as an entry of its own. Of the GPU's processes those are in it whose pod claims it, or did.
+
+    ``late``: by pod UID, what pods claimed that are over and may have processes yet.
+    """
+    holders = {each.uid for each in claims} | {uid for uid, uuids in late.items() if device.uuid in uuids}
     product = f"{gpu.product}-MIG-{device.profile}"[:_LABEL] if gpu.product and device.profile else gpu.product
     return GPUStatus(
         uuid=device.uuid,
@@ -193,6 +214,7 @@ def _without(stock: Inventory, host: Host, leaving: Sequence[PodView]) -> Host:
                 # What the last tenant kept away may come again.
                 exclusive=device.exclusive and bool(left),
                 avoided_by=device.avoided_by if left else frozenset(),
+                slots=None if device.slots is None else device.slots + sum(pod.uid in gone for pod in tenants),
             )
         )
     return replace(
@@ -229,6 +251,14 @@ def _pools(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, ...
             for name in matching:
                 overlaps[name].add(view.name)
     return pool_of, {name: tuple(sorted(found)) for name, found in overlaps.items()}
+
+
+def _products(devices: Mapping[str, tuple[GPUStatus, ...]], pool_of: Mapping[str, str]) -> Mapping[str, frozenset[str]]:
+    """By pool, what its nodes have."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for node, gpus in devices.items():
+        found[pool_of[node]] |= {gpu.product or "" for gpu in gpus}
+    return {name: frozenset(products) for name, products in found.items()}
 
 
 def _granted_to_others(snapshot: Snapshot) -> dict[str, tuple[Grant, ...]]:
@@ -296,15 +326,20 @@ def _host(
     pods: list[PodView],
     tenants: Mapping[str, tuple[PodView, ...]],
     companies: Mapping[str, Company],
+    prices: Mapping[str, int] | None,
 ) -> Host:
     free = view.status.node
     # The agent's figures leave vrampack's pods out, so they do not lag behind what is placed now.
     cpu = parse_millicores(free.cpu) if free is not None and free.cpu is not None else (node.cpu if node else None)
     memory = free.memory.bytes if free is not None and free.memory is not None else (node.memory if node else None)
     slots = free.pods if free is not None and free.pods is not None else (node.pods if node else None)
+    links = link_domains(view.status.gpus or ())
     return Host(
         name=view.name,
-        devices=tuple(_device(gpu, tenants.get(gpu.uuid, ()), companies) for gpu in account),
+        devices=tuple(
+            replace(_device(gpu, tenants.get(gpu.uuid, ()), companies, pool, prices), link=links.get(gpu.uuid))
+            for gpu in account
+        ),
         cpu=None if cpu is None else cpu - sum(pod.cpu for pod in pods),
         memory=None if memory is None else memory - sum(pod.memory for pod in pods),
         slots=None if slots is None else slots - len(pods),
@@ -313,7 +348,14 @@ def _host(
     )
 
 
-def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Company]) -> Device:
+def _device(
+    gpu: GPU,
+    tenants: tuple[PodView, ...],
+    companies: Mapping[str, Company],
+    pool: PoolView,
+    prices: Mapping[str, int] | None,
+) -> Device:
+    most = 1 if gpu.alone else pool.spec.max_replicas_per_gpu
     return Device(
         id=gpu.uuid,
         product=gpu.product,
@@ -323,7 +365,9 @@ def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Comp
         exclusive=any(companies[pod.uid].exclusive for pod in tenants),
         avoided_by=frozenset(f"{pod.namespace}/{name}" for pod in tenants for name in companies[pod.uid].avoid),
         closed=gpu.closed,
-        slots=None if not gpu.alone else 0 if tenants else 1,
+        # Fewer than none where there are more than the pool allows now.
+        slots=None if most is None else most - len(tenants),
+        price=None if prices is None else prices[gpu.product],
         slice_of=f"{gpu.node}/{gpu.index}" if gpu.alone else None,
     )
 

@@ -26,7 +26,7 @@ from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
 from vrampack.planning.placements import placements
 from vrampack.planning.podtemplate import selector
-from vrampack.planning.queueing import Waits
+from vrampack.planning.queueing import CLAIM_REFUSED, Waits
 from vrampack.planning.reasons import ruled_out
 from vrampack.planning.resolution import Look, Watch
 from vrampack.planning.rollout import Rolled
@@ -195,8 +195,8 @@ def _reconciling(case: Case, rolled: Rolled, waiting: Sequence[WaitingStatus], e
     if waiting and case.replicas > len(case.placed):
         first = waiting[0]
         reason = "Progressing" if first.reason in ("GPUBusyStarting", "Progressing") else "WaitingForRoom"
-        if first.reason == "PodsRefused":
-            reason = "PodsRefused"
+        if first.reason in ("PodsRefused", CLAIM_REFUSED):
+            reason = first.reason
         return reason, f"{case.ready} of {case.replicas} replicas are ready; {first.count} wait: {first.message}"
     # A replica that leaves, maybe for ever from a lost node, is no concern of those that serve; but zero means none.
     leaving = case.replicas == 0 and any(pod.deleting for pod in case.pods)
