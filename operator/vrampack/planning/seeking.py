@@ -10,6 +10,7 @@ from vrampack.packing.problem import Move, Packing, Work
 from vrampack.packing.refine import refine
 from vrampack.packing.transition import transition
 from vrampack.planning.findings import CHUNK, MOST_BLOCKED, MOST_SUGGESTED, Findings, Question
+from vrampack.planning.miglayouts import suggested_layouts
 
 
 def find(question: Question) -> Findings:
@@ -27,7 +28,8 @@ def find(question: Question) -> Findings:
             hosts=question.hosts, residents=question.residents, limit=min(question.limit, MOST_SUGGESTED)
         )
     plan = question.pending.packing if question.pending is not None else None
-    return Findings(question=question, room=room, closing=closing, plan=plan)
+    layouts = suggested_layouts(question.recut) if question.recut is not None else ()
+    return Findings(question=question, room=room, closing=closing, plan=plan, layouts=layouts)
 
 
 def further(findings: Findings) -> Findings:
