@@ -187,6 +187,19 @@ def test_engines_ask_at_the_nodes_port_and_the_operator_knows_it(render: Render)
     assert not [each for each in without if each.startswith(("--start-port", "--probe-image"))]
 
 
+def test_only_an_operator_that_probes_may_make_pods(render: Render) -> None:
+    def makes_pods(*values: str) -> list[str]:
+        roles = [
+            role for role in render(*values) if role["metadata"]["name"] == "vrampack-operator" and "rules" in role
+        ]
+        rules = [(role["kind"], rule) for role in roles for rule in role["rules"]]
+        return [kind for kind, rule in rules if "pods" in rule["resources"] and "create" in rule["verbs"]]
+
+    assert makes_pods("agent.enabled=true") == ["Role"]
+    assert makes_pods("agent.enabled=true", "agent.probeInjection=false") == []
+    assert makes_pods() == []
+
+
 def test_mps_servers_have_two_folders_of_the_host(render: Render) -> None:
     documents = render("agent.enabled=true", "agent.mps=true")
     pod = one(documents, "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from typer.testing import CliRunner, Result
 from tests.unit.planning_world import profile
 from tests.unit.test_enginelogs import BREAKDOWN, CONSUMED, LLAMACPP_NEW, SGLANG_LOG
 from vrampack.api.modelprofile import Measurement, ModelProfileStatus
-from vrampack.cli.calibration import joined, measurement
+from vrampack.cli.calibration import joined
 from vrampack.cli.main import app
 from vrampack.memory.calibration import Observation, Setup
 from vrampack.models.enginelogs import gib
+from vrampack.planning.measurements import measurement_of
 from vrampack.units import GIB
 
 NAME = "llama-8b-0123456789"
@@ -226,7 +226,7 @@ def seen(sequences: int, weights: int, samples: int = 1) -> Measurement:
         context_length=4096,
         kv_cache="bf16",
     )
-    return measurement(Observation(setup=setup, weights=weights, samples=samples), now=datetime(2027, 1, 1, tzinfo=UTC))
+    return measurement_of(Observation(setup=setup, weights=weights, samples=samples), at=1_798_761_600)
 
 
 def test_new_measurements_stand_beside_the_former_ones() -> None:

@@ -347,7 +347,7 @@ def test_what_is_proven_is_told_with_the_work_that_it_took() -> None:
     known = replace(snapshot, memory=Memory(started=STARTED, findings={"default": answer}))
     bound = status_of(decide(known), "default", kind="GPUPool")["bound"]
     assert (bound["leastMemory"], bound["usedMemory"], bound["distance"]) == ("80Gi", "160Gi", "100.0%")
-    assert bound["explanation"].startswith("2 GPUs with 160.00 GiB, within 100.0% of the least that is possible")
+    assert bound["explanation"].startswith("2 GPUs with 160.00 GiB, within 100.0% of the least memory that is possible")
     assert bound["work"]
 
 

@@ -15,7 +15,7 @@ from vrampack.agent.kubelet import Kubelet
 from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.mps import Attachments
 from vrampack.agent.nodewatch import NodeWatch, Reader
-from vrampack.agent.pods import Pod, free_for_vrampack
+from vrampack.agent.pods import Pod, free_for_vrampack, toolkit_of
 from vrampack.agent.processes import ProcessTable
 from vrampack.agent.reading import NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
@@ -176,6 +176,8 @@ class NodeAgent:
             memory=memory,
             pods=slots,
             container_runtime=node.status.node_info.container_runtime_version or None,
+            container_toolkit=toolkit_of(pods),
+            boot_id=node.status.node_info.boot_id or None,
             silence=sight.silence,
             kubelet="" if held is None else held.trouble,
             unattached=None if self._mps is None else await self._mps.look(gpus, self._limited(), now=now),

@@ -1,5 +1,6 @@
 """Pods and Nodes as an agent sees them: what they claim, whether they run, what they ask of the node."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
@@ -12,6 +13,9 @@ from vrampack.kube.wire import Node
 from vrampack.units import parse_bytes, parse_millicores
 
 _CONFIG_HASH: Final = "kubernetes.io/config.hash"
+_TOOLKIT: Final = re.compile(r"/container-toolkit[^/:@]*:v?(\d+(?:\.\d+){1,2})")
+_TOOLKIT_APP: Final = "nvidia-container-toolkit-daemonset"
+"""The label ``app`` of the GPU Operator's pods that bring the toolkit to their node."""
 
 
 class ContainerState(wire.ContainerState, frozen=True):
@@ -28,7 +32,16 @@ class PodStatus(wire.PodStatus, frozen=True):
     container_statuses: tuple[ContainerStatus, ...] = ()
 
 
+class Container(wire.Container, frozen=True):
+    image: str = ""
+
+
+class PodSpec(wire.PodSpec, frozen=True):
+    containers: tuple[Container, ...] = ()
+
+
 class Pod(wire.Pod, frozen=True):
+    spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
     @property
@@ -107,6 +120,17 @@ def decode_pods(raw: bytes) -> list[Pod]:
 def decode_nodes(raw: bytes) -> list[Node]:
     """The Nodes of a list that the API server sent."""
     return _DECODE_NODES.decode(raw).items
+
+
+def toolkit_of(pods: Iterable[Pod]) -> str | None:
+    """Version of the NVIDIA container toolkit by the image that brought it; None: none of these pods did."""
+    images = (
+        container.image
+        for pod in pods
+        if pod.metadata.labels.get("app") == _TOOLKIT_APP
+        for container in pod.spec.containers
+    )
+    return max((match[1] for image in images if (match := _TOOLKIT.search(image)) is not None), default=None)
 
 
 def free_for_vrampack(node: Node, pods: Iterable[Pod]) -> tuple[int, int, int]:

@@ -128,6 +128,8 @@ class NodeReading:
     memory: int
     pods: int
     container_runtime: str | None = None
+    container_toolkit: str | None = None
+    boot_id: str | None = None
     silence: Silence | None = None
     kubelet: str = ""
     stuck: tuple[Stuck, ...] = ()

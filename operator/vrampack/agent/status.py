@@ -27,6 +27,7 @@ _MOST_ALLOCATIONS = 64
 _MOST_MISMATCHES = 64
 _NAME = 256
 _MOST_WORDS = 2048
+_STATUSES = {True: ConditionStatus.TRUE, False: ConditionStatus.FALSE, None: ConditionStatus.UNKNOWN}
 
 
 def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str) -> GPUNodeStatus:
@@ -37,6 +38,8 @@ def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str
         cuda=reading.cuda or None,
         injection_style=reading.injection_style,
         container_runtime=reading.container_runtime,
+        container_toolkit=reading.container_toolkit,
+        boot_id=reading.boot_id,
         observed_at=now,
         summary=NodeSummary(
             gpus=len(reading.gpus),
@@ -61,7 +64,7 @@ def conditions_of(reading: NodeReading, *, before: Mapping[str, Condition], now:
     """The agent's conditions by type; each keeps the time of its last change of status."""
     conditions = {}
     for type_, holds, reason, message in _said(reading):
-        status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
+        status = _STATUSES[holds]
         same = type_ in before and before[type_].status is status
         conditions[type_] = Condition(
             type=type_,
@@ -73,7 +76,7 @@ def conditions_of(reading: NodeReading, *, before: Mapping[str, Condition], now:
     return conditions
 
 
-def _said(reading: NodeReading) -> Iterator[tuple[str, bool, str, str]]:
+def _said(reading: NodeReading) -> Iterator[tuple[str, bool | None, str, str]]:
     silence, gpus = reading.silence, reading.gpus
     if silence is not None:
         yield "Reporting", False, silence.reason, silence.message
@@ -99,6 +102,7 @@ def _said(reading: NodeReading) -> Iterator[tuple[str, bool, str, str]]:
         )
     else:
         yield "AllocationsKnown", True, "KubeletAnswers", "what the kubelet has handed out is known"
+    yield _toolkit(reading)
     stuck = [
         f"pod {each.pod} (UID {each.uid}) is gone, and {_processes(each.pids)} of it still holds "
         f"{human_bytes(each.bytes)} on GPU {each.gpu}"
@@ -113,6 +117,17 @@ def _said(reading: NodeReading) -> Iterator[tuple[str, bool, str, str]]:
         yield "MPSAttached", False, "ProcessBesideServer", message[:_MOST_WORDS]
     elif reading.unattached is not None:
         yield "MPSAttached", True, "AllAttached", "every process of a pod on a GPU is a client of its MPS server"
+
+
+def _toolkit(reading: NodeReading) -> tuple[str, bool | None, str, str]:
+    if reading.container_toolkit is not None:
+        return "ToolkitKnown", True, "PodOfOperator", f"the NVIDIA container toolkit is {reading.container_toolkit}"
+    message = (
+        "no pod of the GPU Operator on this node brings the NVIDIA container toolkit, and what the host has installed "
+        "no unprivileged pod can ask: how GPUs are handed out is found out anew with another driver, container runtime "
+        "or boot, or another value of the node's label vrampack.dev/node-stack"
+    )
+    return "ToolkitKnown", None, "PartOfHost", message
 
 
 def _processes(pids: tuple[int, ...]) -> str:

@@ -277,11 +277,17 @@ class GPUNodeStatus(ApiModel):
     """What the node has left besides GPUs."""
     container_runtime: str | None = Field(default=None, max_length=128)
     """The node's container runtime and its version."""
+    container_toolkit: str | None = Field(default=None, max_length=64)
+    """Version of the NVIDIA container toolkit, where a pod of the GPU Operator brings it. Left out: it is part of the
+    host, where no unprivileged pod can ask for its version."""
+    boot_id: str | None = Field(default=None, max_length=64)
+    """Which boot of the node this is of. With another one it is found out anew how the node hands out GPUs."""
     mismatches: tuple[Mismatch, ...] | None = Field(default=None, max_length=64)
     """Pods whose processes are not on exactly the GPUs that they claim. Written by the agent."""
     injection_failures: InjectionFailures | None = None
     """How often pods did not get their GPUs here. Written by the operator."""
     conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16, json_schema_extra=by_key("type"))
     """Reporting (the agent reads the GPUs), Healthy, Released (no process has outlived its pod), AllocationsKnown (the
-    kubelet says what it has handed out), AgentAlive (by its Lease), Overcommitted (claims and foreign use exceed a
-    GPU), InjectionKnown, InjectionBroken (pods did not get the GPUs that they claim)."""
+    kubelet says what it has handed out), ToolkitKnown (the version of the NVIDIA container toolkit), AgentAlive (by its
+    Lease), Overcommitted (claims and foreign use exceed a GPU), InjectionKnown, InjectionBroken (pods did not get the
+    GPUs that they claim)."""

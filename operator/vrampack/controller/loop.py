@@ -34,6 +34,8 @@ _SETTLING: Final = 0.5
 _LONGEST_REFUSAL: Final = 600.0
 _TRUSTED: Final = 30.0
 """Seconds for which a watch is believed to tell of everything."""
+_LONGEST_UNTOLD: Final = 10.0
+"""Seconds for which statuses, events, Services and budgets may wait while replicas are placed in every pass."""
 _FIRST_HELD: Final = 2.0
 _LONGEST_HELD: Final = 60.0
 """How long what was refused is not asked again: an eviction by a PodDisruptionBudget, a claim by the API server. It
@@ -164,6 +166,7 @@ class Loop:
         self._recollection: Recollection | None = None
         self._pause = _FIRST_PAUSE
         self._alarm: asyncio.TimerHandle | None = None
+        self._untold_since: float | None = None
         self.observed_once = False
 
     async def run(self) -> None:
@@ -214,12 +217,13 @@ class Loop:
         observed = self._monotonic()
         decided = plan(snapshot, self._settings)
         planned = self._monotonic()
+        hurried = self._hurried(decided, now=began)
         self._resolver.request(decided.resolve)
         self._watch.watch(decided.watch)
         self._refiner.ask(decided.questions)
         recollection.departures.placing(decided.placements)
         try:
-            outcome = await self._actor.act(decided)
+            outcome = await self._actor.act(decided.first() if hurried else decided)
         except InterruptedActError as error:
             recollection.did(error.outcome, now=self._clock(), complete=False)
             self._count(error.outcome)
@@ -235,7 +239,7 @@ class Loop:
         ):
             self._metrics.time_phase(phase, seconds)
         again = recollection.saw(snapshot, over=decided.over_budget)
-        again = recollection.did(outcome, now=self._clock(), complete=True) or again
+        again = recollection.did(outcome, now=self._clock(), complete=not hurried) or hurried or again
         self._count(outcome)
         self._show(decided)
         if outcome.placed or outcome.deleted or outcome.child_errors or outcome.name_conflicts:
@@ -257,6 +261,20 @@ class Loop:
             self._trigger.poke()
         elif decided.wake_at is not None:
             self._wake(decided.wake_at)
+
+    def _hurried(self, decided: Plan, *, now: float) -> bool:
+        """Whether others may wait for a place meanwhile, so that what the pass tells has to wait for them.
+
+        When many come at once, each pass would tell what the next one changes, and those that came during it would wait
+        for that.
+        """
+        if decided.placements and not (decided.deletions or decided.evictions):
+            if self._untold_since is None:
+                self._untold_since = now
+            if now - self._untold_since < _LONGEST_UNTOLD:
+                return True
+        self._untold_since = None
+        return False
 
     def _count(self, outcome: Outcome) -> None:
         now = self._clock()

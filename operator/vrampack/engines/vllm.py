@@ -10,7 +10,7 @@ replica needs the same memory on every GPU.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vrampack.engines.arguments import check
@@ -23,28 +23,20 @@ from vrampack.engines.base import (
     EngineInput,
     Fragment,
     HubModel,
-    hub_environment,
     literal,
-    share_environment,
-    shared_memory,
     startup_seconds,
 )
-from vrampack.engines.releases import RELEASES, image
+from vrampack.engines.releases import RELEASES
 from vrampack.engines.serving import (
     CACHE,
     DRAIN_SECONDS,
     DTYPES,
-    ENDPOINTS_SECONDS,
-    LAST_SECONDS,
     MODELS,
-    cpu,
     is_offline,
     model_location,
-    probes,
-    sleep,
-    volumes_and_mounts,
+    server,
 )
-from vrampack.engines.vllm_flags import FLAGS
+from vrampack.engines.vllm_flags import FLAGS, VARIABLES
 from vrampack.errors import InvalidInputError
 from vrampack.memory.constants import GRAPH_LARGEST_BATCH
 
@@ -99,24 +91,8 @@ def container(given: EngineInput, /) -> EngineContainer:
     dialect = _dialect(given.version)
     check(given.args, flags=FLAGS)
     _check_drafts(given, dialect)
-    volumes, mounts = volumes_and_mounts(given)
-    return EngineContainer(
-        engine="vllm",
-        image=given.image or image("vllm", version=given.version),
-        port=given.port,
-        entry=ENTRY,
-        args=(*_arguments(given, dialect), *given.args),
-        env=(*share_environment(), *hub_environment(given), *_environment(given)),
-        volumes=volumes,
-        mounts=mounts,
-        probes=probes(given),
-        shared_memory=shared_memory(given),
-        pre_stop=sleep(ENDPOINTS_SECONDS),
-        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + LAST_SECONDS,
-        cpu=cpu(given),
-        memory=given.host_memory,
-        owns_command=True,
-    )
+    made = server(given, engine="vllm", arguments=_arguments(given, dialect), environment=_environment(given))
+    return replace(made, entry=ENTRY, owned_variables=VARIABLES)
 
 
 def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:

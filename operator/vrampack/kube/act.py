@@ -22,7 +22,9 @@ from vrampack.kube.client import Kube
 from vrampack.kube.events import Recorder
 from vrampack.planning.actions import (
     ApplyChild,
+    ChildAction,
     CreateChild,
+    DeleteChild,
     DeletePod,
     EvictPods,
     PatchChild,
@@ -37,15 +39,13 @@ from vrampack.planning.snapshot import ProbeView
 _log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-ChildAction = CreateChild | ApplyChild | PatchChild
 
 _STALE: Final = (ConflictError, NotFoundError)
 _IN_FLIGHT: Final = 64
 """Writes at once: enough to keep an API server busy. Each takes a connection, and memory for TLS with it."""
 _ALREADY_THERE: Final = "already exists"
-_VERSIONED: Final = ("ModelDeployment", "GPUPool")
-"""Their status has one writer, and what stands there is what the next decision rests on; a GPUNode's changes whenever
-its agent reports."""
+_VERSIONED: Final = ("ModelDeployment", "GPUPool", "ModelProfile")
+"""What stands there is what the next decision rests on; a GPUNode's status changes whenever its agent reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +221,9 @@ class Actor:
                 path = paths.item(action.kind, namespace=action.namespace, name=action.name)
                 body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": version}}
                 await self._kube.merge_patch(path, body, field_manager=names.FIELD_MANAGER)
+            case DeleteChild(uid=uid, resource_version=version):
+                path = paths.item(action.kind, namespace=action.namespace, name=action.name)
+                await self._kube.delete(path, uid=uid, resource_version=version)
 
     async def _probe(self, manifest: Json, tally: _Tally) -> None:
         meta = manifest["metadata"]
@@ -277,9 +280,11 @@ class Actor:
             "status": action.status,
         }
         path = paths.item(action.kind, namespace=action.namespace, name=action.name) + "/status"
+        # Of a ModelProfile the resolver writes the rest, and each leaves out what is the other's.
+        manager = names.MEASUREMENT_MANAGER if action.kind == "ModelProfile" else names.STATUS_MANAGER
         await self._sent(
             f"status of {action.kind} {action.name}",
-            lambda: self._kube.apply(path, body, field_manager=names.STATUS_MANAGER, force=True),
+            lambda: self._kube.apply(path, body, field_manager=manager, force=True),
             tally,
         )
 
@@ -318,7 +323,7 @@ async def _together(writes: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 def _identity(action: ChildAction) -> tuple[str, str]:
-    if isinstance(action, PatchChild):
+    if isinstance(action, PatchChild | DeleteChild):
         return action.kind, action.name
     return action.manifest["kind"], action.manifest["metadata"]["name"]
 

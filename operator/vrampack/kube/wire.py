@@ -157,8 +157,21 @@ class Pod(_Object, frozen=True):
     status: PodStatus = PodStatus()
 
 
+class PodClaim(_Object, frozen=True):
+    resource_claim_template_name: str = ""
+
+
+class TemplateSpec(_Object, frozen=True):
+    resource_claims: tuple[PodClaim, ...] = ()
+
+
+class Template(_Object, frozen=True):
+    spec: TemplateSpec = TemplateSpec()
+
+
 class ReplicaSetSpec(_Object, frozen=True):
     replicas: int = 1
+    template: Template = Template()
 
 
 class ReplicaSet(_Object, frozen=True):
@@ -173,6 +186,7 @@ class NodeSpec(_Object, frozen=True):
 
 class NodeInfo(_Object, frozen=True):
     container_runtime_version: str = ""
+    boot_id: str = msgspec.field(name="bootID", default="")
 
 
 class NodeStatus(_Object, frozen=True):

@@ -13,6 +13,7 @@ from vrampack.planning.deletions import deletions
 from vrampack.planning.findings import Question
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
+from vrampack.planning.measuring import measured
 from vrampack.planning.mechanisms import read_back, readiness
 from vrampack.planning.moves import Moving, eviction, kept, under_way, undoing
 from vrampack.planning.placing import Placed, place
@@ -90,6 +91,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     if not placed.placements:
         # While replicas are being placed these would be out of date at once; the pass after the last one writes them.
         statuses += _fleet(snapshot, stock, placed, moving, asked)
+        statuses += measured(snapshot, given, stock)
     return Plan(
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),

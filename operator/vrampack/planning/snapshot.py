@@ -92,6 +92,8 @@ class ReplicaSetView:
     uid: str
     owner_uid: str
     replicas: int
+    requests: frozenset[str] = frozenset()
+    """Names of the ResourceClaimTemplates that its pods refer to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,7 @@ class ProfileView:
     spec: ModelProfileSpec | None
     problem: str = ""
     measurements: tuple[Measurement, ...] = ()
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,11 @@ class Whole:
         return any(device.price is not None for host in self.hosts for device in host.devices)
 
     @property
+    def alike(self) -> bool:
+        """Whether all GPUs are of one size: then the least memory is the fewest GPUs."""
+        return len({device.capacity for host in self.hosts for device in host.devices}) <= 1
+
+    @property
     def gpus(self) -> int:
         """GPUs that hold one of them."""
         return len(self._devices())
@@ -61,17 +66,20 @@ def whole(there: Tenants, hosts: Iterable[Host], waits: Iterable[Waits]) -> Whol
 
 
 def said(bound: Bound, *, question: Whole) -> str:
-    """How far the packing of ``question`` is from the best one possible, in words."""
+    """How far the packing of ``question`` is from the best one possible, in words: by price where there are prices,
+    else by memory. Only where all GPUs are of one size does that say that no packing has fewer of them."""
     used = question.used
     amount = f"at a price of {as_quantity(used)}" if question.priced else f"with {human_bytes(used)}"
     words = f"{counted(question.gpus, 'GPU')} {amount}"
     if bound.optimal:
-        return f"{words}, proven optimal"
+        less = "costs less" if question.priced else "has fewer" if question.alike else "opens less memory"
+        return f"{words}, proven optimal: no packing {less}"
     if bound.opened <= 0:
         return f"{words}, nothing proven"
     share = f"{max(0, used - bound.opened) / bound.opened:.1%}"
+    least = "price" if question.priced else "memory"
     relaxed = f" (leaving out {', '.join(bound.relaxes)})" if bound.relaxes else ""
-    return f"{words}, within {share} of the least that is possible{relaxed}"
+    return f"{words}, within {share} of the least {least} that is possible{relaxed}"
 
 
 def proven(question: Whole, bound: Bound) -> str:
