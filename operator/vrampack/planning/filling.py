@@ -19,7 +19,7 @@ FEW: Final = 32
 
 
 def rule_of(given: Iterable[Case], pool: PoolView, *, waiting: int) -> Rule | None:
-    """The order in which GPUs are filled for so many replicas; None: the packer's own. It depends on the models alone and
+    """The order in which GPUs are filled for so many replicas; None: the packer's own. It depends on the models alone,
     not on who runs and who waits, so it stays the same while they are placed."""
     if not 0 < waiting <= FEW or objective_of(pool) is Objective.BALANCED:
         return None
