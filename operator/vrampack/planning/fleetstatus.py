@@ -1,6 +1,7 @@
 """What the operator says on GPUNodes and GPUPools."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from vrampack.api.common import Quantity
 from vrampack.api.gpunode import InjectionFound
@@ -17,7 +18,11 @@ from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
 from vrampack.planning.suggestedmoves import as_suggestions
 from vrampack.planning.whole import Whole, proven
+from vrampack.sharing.registry import mechanism
 from vrampack.units import counted, human_bytes
+
+_FOUND: Final = ("suggestedMoves", "suggestedLayouts", "bound")
+"""What is said of a pool that is looked for beside the passes."""
 
 
 def gpu_node_status(
@@ -134,8 +139,8 @@ def pool_status(
         ),
     }
     if findings is not None:
-        return status | _found(findings, stock)
-    return status | {key: pool.status[key] for key in ("suggestedMoves", "bound") if key in pool.status}
+        return status | _found(findings, stock, pool)
+    return status | {key: pool.status[key] for key in _FOUND if key in pool.status}
 
 
 def _said(
@@ -167,9 +172,11 @@ def _stranded(gpus: Sequence[GPU], stock: Inventory, waits: Mapping[str, Sequenc
     return sum(gpu.free for gpu in gpus if 0 < gpu.free < least and gpu.closed is None)
 
 
-def _found(findings: Findings, stock: Inventory) -> Json:
+def _found(findings: Findings, stock: Inventory, pool: PoolView) -> Json:
     """Moves that are suggested, and what is proven."""
     found: Json = {"suggestedMoves": as_json(as_suggestions(findings, stock))}
+    if mechanism(pool.spec.mechanism.value).sliced:
+        found["suggestedLayouts"] = [each.wire() for each in findings.layouts]
     whole, bound = findings.question.whole, findings.bound
     if bound is not None:
         # The bound is of packings that place everything: one that leaves replicas waiting has no distance from it.
