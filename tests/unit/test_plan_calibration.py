@@ -241,6 +241,7 @@ def test_replicas_that_prove_nothing_are_not_recorded() -> None:
         "not ready": running(estimated(), most=21 * GIB, ready=False),
         "of another template": running(estimated(), most=21 * GIB, need="{}"),
         "nothing but the cache": running(estimated(), most=0),
+        "a declared claim": running(estimated(memory={"perGPU": "40Gi"}), most=21 * GIB),
         "fills what is free": running(
             estimated(engine={"name": "tgi", "version": "3.3.6"}, placement={"sharing": "Exclusive"}), most=21 * GIB
         ),
@@ -252,3 +253,11 @@ def test_replicas_that_prove_nothing_are_not_recorded() -> None:
 def test_a_full_record_makes_no_room_for_another() -> None:
     full = [measurement(maxSequences=100 + index) for index in range(64)]
     assert not recorded(running(estimated(), most=21 * GIB, of=measured(*full)))
+
+
+def test_no_floor_stands_against_a_declared_claim() -> None:
+    declared = estimated(memory={"perGPU": "24Gi"})
+    seen = [measurement(weights=None, activations=None, graphs=None, runtimeContext=None, besidesCache="30Gi")]
+    found = status_of(decide(world(declared, profiles=[measured(*seen)])))
+    assert found["estimate"]["perGPU"] == "24Gi"
+    assert found["estimate"]["method"] == "Declared"

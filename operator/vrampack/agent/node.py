@@ -152,7 +152,7 @@ class NodeAgent:
         held = None
         if self._kubelet is not None:
             held = await self._kubelet.held(devices=sight.devices, pods=people.pods, node=node)
-        gpus = self._tenants.with_peaks(
+        gpus = self._tenants.remembered(
             [
                 gpu_reading(
                     device,
@@ -217,16 +217,7 @@ class NodeAgent:
         former = await reporter.adopt()
         booted = self._processes.booted_at()
         self._errors.adopt(standing_errors(former, booted=booted))
-        claims = [claim for gpu in former.gpus or () for claim in gpu.claims or ()]
-        self._tenants.adopt(
-            {claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims},
-            {
-                (each.pod_uid, gpu.uuid): each.peak.bytes
-                for gpu in former.gpus or ()
-                for each in gpu.processes or ()
-                if each.peak is not None
-            },
-        )
+        self._tenants.adopt(former)
         self._reporter, self._renew_at = reporter, 0.0
         return reporter
 

@@ -58,6 +58,8 @@ def _runs(case: Case, sized: Sized, stock: Inventory) -> Iterator[Observation]:
     spec, need = case.model.spec, case.live_need
     if spec is None or need is None or case.deployment is None or spec.engine.name in _FILLS:
         return
+    if spec.memory.per_gpu is not None:
+        return  # what a user declares may be anything, and so is what an engine makes of it
     template = case.deployment.object["spec"]["template"]["metadata"]["annotations"][names.NEED]
     for pod in case.placed:
         if not pod.ready or pod.need != template or (seen := _peaks(pod, stock)) is None:
