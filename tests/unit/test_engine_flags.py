@@ -1,8 +1,8 @@
 """Every flag that is told an engine is one of its release's own parser.
 
 ``flags/ENGINE-VERSION.txt`` holds the names of all options, and nothing else, as they stand in the published sources:
-vLLM's ``engine/arg_utils.py`` and ``entrypoints/common/cli_args.py``, SGLang's ``srt/server_args.py`` with its groups of
-fields, TGI's ``launcher/src/main.rs``. A switch that argparse lets negate counts under its own name.
+vLLM's ``engine/arg_utils.py`` and ``entrypoints/common/cli_args.py``, SGLang's ``srt/server_args.py`` with its groups
+of fields, TGI's ``launcher/src/main.rs``. A switch that argparse lets negate counts under its own name.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from vrampack.api.gpupool import InjectionStyle
 class PodUse:
     """What the processes of a pod of vrampack hold on one GPU. ``pids``: of the host, sorted. ``peak``: the most that
     they were seen to hold together. ``pod``, ``claim``: its namespace and name, and what it claims of this GPU, also
-    once the API server has it no more."""
+    once the API server has it no more. ``weights``, ``graphs``: what its engine itself says of them; 0: nothing."""
 
     uid: str
     bytes: int
@@ -19,6 +19,8 @@ class PodUse:
     container: str = ""
     pod: str = ""
     claim: int = 0
+    weights: int = 0
+    graphs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,8 @@ def _gpu_status(gpu: GPUReading) -> GPUStatus:
                 peak=_mebibytes(each.peak) if each.peak else None,
                 pod=each.pod or None,
                 claim=Quantity.of(each.claim) if each.claim else None,
+                weights=Quantity.of(each.weights) if each.weights else None,
+                graphs=Quantity.of(each.graphs) if each.graphs else None,
                 pids=each.pids[:_MOST_PIDS] or None,
             )
             for each in gpu.processes[:_MOST_PROCESSES]

@@ -53,6 +53,10 @@ class GPUProcess(ApiModel):
     """Namespace and name of the pod, also once it is gone."""
     claim: Quantity | None = None
     """Memory of this GPU that the pod claims, also once it is gone: its claim lives until its processes are gone."""
+    weights: Quantity | None = None
+    """Weights on this GPU, as the engine itself says."""
+    graphs: Quantity | None = None
+    """Captured CUDA graphs, as the engine itself says."""
     pids: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, max_length=64)
     """The processes, by their ids on the host."""
 
