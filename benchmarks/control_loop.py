@@ -56,7 +56,7 @@ from vrampack.localcluster.process import Child, Guard
 from vrampack.localcluster.progress import progress_on
 
 SYSTEM = "vrampack-system"
-SETTINGS = ("--set=operator.replicas=0", "--set=agent.bindToNode=false")
+SETTINGS = ("--set=operator.replicas=0", "--set=agent.enabled=false", "--set=agent.bindToNode=false")
 CHART = Path(__file__).parents[1] / "charts" / "vrampack"
 VRAMPACK = (sys.executable, "-m", "vrampack")
 API = f"/apis/{names.GROUP}/{names.VERSION}"

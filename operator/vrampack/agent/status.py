@@ -153,6 +153,10 @@ def _gpu_status(gpu: GPUReading) -> GPUStatus:
                 pod_uid=each.uid,
                 bytes=_mebibytes(each.bytes),
                 peak=_mebibytes(each.peak) if each.peak else None,
+                pod=each.pod or None,
+                claim=Quantity.of(each.claim) if each.claim else None,
+                weights=Quantity.of(each.weights) if each.weights else None,
+                graphs=Quantity.of(each.graphs) if each.graphs else None,
                 pids=each.pids[:_MOST_PIDS] or None,
             )
             for each in gpu.processes[:_MOST_PROCESSES]

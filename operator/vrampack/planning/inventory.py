@@ -166,6 +166,16 @@ def _claim(pod: PodView) -> GPUClaim:
     return GPUClaim(namespace=pod.namespace, pod=pod.name, uid=pod.uid, bytes=Quantity.of(pod.claim.bytes))
 
 
+def _remembered(gpu: GPUStatus) -> dict[str, GPUClaim]:
+    """Claims of the pods whose processes are on a GPU, by UID, as the node's agent knows them."""
+    found = {}
+    for each in gpu.processes or ():
+        namespace, _, name = (each.pod or "").partition("/")
+        if each.claim is not None and namespace and name:
+            found[each.pod_uid] = GPUClaim(namespace=namespace, pod=name, uid=each.pod_uid, bytes=each.claim)
+    return found
+
+
 def _gpu(
     view: GPUNodeView,
     gpu: GPUStatus,
@@ -181,7 +191,9 @@ def _gpu(
     for process in gpu.processes or ():
         observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
     claims = {pod.uid: pod.claim.bytes for pod in tenants if pod.claim is not None}
-    outlived = {each.uid: each for each in gpu.claims or () if each.uid not in claims and each.uid in observed}
+    # What stands here of a claim is the operator's word; a pod that went before that is known by its node's agent.
+    outlived = _remembered(gpu) | {each.uid: each for each in gpu.claims or () if each.uid in observed}
+    outlived = {uid: each for uid, each in outlived.items() if uid not in claims}
     outlived |= {uid: _claim(ended[uid]) for uid in observed if uid in ended}
     sizes = claims | {uid: each.bytes.bytes for uid, each in outlived.items()}
     held = {uid: max(sizes.get(uid, 0), observed.get(uid, 0)) for uid in sorted(sizes.keys() | observed.keys())}
