@@ -144,7 +144,7 @@ def _further(findings: Findings) -> Findings:
 
 def _told(found: Findings) -> object:
     """What a status says of it; the work alone is no news."""
-    return found.room, found.closing, found.bound, found.plan, found.complete
+    return found.room, found.closing, found.bound, found.plan, found.layouts, found.complete
 
 
 def _one_process() -> Executor:

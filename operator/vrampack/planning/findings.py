@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from vrampack.api.gpupool import SuggestedLayout
 from vrampack.packing.problem import Bound, Host, Item, Move, Objective, Packing, Resident, Work
+from vrampack.planning.miglayouts import Recut
 from vrampack.planning.refined import Pending
 from vrampack.planning.whole import Whole
 
@@ -25,7 +27,8 @@ class Question:
     """``hosts``: with all claims on them; ``blocked``: who fits nowhere, the first ones in their turn; ``moves``:
     whether moves are wanted at all; ``limit``: most moves in all, ``per_placement``: for one that is blocked;
     ``pending``: who has a place in the plan and can't take it yet, where a better plan is wanted; ``better``: whether
-    moves towards a better packing of the whole are."""
+    moves towards a better packing of the whole are; ``recut``: who waits for a MIG device, where layouts may be
+    suggested."""
 
     hosts: tuple[Host, ...]
     residents: tuple[Resident, ...]
@@ -36,6 +39,7 @@ class Question:
     whole: Whole
     objective: Objective
     pending: Pending | None = None
+    recut: Recut | None = None
     better: bool = False
 
     def asked_by_a_person(self) -> "Question":
@@ -55,6 +59,7 @@ class Findings:
     bound: Bound | None = None
     packing: Packing | None = None
     plan: Packing | None = None
+    layouts: tuple[SuggestedLayout, ...] = ()
     done: Work = NOTHING
     chunks: int = 0
     complete: bool = False

@@ -13,6 +13,7 @@ from vrampack.planning.candidates import objective_of
 from vrampack.planning.cases import Case
 from vrampack.planning.findings import MOST_BLOCKED, MOST_SUGGESTED, Findings, Question
 from vrampack.planning.inventory import Inventory
+from vrampack.planning.miglayouts import MOST_CUT_FOR, recut
 from vrampack.planning.nominations import Nominee
 from vrampack.planning.queueing import Queue, Waits
 from vrampack.planning.refined import Pending
@@ -22,6 +23,7 @@ from vrampack.planning.whole import whole
 
 
 def question_of(
+    snapshot: Snapshot,
     given: Sequence[Case],
     stock: Inventory,
     pool: PoolView,
@@ -36,6 +38,7 @@ def question_of(
     blocked.sort(key=lambda each: (-each.priority, -each.waited, -each.gpus * each.memory, each.key))
     # Who waits gets older all the time, which is no news.
     ageless = {each.key: replace(each, waited=0) for each in blocked}
+    views = [view for view in snapshot.gpu_nodes if stock.pool_of[view.name] == pool.name]
     return Question(
         hosts=left,
         residents=movers(there, given, spared=moves.given_up(pool)),
@@ -46,6 +49,7 @@ def question_of(
         whole=whole(there, stock.hosts[pool.name], [each for _, each in waits]),
         objective=objective_of(pool),
         pending=pending,
+        recut=recut(pool, views, left, list(ageless.values())[:MOST_CUT_FOR]),
         better=pool.spec.refine_seconds > 0,
     )
 

@@ -130,7 +130,7 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
     question = begun = None
     if not placements and (pool.generation or context.everywhere):
         asked = None if nominated else _pending(context, pool, queue, packing, waits)
-        question = question_of(context.given, stock, pool, there(), left, waits, asked)
+        question = question_of(snapshot, context.given, stock, pool, there(), left, waits, asked)
         begun = begins(snapshot, stock, pool, question, there(), queue)
     if begun is not None and begun.nominee is not None:
         told[begun.nominee.placement.item.key] = begun.nominee

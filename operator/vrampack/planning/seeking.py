@@ -6,10 +6,11 @@ Apart from what it is asked and answers, since it brings a solver with it: a pro
 from dataclasses import replace
 
 from vrampack.packing.moves import consolidate, room_for
-from vrampack.packing.problem import Move, Packing, Work
+from vrampack.packing.problem import Move, Objective, Packing, Work
 from vrampack.packing.refine import refine
 from vrampack.packing.transition import transition
 from vrampack.planning.findings import CHUNK, MOST_BLOCKED, MOST_SUGGESTED, Findings, Question
+from vrampack.planning.miglayouts import suggested_layouts
 
 
 def find(question: Question) -> Findings:
@@ -23,11 +24,13 @@ def find(question: Question) -> Findings:
             )
             if moves:
                 room[item.key] = moves
-        closing = consolidate(
-            hosts=question.hosts, residents=question.residents, limit=min(question.limit, MOST_SUGGESTED)
-        )
+        if question.objective is Objective.FEWEST_GPUS:  # even headroom is no reason to empty a GPU
+            closing = consolidate(
+                hosts=question.hosts, residents=question.residents, limit=min(question.limit, MOST_SUGGESTED)
+            )
     plan = question.pending.packing if question.pending is not None else None
-    return Findings(question=question, room=room, closing=closing, plan=plan)
+    layouts = suggested_layouts(question.recut) if question.recut is not None else ()
+    return Findings(question=question, room=room, closing=closing, plan=plan, layouts=layouts)
 
 
 def further(findings: Findings) -> Findings:
@@ -94,7 +97,7 @@ def _packed(findings: Findings) -> Findings:
 
 def _closing(question: Question, packing: Packing, known: tuple[Move, ...]) -> tuple[Move, ...]:
     """The moves towards ``packing``, where they close more than those that are ``known``."""
-    if not (question.better and question.moves):
+    if not (question.better and question.moves and question.objective is Objective.FEWEST_GPUS):
         return known
     way = transition(
         hosts=question.hosts,
