@@ -216,7 +216,8 @@ def read_model(
     name = os.fspath(model)
     if name.startswith(HUB):
         return _from_hub(name, file=file, revision=revision, token=token, endpoint=endpoint)
-    _check_local(name, file=file, revision=revision)
+    check_path(name)
+    _check_said(name, file=file, revision=revision)
     from vrampack.models.ggufcheckpoint import read_gguf
     from vrampack.models.local import read_config, read_folder
 
@@ -253,8 +254,8 @@ def gpu_bytes(gpu: str | int, *, field: str = "gpu") -> int:
     return amount
 
 
-def _check_local(name: str, *, file: str, revision: str | None) -> None:
-    """Raises InvalidInputError for what names no file or folder, and for what is said beside one in vain."""
+def check_path(name: str) -> None:
+    """Raises InvalidInputError for what names no file or folder of this machine."""
     scheme, found, _ = name.partition("://")
     if not name.strip():
         allowed = "name the model: hf://ORG/NAME, a folder (. for this one), a GGUF file or a config.json"
@@ -268,12 +269,12 @@ def _check_local(name: str, *, file: str, revision: str | None) -> None:
     elif found:
         allowed = "write hf://ORG/NAME, or the path of a folder, of a GGUF file or of a config.json"
     else:
-        return _check_said(name, file=file, revision=revision)
+        return
     raise InvalidInputError(field="model", value=name, allowed=allowed)
 
 
 def _check_said(name: str, *, file: str, revision: str | None) -> None:
-    """What picks among the files of a repository picks nothing from a single file."""
+    """Raises InvalidInputError for what picks among the files of a repository, beside a single file."""
     if revision is not None:
         raise InvalidInputError(
             field="revision", value=revision, allowed=f"only a model on the hub has one, not {name}"

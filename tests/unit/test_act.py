@@ -9,10 +9,12 @@ import pytest
 from tests.unit.test_claimpatch import pod
 from vrampack.api import names
 from vrampack.errors import ClusterError, ConflictError, DisruptionError, NotFoundError, UnavailableError
-from vrampack.kube.act import Actor, InterruptedActError, Outcome
+from vrampack.kube.act import Actor
+from vrampack.kube.outcome import InterruptedActError, Outcome
 from vrampack.planning.actions import (
     ApplyChild,
     CreateChild,
+    DeleteChild,
     DeletePod,
     EvictPods,
     PatchChild,
@@ -242,6 +244,23 @@ async def test_a_refused_child_is_told_in_the_api_servers_words_and_holds_up_no_
 
     assert outcome.child_errors == {"serving/llama": "Service llama is refused: exceeded quota: services"}
     assert session.kube.paths == [SERVICES, DEPLOYMENTS]
+
+
+async def test_a_child_that_nothing_refers_to_goes_as_it_was_read() -> None:
+    session = Session()
+    gone = DeleteChild(
+        model="serving/llama",
+        kind="ResourceClaimTemplate",
+        namespace="serving",
+        name="llama-gpu-1",
+        uid="u1",
+        resource_version="9",
+    )
+
+    await session.act(children=(gone,))
+
+    path = "/apis/resource.k8s.io/v1/namespaces/serving/resourceclaimtemplates/llama-gpu-1"
+    assert session.kube.writes == [("delete", path, {"body": None, "uid": "u1", "resource_version": "9"})]
 
 
 async def test_children_are_changed_only_at_the_version_that_was_read() -> None:

@@ -205,6 +205,41 @@ def test_weights_of_something_else_are_not_believed() -> None:
     assert after(seen(weights=8 * GIB)).weights == 8 * GIB
 
 
+ACCOUNTED = 15 * GIB + 2 * GIB + GIB + GIB
+"""All terms of COMPUTED but the cache, the allowance and the headroom."""
+
+
+def test_a_whole_that_was_seen_is_a_floor_for_the_sum_and_replaces_no_term() -> None:
+    found = after(seen(1, besides_cache=ACCOUNTED + GIB))
+    assert (found.allowance, found.measured) == (GIB, ("allowance",))
+    assert all(
+        getattr(found, term) == getattr(COMPUTED, term) for term in TERMS if term not in ("allowance", "headroom")
+    )
+    for within in (ACCOUNTED // 2, ACCOUNTED, ACCOUNTED + COMPUTED.allowance):
+        assert after(seen(besides_cache=within)) == COMPUTED, "a short peak may have been missed"
+
+
+def test_a_whole_of_a_run_with_more_is_no_floor() -> None:
+    larger = replace(ASKED, max_sequences=128)
+    assert after(seen(setup=larger, besides_cache=2 * ACCOUNTED)) == COMPUTED
+
+
+def test_a_whole_holds_beside_measured_terms() -> None:
+    terms = {"cuda_graphs": GIB, "runtime_context": GIB}
+    assert after(seen(**terms), seen(besides_cache=ACCOUNTED + 5)).allowance == MIB
+    assert after(seen(**terms), seen(besides_cache=ACCOUNTED)).allowance == 0
+
+
+def test_of_an_engine_that_takes_all_at_its_start_the_whole_is_also_the_most() -> None:
+    asked = replace(ASKED, engine="llamacpp", version="b7917")
+    run = seen(setup=replace(asked, max_sequences=128), besides_cache=ACCOUNTED + 100 * MIB)
+    found = after(run, asked=asked)
+    assert (found.allowance, found.measured) == (100 * MIB, ("allowance",))
+    once = after(replace(run, samples=1), asked=asked).allowance
+    assert once == 100 * MIB + 392 * MIB, "2 % of the whole more"
+    assert after(replace(run, besides_cache=ACCOUNTED // 2), asked=asked) == COMPUTED, "not all of it was seen"
+
+
 def test_nothing_that_was_not_seen_is_replaced() -> None:
     assert after() == after(seen()) == COMPUTED
 
@@ -250,6 +285,7 @@ RUNS = st.lists(
         cuda_graphs=SIZES,
         communication=SIZES,
         runtime_context=SIZES,
+        besides_cache=SIZES,
     ),
     max_size=5,
 )
@@ -265,6 +301,7 @@ def test_no_estimate_is_below_what_was_seen_with_no_more_than_is_asked(runs: lis
                 value = getattr(run, term)
                 if term != "weights" or value >= COMPUTED.weights / 2:
                     assert getattr(found, term) >= value
+            assert found.per_gpu - found.headroom - found.kv_cache >= (run.besides_cache or 0)
 
 
 @given(RUNS)

@@ -328,6 +328,12 @@ class TestWrong:
         assert code == 2
         assert "file: '*.gguf' is not allowed" in err
 
+    def test_a_manifest_without_its_profile_names_the_command(self, tmp_path: Path) -> None:
+        found = deployment(model={"source": "pvc://models/tiny"})
+        code, _, err = invoke("-f", manifest(tmp_path / "a.yaml", found))
+        assert code == 2
+        assert "vrampack profile FOLDER --source pvc://models/tiny writes one" in err
+
     def test_the_revision_of_a_manifest_is_in_it(self, folder: str, tmp_path: Path) -> None:
         code, _, err = invoke("-f", manifest(tmp_path / "a.yaml", deployment()), "--revision", "main")
         assert code == 2

@@ -280,6 +280,24 @@ async def test_a_watch_that_is_left_gives_its_connection_back(serve: Serve) -> N
     await kube.close()
 
 
+@pytest.mark.parametrize(("exempt", "away"), [("", False), ("api.invalid", True)])
+async def test_a_proxy_of_the_environment_is_used_unless_it_is_told_not_to(
+    serve: Serve, exempt: str, away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def proxy(request: web.Request) -> web.Response:
+        return web.json_response({"asked": request.headers["Host"]})
+
+    monkeypatch.setenv("http_proxy", await serve(proxy))
+    monkeypatch.setenv("no_proxy", exempt)
+    kube = Kube(Configuration(host="http://api.invalid"))
+    if away:
+        with pytest.raises(UnavailableError):
+            await kube.get("/")
+    else:
+        assert await kube.get("/") == {"asked": "api.invalid"}
+    await kube.close()
+
+
 async def test_a_token_file_is_read_again(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.json_response({"said": request.headers["Authorization"]})

@@ -31,7 +31,7 @@ from vrampack.api import names
 from vrampack.api.gpupool import InjectionStyle
 from vrampack.kube import wire
 from vrampack.kube.devices import device_view
-from vrampack.planning.actions import CreateChild
+from vrampack.planning.actions import CreateChild, DeleteChild
 from vrampack.planning.inventory import inventory
 from vrampack.planning.mechanisms import read_back
 from vrampack.planning.snapshot import DeviceView, Grant, Memory, PublishedDevice
@@ -211,6 +211,30 @@ def test_the_request_comes_before_the_deployment_and_once() -> None:
     assert "ResourceClaimTemplate" not in [each.manifest["kind"] for each in of_kind(again, CreateChild)]
 
 
+def test_a_request_goes_once_no_template_refers_to_it() -> None:
+    given = in_dra(dra())
+    [request] = [
+        each.manifest
+        for each in of_kind(decide(given), CreateChild)
+        if each.manifest["kind"] == "ResourceClaimTemplate"
+    ]
+    there = children(given.models[0], pools=given.pools)
+    like = replace(there[0], kind="ResourceClaimTemplate", object={}, owner_uid=given.models[0].uid)
+    present = replace(like, name=request["metadata"]["name"], uid="present")
+    former = replace(like, name="m-gpu-former", uid="former", resource_version="9")
+    strangers = replace(like, name="m-gpu-strangers", uid="strangers", owner_uid="another")
+    live = replace(given, children=(*there, present, former, strangers))
+    [gone] = of_kind(decide(live), DeleteChild)
+    assert (gone.kind, gone.name, gone.uid, gone.resource_version) == (
+        "ResourceClaimTemplate",
+        "m-gpu-former",
+        "former",
+        "9",
+    )
+    old = [replace(each, requests=frozenset({"m-gpu-former"})) for each in live.replica_sets]
+    assert not of_kind(decide(replace(live, replica_sets=tuple(old))), DeleteChild), "its pods may still be made"
+
+
 # --- what a node and a cluster lack --------------------
 
 
@@ -253,6 +277,11 @@ def test_some_nodes_may_have_it() -> None:
 )
 def test_limits_need_a_new_driver(driver: str, lacking: bool) -> None:
     assert bool(mechanism("MemoryLimits").lacks(NodeFacts(driver=driver))) is lacking
+
+
+@pytest.mark.parametrize(("toolkit", "lacking"), [("", False), ("1.20.1", False), ("1.20.0", True), ("1.18.1", True)])
+def test_limits_need_a_new_toolkit_where_its_version_can_be_seen(toolkit: str, lacking: bool) -> None:
+    assert bool(mechanism("MemoryLimits").lacks(NodeFacts(driver="615.10", toolkit=toolkit))) is lacking
 
 
 # --- every mechanism --------------------

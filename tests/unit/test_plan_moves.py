@@ -94,6 +94,16 @@ def test_in_mode_never_nothing_is_looked_for() -> None:
     assert status["suggestedMoves"] == []
 
 
+def test_for_even_headroom_no_gpu_is_emptied_but_room_is_made() -> None:
+    even = pool(startup="Parallel", objective="Balanced")
+    assert (
+        status_of(decide(found(replace(spread_out(), pools=(even,)))), "default", kind="GPUPool")["suggestedMoves"]
+        == []
+    )
+    (move,) = status_of(decide(found(replace(blocked(), pools=(even,)))), "default", kind="GPUPool")["suggestedMoves"]
+    assert move["because"] == "room for serving/large-0"
+
+
 def test_what_was_found_for_another_snapshot_is_dropped() -> None:
     snapshot = found(spread_out())
     changed = replace(snapshot, gpu_nodes=(*FLEET, gpu_node("n3", gpu("GPU-3"))), nodes=snapshot.nodes)

@@ -393,3 +393,20 @@ def test_the_mix_depends_on_the_models_alone() -> None:
         mixes.append(mix_of(cases(snapshot, Settings(), stock=inventory(snapshot))))
     assert mixes[0] == mixes[1] == mixes[2]
     assert [(each.memory, each.weight) for each in mixes[0]] == [(10 * GIB, 5.0), (40 * GIB, 2.0)]
+
+
+def test_what_a_replica_was_promised_of_its_node_holds_until_it_is_gone() -> None:
+    """It asked for a node without another of its model; the spec asks for less by now."""
+    need = Need(gpus=1, bytes=20 * GIB, kv=0, context=0, comm=0, apart=True).to_json()
+    fleet = [gpu_node("n1", gpu("GPU-1")), gpu_node("n2", gpu("GPU-2"))]
+    first = replace(placed(), need=need)
+
+    def second(*nodes: GPUNodeView, spread: str = "Ignore") -> dict[str, tuple[str, ...]]:
+        wanted = model(replicas=2, placement={"spread": spread})
+        return where(decide(world(wanted, pods=[first, pod("llama-1")], gpu_nodes=nodes)))
+
+    assert second(*fleet) == {"llama-1": ("GPU-2",)}
+    assert second(fleet[0]) == {}
+    first = placed()
+    assert second(fleet[0]) == {"llama-1": ("GPU-1",)}
+    assert second(fleet[0], spread="Require") == {}, "the new one asks for it"

@@ -25,7 +25,9 @@ from tests.unit.planning_world import (
     where,
     world,
 )
+from vrampack.api.gpunode import GPUStatus
 from vrampack.api.gpupool import GPUPoolSpec
+from vrampack.planning.links import link_domains
 from vrampack.planning.seeking import find, further
 from vrampack.planning.snapshot import Memory, PoolView, Snapshot
 
@@ -145,3 +147,31 @@ def test_a_product_without_a_price_is_named() -> None:
 def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         GPUPoolSpec.model_validate(wrong)
+
+
+def test_a_replica_over_two_gpus_gets_those_that_nvlink_joins() -> None:
+    joined = {1: ["GPU-3"], 2: [], 3: ["GPU-1"], 4: None}
+    fleet = gpu_node(
+        "n1", *(gpu(f"GPU-{n}", index=n, **({} if by is None else {"nvlink": by})) for n, by in joined.items())
+    )
+    found = where(decide(world(model(gpus=2), pods=[pod(tensor=2)], gpu_nodes=[fleet])))
+    assert found == {"llama-0": ("GPU-1", "GPU-3")}
+    bare = gpu_node("n1", *(gpu(f"GPU-{n}", index=n) for n in joined))
+    assert where(decide(world(model(gpus=2), pods=[pod(tensor=2)], gpu_nodes=[bare]))) == {
+        "llama-0": ("GPU-1", "GPU-2")
+    }
+
+
+@pytest.mark.parametrize(
+    ("links", "domains"),
+    [
+        pytest.param({"a": [], "b": []}, {}, id="none"),
+        pytest.param(
+            {"a": ["b"], "b": ["a"], "c": ["d"], "d": ["c"]}, {"a": "a", "b": "a", "c": "c", "d": "c"}, id="pairs"
+        ),
+        pytest.param({"a": ["b"], "b": ["a", "c"], "c": ["b"]}, {"a": "a", "b": "a", "c": "a"}, id="a chain is one"),
+        pytest.param({"a": ["gone"]}, {"a": "a"}, id="of one that is not there nothing is said"),
+    ],
+)
+def test_domains_of_links(links: dict[str, list[str]], domains: dict[str, str]) -> None:
+    assert link_domains([GPUStatus(uuid=uuid, nvlink=tuple(some)) for uuid, some in links.items()]) == domains

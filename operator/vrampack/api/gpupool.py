@@ -71,6 +71,13 @@ class MovesMode(StrEnum):
     EVICT = "Evict"
 
 
+class Layouts(StrEnum):
+    """What becomes of the layouts of MIG devices."""
+
+    KEEP = "Keep"
+    SUGGEST = "Suggest"
+
+
 class SelectorOperator(StrEnum):
     """How a label is compared."""
 
@@ -219,8 +226,12 @@ class GPUPoolSpec(ApiModel):
     max_replicas_per_gpu: int | None = Field(default=None, ge=1, le=64)
     """Most replicas on one GPU. Left out: as many as its memory takes. Those that are more already stay. A MIG device
     has one."""
+    layouts: Layouts = Layouts.SUGGEST
+    """With mechanism MIG: Keep (MIG devices are as they are) or Suggest (status.suggestedLayouts lists how idle GPUs
+    would be cut for replicas that wait). vrampack never changes a layout."""
     refine_seconds: int = Field(default=0, ge=0, le=600)
-    """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing."""
+    """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing. It
+    delays no placement: what is found is for replicas that wait while engines start, and for moves."""
     overuse: Overuse = Overuse()
     """What becomes of a replica that uses more memory than it claims."""
     moves: Moves = Moves()
@@ -258,6 +269,21 @@ class SuggestedMove(ApiModel):
     """Memory that must be loaded anew."""
     because: str = Field(default="", max_length=256)
     """What the move is good for."""
+
+
+class SuggestedLayout(ApiModel):
+    """How a GPU in MIG mode that nobody uses would be cut for replicas that wait."""
+
+    node: str = Field(min_length=1, max_length=253)
+    """Node of the GPU."""
+    gpu: str = Field(min_length=1, max_length=96)
+    """UUID of the GPU."""
+    index: int | None = Field(default=None, ge=0)
+    """Index of the GPU on its node."""
+    devices: tuple[Annotated[str, Field(max_length=63)], ...] = Field(default=(), max_length=16)
+    """MIG devices that it would have, such as 3g.40gb; the largest first."""
+    because: str = Field(default="", max_length=256)
+    """For which replicas."""
 
 
 class MoveStatus(SuggestedMove):
@@ -312,6 +338,8 @@ class GPUPoolStatus(ApiModel):
     """Free memory that no waiting or typical replica can use."""
     suggested_moves: tuple[SuggestedMove, ...] = Field(default=(), max_length=64)
     """Moves that would make room."""
+    suggested_layouts: tuple[SuggestedLayout, ...] = Field(default=(), max_length=32)
+    """With mechanism MIG: layouts of idle GPUs that would give replicas that wait a MIG device."""
     moves: tuple[MoveStatus, ...] = Field(default=(), max_length=128)
     """Moves under way, and those of the last hour."""
     bound: PackingBound | None = None

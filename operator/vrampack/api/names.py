@@ -52,6 +52,7 @@ ENGINE_CONTAINER: Final = "engine"
 
 FIELD_MANAGER: Final = "vrampack"
 STATUS_MANAGER: Final = "vrampack-status"
+MEASUREMENT_MANAGER: Final = "vrampack-measurements"
 PLACEMENT_MANAGER: Final = "vrampack-placement"
 AGENT_MANAGER: Final = "vrampack-agent"
 

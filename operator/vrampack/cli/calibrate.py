@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,6 +78,7 @@ def calibrate(
     if output is Output.TABLE:
         raise typer.BadParameter("measurements are printed as yaml or json")
     from vrampack.cli.calibration import Known
+    from vrampack.planning.measurements import MAX_MEASUREMENTS
 
     known = Known(
         version=engine_version,
@@ -93,6 +94,9 @@ def calibrate(
             return
         subject = _subject(file, endpoint) if file is not None else None
         found = _measurements(logs or [], known, subject)
+        if len(found) > MAX_MEASUREMENTS:
+            allowed = f"at most {MAX_MEASUREMENTS} ways to run an engine: a ModelProfile holds no more"
+            raise InvalidInputError(field="LOGFILE", value=len(found), allowed=allowed)
         name = profile or (subject.profile.name if subject is not None and subject.profile is not None else "")
         if not name:
             raise InvalidInputError(field="--profile", value=None, allowed="name the ModelProfile, or give --file")
@@ -133,11 +137,12 @@ def _subject(manifest: Path, endpoint: str | None) -> "Subject":
 
 
 def _measurements(logs: list[Path], known: "Known", subject: "Subject | None") -> "list[Measurement]":
-    from vrampack.cli.calibration import measurement, observation, observations
+    from vrampack.cli.calibration import observation, observations
     from vrampack.models.enginelogs import read_starts, read_stream
     from vrampack.models.llamacpplogs import LLAMACPP
     from vrampack.models.sglanglogs import SGLANG
     from vrampack.models.vllmlogs import VLLM
+    from vrampack.planning.measurements import measurement_of
 
     dialects = (VLLM, SGLANG, LLAMACPP)
     starts: list[Start] = []
@@ -150,8 +155,8 @@ def _measurements(logs: list[Path], known: "Known", subject: "Subject | None") -
     found = observations(observation(start, known=known, subject=subject) for start in starts)
     for each in found:
         _say(each)
-    now = datetime.now(UTC)
-    return [measurement(each, now=now) for each in found]
+    now = time.time()
+    return [measurement_of(each, at=now) for each in found]
 
 
 def _usable(starts: "list[Start]") -> "list[Start]":
@@ -176,7 +181,7 @@ def _usable(starts: "list[Start]") -> "list[Start]":
 
 def _say(found: "Observation") -> None:
     """What was not printed, or does not count, stays computed: whoever calibrates should know."""
-    from vrampack.cli.calibration import TERMS
+    from vrampack.planning.measurements import TERMS
     from vrampack.units import counted
 
     absent = [term.replace("_", " ") for term in TERMS if getattr(found, term) is None]

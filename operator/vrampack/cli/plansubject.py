@@ -22,7 +22,7 @@ from vrampack.errors import InvalidInputError, ModelSourceError, UnsupportedMode
 from vrampack.kube.wire import Metadata, Node, NodeStatus
 from vrampack.models.facts import ModelFacts
 from vrampack.models.profile import profile_manifest
-from vrampack.planning.rehearsal import DEFAULT_CLASS, Priority
+from vrampack.planning.playedkubernetes import DEFAULT_CLASS, Priority
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import GPUNodeView, Memory, ModelView, NodeView, PoolView, ProfileView, Snapshot
 

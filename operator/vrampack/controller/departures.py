@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from vrampack.api import names
 from vrampack.planning.actions import PlacePod
 from vrampack.planning.mechanisms import read_back
-from vrampack.planning.snapshot import Claim, PodView, Snapshot
+from vrampack.planning.snapshot import PodView, Snapshot
 
 _UNSEEN_SECONDS: Final = 60.0
 """How long a pod that is gone may still turn out to have a process: agents look every second, and say so at once."""
@@ -27,8 +26,7 @@ class Departures:
     def placing(self, placements: Iterable[PlacePod]) -> None:
         """These claims are written now. One that did not land holds nothing: its pod never has a process."""
         for each in placements:
-            claim = Claim(gpus=each.gpus, bytes=int(each.annotations[names.CLAIM]), epoch=0)
-            self._present[each.pod.uid] = replace(each.pod, claim=claim)
+            self._present[each.pod.uid] = replace(each.pod, claim=each.claim)
 
     def noted(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot, and in its memory the pods that are gone since the ones before and may have processes yet."""

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -66,6 +67,8 @@ class Kube:
     def __init__(self, configuration: Any, *, timeout: float = 30) -> None:
         """``configuration``: one of ``kubernetes.aio``. ``timeout``: seconds for one request with its answer."""
         configuration.connection_pool_maxsize = _CONNECTIONS
+        configuration.proxy = configuration.proxy or _proxy_of(configuration.host)
+        configuration.client_session_kwargs = {"trust_env": False}
         self._configuration = configuration
         self._rest = RESTClientObject(configuration)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -265,6 +268,13 @@ class Kube:
 
 def _away(method: str, path: str, error: Exception) -> UnavailableError:
     return UnavailableError(f"{method} {path}: {str(error) or 'no answer in time'}")
+
+
+def _proxy_of(url: str) -> str | None:
+    """What the environment says (HTTPS_PROXY, NO_PROXY), asked once: aiohttp would ask it for every request, and look
+    for credentials in a netrc file, each in a thread."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _as_pod(configuration: Any) -> bool:

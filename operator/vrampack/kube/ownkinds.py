@@ -54,6 +54,7 @@ class OwnKinds:
             spec=spec,
             problem=problem,
             measurements=status.measurements if status is not None else (),
+            resource_version=meta.resource_version if status is not None else "",
         )
 
     def pool(self, found: wire.CustomObject) -> PoolView:

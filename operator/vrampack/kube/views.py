@@ -156,6 +156,9 @@ def replica_set_view(replica_set: wire.ReplicaSet) -> ReplicaSetView:
         uid=meta.uid,
         owner_uid=meta.owner_uid,
         replicas=replica_set.spec.replicas,
+        requests=frozenset(
+            each.resource_claim_template_name for each in replica_set.spec.template.spec.resource_claims
+        ),
     )
 
 

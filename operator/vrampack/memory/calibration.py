@@ -10,6 +10,10 @@ A run with much more to do would replace the term by far too much. So what is co
 the term is what is computed for the load that is asked for, and on top what the run took beyond what is computed for
 its own load, but never more than the run took. It is below the computed term only where the run itself was, so nothing
 rests on how well the computed term scales.
+
+What the driver counts of a process is a whole, and short peaks escape whoever looks now and then. So that figure is a
+floor for the sum of all terms, and replaces none of them; only of an engine that holds all its memory from its start is
+it also the most, and takes the place of the allowance.
 """
 
 import math
@@ -47,6 +51,9 @@ _DRIVERS: Final[Mapping[str, tuple[str, ...]]] = {
 _STEADY: Final = frozenset({"weights"})
 """Terms that no two starts differ in."""
 _FITTED: Final = frozenset({"cuda_graphs", "runtime_context"})
+_OF_WHOLE: Final = (_SEQUENCES, _TOKENS, _CONTEXT)
+_AT_ONCE: Final = frozenset({"llamacpp"})
+"""Engines that take all their memory before they answer, and no more later: what they were seen to hold is all."""
 _VERSION: Final = re.compile(r"v?(?P<release>[^+]*)(\+.*)?")
 
 
@@ -102,6 +109,8 @@ class Observation:
     cuda_graphs: int | None = None
     communication: int | None = None
     runtime_context: int | None = None
+    besides_cache: int | None = None
+    """All of these and whatever else the processes held, but for the KV cache: as the driver counts it."""
     samples: int = 1
 
 
@@ -124,13 +133,16 @@ def calibrated(
         for term in _DRIVERS
         if (value := _term(term, estimate, known, asked, computed_for or _unknown)) is not None
     }
-    if not found:
-        return estimate
-    changes: dict[str, Any] = {term: round_up(value.bytes, MIB) for term, value in found.items()}
-    measured = tuple(sorted(changes))
     exact = {term for term, value in found.items() if not value.carried}
-    if exact >= _FITTED and (estimate.gpus == 1 or "communication" in exact):
-        changes["allowance"] = 0  # it is there for how far fitted terms may be off, and none is fitted any more
+    fitted = not (exact >= _FITTED and (estimate.gpus == 1 or "communication" in exact))
+    allowance = estimate.allowance if fitted else 0  # it is there for how far fitted terms may be off
+    changes: dict[str, Any] = {term: round_up(value.bytes, MIB) for term, value in found.items()}
+    terms = {term: changes.get(term, getattr(estimate, term)) for term in _DRIVERS}
+    seen = _left_over(known, asked, terms=terms, allowance=allowance)
+    if not changes and seen is None:
+        return estimate
+    measured = tuple(sorted(changes if seen is None else (*changes, "allowance")))
+    changes["allowance"] = allowance if seen is None else seen
     before = sum(getattr(estimate, term) for term in changes)
     total = estimate.per_gpu - estimate.headroom - before + sum(changes.values())
     headroom = math.ceil(total // MIB * headroom_percent / 100) * MIB
@@ -146,7 +158,7 @@ def merged(runs: Sequence[Observation]) -> Observation:
         raise ValueError("runs of one setup are merged, and there is at least one")
     terms = {
         term: _most([(value, each.samples) for each in runs if (value := getattr(each, term)) is not None])
-        for term in _DRIVERS
+        for term in (*_DRIVERS, "besides_cache")
     }
     return Observation(setup=runs[0].setup, **terms, samples=sum(each.samples for each in runs))
 
@@ -205,6 +217,27 @@ def _term(
     if above:
         return max(min(above), _Figure(least))
     return _Figure(least) if least > computed else None
+
+
+def _left_over(known: Sequence[Observation], asked: Setup, *, terms: Mapping[str, int], allowance: int) -> int | None:
+    """What processes were seen to hold beside all terms, in whole MiB; None: ``allowance`` stands."""
+    above: list[int] = []
+    below: list[int] = []
+    for each in known:
+        value = each.besides_cache
+        if value is None:
+            continue
+        pairs = [(getattr(each.setup, driver), getattr(asked, driver)) for driver in _OF_WHOLE]
+        # Less than the weights alone can't be all that it held.
+        if asked.engine in _AT_ONCE and value >= terms["weights"] and all(seen >= wanted for seen, wanted in pairs):
+            above.append(_with_spread("besides_cache", value, each.samples))
+        if all(seen <= wanted for seen, wanted in pairs):
+            below.append(value)
+    accounted = sum(terms.values())
+    least = max(0, max(below, default=0) - accounted)
+    if above:
+        return round_up(max(0, min(above) - accounted, least), MIB)
+    return round_up(least, MIB) if least > allowance else None
 
 
 def _with_spread(term: str, value: int, samples: int) -> int:

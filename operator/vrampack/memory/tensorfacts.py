@@ -39,6 +39,8 @@ class TensorFacts:
     """Queries come with a gate of the same size (Qwen3-Next, 3.5): doubles the query projection."""
     head_gate: bool = False
     """A gate with one element a head (Step 3.5)."""
+    direct_gates: bool = False
+    """Gates of Kimi delta attention are single matrices, not of low rank (Ling 2.5)."""
     sinks: bool = False
     """A learned logit a head (gpt-oss, MiMo V2)."""
     value_is_key: bool = False
@@ -57,6 +59,8 @@ class TensorFacts:
     final_norm: bool = True
     router_bias: bool = False
     """A bias or correction a routed expert."""
+    idle_experts: int = 0
+    """Experts that do nothing: rows of the router alone (LongCat)."""
     expert_bias: bool = False
     """Biases of the experts' projections (gpt-oss)."""
     shared_expert_gate: bool = False
@@ -89,10 +93,15 @@ class TensorFacts:
     """Every rank has all of them (Gemma 4); else they are split like the language model."""
     unknown_towers: tuple[str, ...] = ()
     """Fields of the configuration that describe towers whose shapes are not known; their bytes are missing."""
+    likely_towers: tuple[str, ...] = ()
+    """Fields of towers that are not known by name and are counted by width and depth."""
     encoder_layers: int = 0
     """Of an encoder-decoder model (Whisper, T5, BART)."""
     encoder_width: int = 0
     """Feed-forward width of those."""
+    encoder_heads: int = 0
+    """Elements of all their heads; 0: the hidden size."""
+    encoder_gated: bool = False
     encoder_stem: int = 0
     """Elements of the encoder before its layers: convolutions and positions."""
 
@@ -164,7 +173,7 @@ _FAMILIES: Final[dict[str, TensorFacts]] = {
     "dots1": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, router_bias=True),
     "step3p5": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, head_gate=True, router_bias=True),
     "step3p7": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, head_gate=True, router_bias=True),
-    "glm4v": TensorFacts(layer_norms=4, query_only_bias=True),
+    "glm4v": TensorFacts(layer_norms=4, query_bias=True, query_only_bias=True),
     "glm4v_moe": TensorFacts(router_bias=True, query_only_bias=True),
     "glm": TensorFacts(query_only_bias=True),
     "chatglm": TensorFacts(query_only_bias=True),
@@ -179,6 +188,13 @@ _FAMILIES: Final[dict[str, TensorFacts]] = {
     "codegen": TensorFacts(feed_forward_bias=True, layer_norms=1, norm_bias=True, head_bias=True),
     "nemotron": TensorFacts(norm_bias=True),
     "jamba": TensorFacts(state_norms=True),
+    "afmoe": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD, output_gate=True, router_bias=True),
+    "beam": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD, output_gate=True),
+    "laguna": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, head_gate=True, router_bias=True),
+    "longcat_flash": TensorFacts(layer_norms=4, router_bias=True),
+    "bailing_hybrid": TensorFacts(head_gate=True, direct_gates=True, router_bias=True),
+    "muse_glimmer": TensorFacts(output_gate=True),
+    "t5": TensorFacts(layer_norms=3),
     "nemotron_h": TensorFacts(layer_norms=1, router_bias=True),
 }
 """By ``model_type``: what a model class does that no field of the configuration says. Read from transformers."""

@@ -241,11 +241,12 @@ def _before(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorSh
 
 
 def _encoder_layer(hidden: int, facts: TensorFacts) -> int:
-    """Elements of a layer of an encoder: attention to itself, a plain feed-forward part, two norms."""
+    """Elements of a layer of an encoder: attention to itself, a feed-forward part, two norms."""
     biases = (2 if facts.keys_without_bias else 3) * hidden * facts.query_bias + hidden * facts.output_bias
     biases += (facts.encoder_width + hidden) * facts.feed_forward_bias
     norms = 2 * hidden * (2 if facts.norm_bias else 1)
-    return 4 * hidden**2 + 2 * hidden * facts.encoder_width + biases + norms
+    attention = 4 * hidden * (facts.encoder_heads or hidden)
+    return attention + (3 if facts.encoder_gated else 2) * hidden * facts.encoder_width + biases + norms
 
 
 def _after(architecture: Architecture, facts: TensorFacts) -> Iterator[TensorShape]:
@@ -275,7 +276,7 @@ def _layer(run: LayerRun, *, architecture: Architecture, facts: TensorFacts) -> 
             case PagedAttention():
                 yield from paged_attention(mixer, hidden=hidden, facts=facts)
             case LatentAttention():
-                yield from latent_attention(mixer, hidden=hidden)
+                yield from latent_attention(mixer, hidden=hidden, gate=facts.head_gate)
             case RecurrentState():
                 yield from recurrent_state(mixer, hidden=hidden, facts=facts)
     if run.feed_forward is not None:
@@ -285,6 +286,7 @@ def _layer(run: LayerRun, *, architecture: Architecture, facts: TensorFacts) -> 
     if facts.laurel_rank:
         yield matrix("laurel.linear_left", facts.laurel_rank, hidden, split=Split.WHOLE)
         yield matrix("laurel.linear_right", hidden, facts.laurel_rank, split=Split.WHOLE)
+        yield vector("laurel.post_laurel_norm", hidden)
     if inputs := facts.alternating_inputs:
         yield TensorShape(name="altup.modality_router", rows=inputs, columns=hidden)
         yield vector("altup.coefs", inputs**3 + inputs**2 + 2 * hidden)

@@ -99,8 +99,8 @@ def paged_attention(mixer: PagedAttention, *, hidden: int, facts: TensorFacts) -
         yield vector(f"{prefix}.sinks", mixer.heads, split=Split.TENSOR)
 
 
-def latent_attention(mixer: LatentAttention, *, hidden: int) -> Iterator[TensorShape]:
-    """MLA: the way down is whole on every rank, the way up is split by heads."""
+def latent_attention(mixer: LatentAttention, *, hidden: int, gate: bool = False) -> Iterator[TensorShape]:
+    """MLA: the way down is whole on every rank, the way up is split by heads. ``gate``: of one element a head."""
     query = mixer.heads * (mixer.nope_dim + mixer.rope_dim)
     down = "self_attn.fused_qkv_a_proj"
     if mixer.query_rank:
@@ -114,6 +114,8 @@ def latent_attention(mixer: LatentAttention, *, hidden: int) -> Iterator[TensorS
     yield vector("self_attn.kv_a_layernorm", mixer.rank)
     yield matrix("self_attn.kv_b_proj", mixer.heads * (mixer.nope_dim + mixer.value_dim), mixer.rank)
     yield matrix("self_attn.o_proj", hidden, mixer.heads * mixer.value_dim)
+    if gate:
+        yield matrix("self_attn.g_proj", mixer.heads, hidden)
     if mixer.index_dim:
         width = mixer.index_heads * mixer.index_dim
         yield matrix("self_attn.indexer.wq_b", width, mixer.query_rank or hidden, split=Split.WHOLE)
@@ -161,7 +163,7 @@ def feed_forward(part: FeedForward, *, hidden: int, facts: TensorFacts) -> Itera
         return
     inside = part.latent or hidden
     prefix = "experts" if part.width else "mlp.experts"  # beside a dense part they are no part of it (Gemma 4)
-    yield TensorShape(name="mlp.gate", rows=part.experts, columns=hidden)
+    yield TensorShape(name="mlp.gate", rows=part.experts + facts.idle_experts, columns=hidden)
     if facts.router_bias:
         yield vector("mlp.gate.bias", part.experts)
     if facts.shared_expert_gate and part.shared_width:

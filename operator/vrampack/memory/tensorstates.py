@@ -24,7 +24,7 @@ def recurrent_state(mixer: RecurrentState, *, hidden: int, facts: TensorFacts) -
         case StateKind.GATED_DELTA:
             yield from _gated_delta(mixer, hidden=hidden)
         case StateKind.KIMI_DELTA:
-            yield from _kimi_delta(mixer, hidden=hidden)
+            yield from _kimi_delta(mixer, hidden=hidden, facts=facts)
         case StateKind.LIGHTNING:
             yield from _lightning(mixer, hidden=hidden)
         case StateKind.SHORT_CONV:
@@ -79,12 +79,15 @@ def _gated_delta(mixer: RecurrentState, *, hidden: int) -> Iterator[TensorShape]
     yield matrix("linear_attn.out_proj", hidden, values)
 
 
-def _kimi_delta(mixer: RecurrentState, *, hidden: int) -> Iterator[TensorShape]:
+def _kimi_delta(mixer: RecurrentState, *, hidden: int, facts: TensorFacts) -> Iterator[TensorShape]:
     keys, values = mixer.key_heads * mixer.key_dim, mixer.value_heads * mixer.value_dim
     for name, rows in (("q", keys), ("k", keys), ("v", values)):
         yield matrix(f"self_attn.{name}_proj", rows, hidden, fused="self_attn.qkv_proj")
         yield _convolution(f"self_attn.{name}_conv1d", rows, mixer.conv_kernel)
     for name in ("f", "g"):
+        if facts.direct_gates:
+            yield matrix(f"self_attn.{name}_proj", values, hidden)
+            continue
         yield matrix(f"self_attn.{name}_a_proj", mixer.value_dim, hidden, split=Split.WHOLE)
         yield matrix(f"self_attn.{name}_b_proj", values, mixer.value_dim)
     yield vector("self_attn.dt_bias", values, split=_TENSOR)

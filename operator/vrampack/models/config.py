@@ -84,7 +84,7 @@ def architecture_of(
         attention_heads=heads.count if heads else 0,
         kv_heads=heads.kv if heads else 0,
         head_dim=head_dim,
-        dtype=_dtype((identity.root, identity.text, identity.root.below("vision_config")), stored_dtype),
+        dtype=_dtype(_typed(identity), stored_dtype),
         max_context=rotary.context,
         tied_embeddings=_tied(identity),
         experts=experts.count,
@@ -96,7 +96,7 @@ def architecture_of(
         rotary_dim=rotary.dim,
         class_name=identity.class_name,
         kv_cache_dtype=kv_cache_dtype_of(identity.root, text, quant_config),
-        encoder_tokens=text.size(_ENCODER_TOKENS, most=MAX_TOKENS) if family.encoder_decoder else 0,
+        encoder_tokens=_encoder_tokens(text, family) if family.encoder_decoder else 0,
         predict_layers=text.size(_PREDICTION, least=0, most=MAX_LAYERS, default=0),
         multimodal=identity.multimodal,
         image_tokens=images.image_tokens,
@@ -203,10 +203,23 @@ def _intermediate(text: Fields, family: Family, hidden: int, experts: Experts, w
     return dense_width(text, family, hidden=hidden, experts=experts)
 
 
+def _encoder_tokens(text: Fields, family: Family) -> int:
+    return text.size(_ENCODER_TOKENS, most=MAX_TOKENS, default=family.default_context)
+
+
 def _tied(identity: Identity) -> bool:
-    """The root's word counts before that of the text part."""
-    default = identity.text.flag("tie_word_embeddings", default=identity.family.tied)
-    return identity.root.flag("tie_word_embeddings", default=default)
+    """The word of an outer part counts before that of an inner one."""
+    tied = identity.family.tied
+    for part in reversed(identity.parts):
+        tied = part.flag("tie_word_embeddings", default=tied)
+    return tied
+
+
+def _typed(identity: Identity) -> tuple[Fields | None, ...]:
+    """The parts that may name the computation type, in the engine's order; those between root and text come last."""
+    outer, *between, _ = (*identity.parts, identity.text) if len(identity.parts) == 1 else identity.parts
+    towers = (part.below("vision_config") for part in (outer, *between))
+    return (outer, identity.text, *between, *towers)
 
 
 def _dtype(parts: Iterable[Fields | None], stored: str | None) -> str:

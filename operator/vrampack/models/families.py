@@ -76,6 +76,8 @@ class Family:
     """Layers that only keep a state have no feed-forward part (Zamba 2)."""
     shared_is_dense: bool = False
     """Without experts the shared expert is the feed-forward part (Granite 4)."""
+    residual: bool = False
+    """``use_residual``: a dense part as wide as the model beside the experts (Arctic)."""
     attends_twice: bool = False
     """Two attention parts in one layer (LongCat)."""
     uniform: bool = True
@@ -101,8 +103,8 @@ _LLAMA4: Final = Family(chunked=True, uniform=False)
 
 # fmt: off
 _PLAIN_NAMES: Final = (
-    "aquila", "arctic", "aria_text", "baichuan", "bailing_moe", "bailing_moe_v2", "bitnet", "chameleon",
-    "cosmos3_edge_text", "dbrx", "decilm", "deepseek", "emu3_text_model", "exaone", "exaone4_5_text", "flex_olmo",
+    "aquila", "aria_text", "baichuan", "bailing_moe", "bailing_moe_v2", "bitnet", "chameleon",
+    "dbrx", "decilm", "deepseek", "emu3_text_model", "exaone", "exaone4_5_text", "flex_olmo",
     "glm4v_text", "glm_ocr_text", "granite", "granite4_vision_text", "granitemoe", "granitemoeshared", "helium",
     "hrm_text", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "internlm", "internlm2", "internlm2_ve",
     "internlm3", "iquestcoder", "llama", "llava", "mimo", "minicpm", "minicpmo", "minicpmv", "minimax_m2",
@@ -126,7 +128,8 @@ _LATENT_NAMES: Final = (
 
 FAMILIES: Final[dict[str, Family]] = {
     **dict.fromkeys(_PLAIN_NAMES, _PLAIN),
-    "apertus": _UNGATED,
+    **dict.fromkeys(("apertus", "apertus1p5_text", "cosmos3_edge_text"), _UNGATED),
+    "arctic": Family(residual=True),
     "arcee": _UNGATED,
     "bailing_hybrid": Family(state=StateKind.KIMI_DELTA, latent=True, uniform=False),
     "bailing_moe_linear": Family(state=StateKind.LIGHTNING, latent=True, uniform=False),
@@ -213,7 +216,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "stablelm": Family(default_rotary_fraction=0.25),
     "phi3small": Family(tied=True),
     "starcoder2": Family(gated=False, tied=True),
-    "t5": _ENCODER_DECODER,
+    "t5": replace(_ENCODER_DECODER, default_context=512),
     "whisper": _ENCODER_DECODER,
     "vaultgemma": Family(tied=True, head_dim=256, full_every=2, uniform=False),
     "zamba2": Family(state=StateKind.MAMBA2, tied=True, bare_states=True, uniform=False),

@@ -122,6 +122,9 @@ def _shared_width(text: Fields, width: int) -> int:
         if written := text.size((name,), least=0, default=0):
             return written
     shared = next((name for name in _SHARED if text.get(name)), None)
+    widths = text.get("moe_intermediate_size")
+    if isinstance(widths, list):  # Ernie: shared experts are as wide as those for text
+        width = _listed(text, "moe_intermediate_size", most=MAX_SIZE, total=False)
     return 0 if shared is None else min(_listed(text, shared, most=MAX_EXPERTS, total=False) * width, MAX_SIZE)
 
 
@@ -163,6 +166,8 @@ def feed_forwards(
     """The feed-forward part of every layer. ``texts``: the fields that hold for each of them."""
     if not family.feed_forward:
         return [None] * len(kinds)
+    doubled = texts[0].flag("use_double_wide_mlp", default=False)  # Gemma 4: layers that read another's cache
+    narrow = len(kinds) - (texts[0].size(("num_kv_shared_layers",), least=0, default=0) if doubled else 0)
     sparse = _sparse(texts[0], len(kinds)) if experts.count else [False] * len(kinds)
     parts: list[FeedForward | None] = []
     for index, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
@@ -173,6 +178,10 @@ def feed_forwards(
         beside = not mixture or text.flag("enable_moe_block", default=False) or family.attends_twice
         width = dense_width(text, family, hidden=hidden, experts=experts, index=index) if beside else 0
         width = 2 * width if family.attends_twice else width  # one behind each attention
+        if index >= narrow and not mixture:
+            width *= 2
+        if mixture and family.residual and text.flag("use_residual", default=False):
+            width = hidden
         gated = family.gated or (text.text("feed_forward_proj") or "").startswith("gated")  # T5
         parts.append(_part(gated, width, experts if mixture else Experts()))
     return parts
@@ -222,7 +231,9 @@ def _regular(text: Fields, layers: int) -> list[bool]:
     last = _listed_least(text, "moe_layer_end_index") if text.names("moe_layer_end_index") else layers
     if last < 0:
         last = layers
-    shifted = text.names("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval")
+    shifted = text.names(
+        "decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval", "moe_layer_frequency"
+    )
     every = text.size((shifted or "moe_layer_freq",), default=1)
     shift = 1 if shifted else 0
     dense = set(text.numbers("mlp_only_layers") or [])

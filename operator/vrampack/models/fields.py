@@ -148,6 +148,12 @@ class Fields:
         """The same with other values, for one layer that differs. Nothing is copied: a file may name every layer."""
         return Fields(values, path=self._path, under=self)
 
+    def with_defaults(self, defaults: Mapping[str, object]) -> "Fields":
+        """The same, where a class puts in what is not written. ``model_type`` of the defaults counts before a written
+        one."""
+        named = {"model_type": defaults["model_type"]} if "model_type" in defaults else {}
+        return Fields({**self._config, **named}, path=self._path, defaults=defaults)
+
     def inside(
         self, name: str, value: Mapping[str, object], *, defaults: Mapping[str, object] | None = None
     ) -> "Fields":

@@ -58,6 +58,8 @@ class Identity:
 
     root: Fields
     text: Fields
+    parts: tuple[Fields, ...]
+    """From the root to the text part, both included; one where they are the same."""
     family: Family
     model_type: str
     """Of the text part."""
@@ -91,7 +93,8 @@ class Identity:
 def identity_of(config: Mapping[str, object]) -> Identity:
     """Raises UnsupportedModelError for a file that names no family."""
     root = Fields(config)
-    text = _text_part(root)
+    parts = text_parts(root)
+    text = parts[-1]
     outer = root.text("model_type", most=_LONGEST_NAME)
     model_type = text.text("model_type", most=_LONGEST_NAME)
     if model_type is None:
@@ -117,10 +120,11 @@ def identity_of(config: Mapping[str, object]) -> Identity:
     return Identity(
         root=root,
         text=text,
+        parts=parts,
         family=family or Family(latent=True, chunked=True),
         model_type=model_type,
         class_name=name,
-        multimodal=any(root.get(tower) for tower in _TOWERS),
+        multimodal=any(part.get(tower) for part in parts for tower in _TOWERS),
         pooling=name.endswith(_POOLING) and not name.endswith(_GENERATING),
         known=known,
     )
@@ -152,15 +156,15 @@ def _plain(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 
-def _text_part(root: Fields) -> Fields:
-    """The innermost configuration of a model that writes text."""
-    part = root
+def text_parts(root: Fields) -> tuple[Fields, ...]:
+    """From the root to the innermost configuration of a model that writes text. Raises InvalidInputError."""
+    parts = [root]
     for _ in range(4):
-        name = part.names(*_TEXT_PARTS)
+        name = parts[-1].names(*_TEXT_PARTS)
         if name is None:
-            return part
-        part = _nested(part, name)
-    return part
+            break
+        parts.append(_nested(parts[-1], name))
+    return tuple(parts)
 
 
 def _nested(outer: Fields, name: str) -> Fields:

@@ -11,6 +11,7 @@ from typing import Final
 
 from vrampack.errors import UnsupportedModelError
 from vrampack.models.fields import Fields
+from vrampack.models.identity import text_parts
 from vrampack.models.kvdtype import kv_cache_dtype_of
 from vrampack.models.modulenames import ModuleNames
 from vrampack.models.quantformats import MXFP4
@@ -21,7 +22,6 @@ __all__ = ["Quantization", "precision_of", "quantization_of"]
 
 _COMPUTATION: Final[dict[str, str]] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _PLAIN_TYPES: Final = frozenset({"F64", "F32", "F16", "BF16"})
-_TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 
 
 def quantization_of(
@@ -54,8 +54,8 @@ def quantization_of(
 
 
 def _kv_cache(config: Mapping[str, object], quant_config: Mapping[str, object] | None) -> str:
-    root = Fields(config)
-    return kv_cache_dtype_of(root, root.below("text_config") or root, quant_config)
+    parts = text_parts(Fields(config))
+    return kv_cache_dtype_of(parts[0], parts[-1], quant_config)
 
 
 def precision_of(
@@ -84,8 +84,7 @@ def precision_of(
 
 
 def _settings(config: Mapping[str, object], quant_config: Mapping[str, object] | None) -> Fields | None:
-    root = Fields(config)
-    for fields in (root, *(part for name in _TEXT_PARTS if (part := root.below(name)) is not None)):
+    for fields in text_parts(Fields(config)):
         for name in ("quantization_config", "compression_config"):
             if (settings := fields.below(name)) is not None:
                 return settings

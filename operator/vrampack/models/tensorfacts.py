@@ -5,20 +5,19 @@ from dataclasses import replace
 from typing import Final
 
 from vrampack.errors import UnsupportedModelError
-from vrampack.memory.architecture import Architecture, Weights
+from vrampack.memory.architecture import Architecture, Weights, WeightsMethod
 from vrampack.memory.layers import LatentAttention, PagedAttention
 from vrampack.memory.tensorfacts import QueryKeyNorm, TensorFacts, family_facts
 from vrampack.memory.tensorlayout import weights_from_architecture
 from vrampack.models.fields import MAX_SIZE, MAX_WIDTH, Fields
+from vrampack.models.identity import text_parts
 from vrampack.models.quantization import quantization_of
-from vrampack.models.towers import tower_of
+from vrampack.models.towers import towers_of
 
-_TEXT_PARTS: Final = ("text_config", "llm_config", "language_config")
-_TOWERS: Final = ("vision_config", "audio_config", "speech_config", "img_processor")
 _LEARNED_POSITIONS: Final[dict[str, str]] = {
     "gpt2": "n_positions",
     "gpt_bigcode": "n_positions",
-    "bert": "max_position_embeddings",
+    **dict.fromkeys(("bert", "camembert", "ernie"), "max_position_embeddings"),
     "roberta": "max_position_embeddings",
     "xlm-roberta": "max_position_embeddings",
     "opt": "max_position_embeddings",
@@ -33,8 +32,10 @@ def weights_of_config(
 ) -> Weights:
     """The weights that a config.json implies, where no weight file can be read.
 
-    ``architecture`` is what `architecture_of` makes of it. Raises UnsupportedModelError for a quantization whose
-    layout is not known and for a tower whose shapes are not, InvalidInputError for impossible values.
+    ``architecture`` is what `architecture_of` makes of it. They are marked (``WeightsMethod.PARAMETERS``) where a tower
+    is not known by name and counts by its width and depth alone, or where a file does not list which modules its
+    quantization leaves out. Raises UnsupportedModelError for a quantization whose layout is not known and for a tower
+    whose shapes are not, InvalidInputError for impossible values.
     """
     facts = tensor_facts_of(config, architecture=architecture)
     if facts.unknown_towers:
@@ -43,16 +44,17 @@ def weights_of_config(
             detail="the shapes of this encoder are not known; the headers of the weight files tell its bytes",
         )
     quantization = quantization_of(config, quant_config=quant_config)
-    if quantization is None:
-        return weights_from_architecture(architecture, precision=_COMPUTATION[architecture.dtype], facts=facts)
-    return weights_from_architecture(
+    weights = weights_from_architecture(
         architecture,
-        precision=quantization.precision,
+        precision=quantization.precision if quantization else _COMPUTATION[architecture.dtype],
         facts=facts,
-        forms=quantization.form_of,
-        prediction=quantization.form_of_prediction,
-        head=quantization.head,
+        forms=quantization.form_of if quantization else None,
+        prediction=quantization.form_of_prediction if quantization else None,
+        head=quantization.head if quantization else None,
     )
+    if facts.likely_towers or (quantization is not None and not quantization.listed):
+        return replace(weights, method=WeightsMethod.PARAMETERS)
+    return weights
 
 
 def likely_dtype(config: Mapping[str, object], *, quant_config: Mapping[str, object] | None = None) -> str | None:
@@ -63,8 +65,7 @@ def likely_dtype(config: Mapping[str, object], *, quant_config: Mapping[str, obj
 
 def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture) -> TensorFacts:
     """What the family has by itself, changed by what the file says. Raises InvalidInputError."""
-    root = Fields(config)
-    text = next((part for name in _TEXT_PARTS if (part := root.below(name)) is not None), root)
+    text = text_parts(Fields(config))[-1]
     facts = family_facts(architecture.model_type)
     facts = _biases(text, facts)
     if architecture.model_type == "zamba2":
@@ -79,26 +80,15 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
         per_layer_vocabulary=_count(text, "vocab_size_per_layer_input"),
         laurel_rank=_count(text, "laurel_rank"),
         alternating_inputs=_count(text, "altup_num_inputs"),
-        positions=_count(text, position) if (position := _LEARNED_POSITIONS.get(architecture.model_type)) else 0,
+        positions=_positions(text, architecture),
+        idle_experts=_count(text, "zero_expert_num"),
         latent=_latent(text, architecture),
         output_groups=_count(text, "o_groups") if _count(text, "o_lora_rank") else 0,
         output_rank=_count(text, "o_lora_rank"),
-        encoder_layers=_count(text, "encoder_layers") if architecture.encoder_tokens else 0,
-        encoder_width=_count(text, "encoder_ffn_dim") if architecture.encoder_tokens else 0,
-        encoder_stem=_stem(text, architecture) if architecture.encoder_tokens else 0,
     )
-    unknown: list[str] = []
-    elements = 0
-    for name in _TOWERS:
-        part = root.below(name) if isinstance(root.get(name), Mapping) else None
-        if part is None:
-            continue
-        found = tower_of(part, hidden_size=architecture.hidden_size)
-        if found is None:
-            unknown.append(name)
-        else:
-            elements += found
-    return replace(facts, tower_elements=elements, unknown_towers=tuple(unknown))
+    facts = _encoder(text, architecture, facts) if architecture.encoder_tokens else facts
+    towers = towers_of(config, hidden_size=architecture.hidden_size)
+    return replace(facts, tower_elements=towers.elements, unknown_towers=towers.unknown, likely_towers=towers.likely)
 
 
 def _shared(text: Fields, facts: TensorFacts) -> TensorFacts:
@@ -109,6 +99,25 @@ def _shared(text: Fields, facts: TensorFacts) -> TensorFacts:
         shared_blocks=text.size(("num_mem_blocks",), most=_MOST_BLOCKS, default=1),
         adapter_rank=text.size(("adapter_rank", "lora_rank"), most=MAX_WIDTH, default=128),
         adapted_attention=text.flag("use_shared_attention_adapter", default=adapted),
+    )
+
+
+def _positions(text: Fields, architecture: Architecture) -> int:
+    """Rows of learned positions, and of the kinds of tokens that BERT tells apart."""
+    name = _LEARNED_POSITIONS.get(architecture.model_type)
+    return _count(text, name) + _count(text, "type_vocab_size") if name else 0
+
+
+def _encoder(text: Fields, architecture: Architecture, facts: TensorFacts) -> TensorFacts:
+    """T5 counts its encoder's layers as the model's, and has a table of distances in both halves."""
+    distances = 2 * _count(text, "relative_attention_num_buckets") * architecture.attention_heads
+    return replace(
+        facts,
+        encoder_layers=_count(text, "encoder_layers", "num_layers"),
+        encoder_width=_count(text, "encoder_ffn_dim", "d_ff"),
+        encoder_heads=architecture.attention_heads * architecture.head_dim,
+        encoder_gated=(text.text("feed_forward_proj") or "").startswith("gated"),
+        encoder_stem=_stem(text, architecture) + distances,
     )
 
 

@@ -1,106 +1,128 @@
-"""Vision and audio encoders: how many elements the configuration of one implies.
+"""Vision and audio encoders beside a language model: how many elements the configuration of each implies.
 
-The kinds differ in the names of their fields, in gates and in what joins them to the language model. Each is told by
-its fields.
+What a tower is built like is told by its ``model_type``, or by its fields where it names none; what joins it to the
+language model is told by the ``model_type`` of the whole.
 """
 
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
+from vrampack.errors import InvalidInputError
 from vrampack.models.fields import Fields
+from vrampack.models.projectors import joined
+from vrampack.models.soundencoders import SOUND_ENCODERS
+from vrampack.models.towerdefaults import tower_fields
+from vrampack.models.visionencoders import VISION_ENCODERS, likely_encoder
+from vrampack.models.visionparts import Encoder
+
+_IMAGES: Final = ("vision_config", "img_processor", "visual")
+_TOWERS: Final = (*_IMAGES, "audio_config", "encoder_config", "speech_config", "sound_config")
+_NAMED_TOWERS: Final = ("mm_vision_tower", "vision_tower", "vision_encoder", "vision_model_id", "audio_model_id")
+_UNDESCRIBED: Final = ("molmo", "chameleon", "emu3")
+"""Models with a tower of which only their code knows, or in parts that are not known."""
+_CLIP_LARGE: Final = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
+}
+_KNOWN_MODELS: Final[Mapping[str, Mapping[str, object]]] = {
+    "clip-vit-large-patch14-336": _CLIP_LARGE | {"image_size": 336},
+    "clip-vit-large-patch14": _CLIP_LARGE | {"image_size": 224},
+    "siglip_so400m_patch14_384": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "patch_size": 14,
+        "image_size": 384,
+    },
+    "siglip_large_patch16_384": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "patch_size": 16,
+        "image_size": 384,
+    },
+}
+"""Encoders that configurations name instead of describing them."""
 
 
-def tower_of(fields: Fields, *, hidden_size: int) -> int | None:
-    """Elements of the tower that these fields describe, with its projector into a model of ``hidden_size``.
+_PHI4: Final = ("phi4mm", "phi4_multimodal")
+_PHI4_ELEMENTS: Final = 907_982_272
+"""Both encoders of Phi-4-multimodal, of which there is one size: counted in transformers. Its first files do not
+describe them."""
 
-    None: they are not those of a tower that is known. Raises InvalidInputError.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Towers:
+    """All of a model's."""
+
+    elements: int = 0
+    unknown: tuple[str, ...] = ()
+    """Fields that describe towers whose shapes are not known; their elements are missing."""
+    likely: tuple[str, ...] = ()
+    """Fields of towers of a kind that is not known by name, counted as plain transformers of their width and depth."""
+
+
+def towers_of(config: Mapping[str, object], *, hidden_size: int) -> Towers:
+    """Elements of the towers and of what joins them to a language model of ``hidden_size``.
+
+    Raises InvalidInputError for values that can't be.
     """
-    if fields.get("num_global_layers") is not None:
-        return _tiled(fields, hidden_size)
-    if fields.get("vt_num_hidden_layers") is not None:
-        return _moon(fields, hidden_size)
-    if fields.get("depth") is not None:
-        return _merged(fields, hidden_size)
-    if fields.get("num_hidden_layers") is not None and fields.get("intermediate_size") is not None:
-        return _layered(fields, hidden_size)
-    return None
+    root = Fields(config)
+    root = root.below("thinker_config") or root
+    if root.text("model_type") in _PHI4:
+        return Towers(elements=_PHI4_ELEMENTS)
+    elements = 0
+    unknown: list[str] = []
+    likely: list[str] = []
+    for name, tower in _described(root):
+        found, known = _encoder(root, tower, hidden_size=hidden_size, sound=name not in _IMAGES)
+        if found is None:
+            unknown.append(name)
+            continue
+        between, known_too = joined(root, tower, found, hidden_size=hidden_size)
+        elements += found.elements + between
+        if not (known and known_too):
+            likely.append(name)
+    return Towers(elements=elements, unknown=tuple(unknown), likely=tuple(likely))
 
 
-def _merged(fields: Fields, hidden_size: int) -> int:
-    """Qwen's: patches of two frames, and neighbours merged into one token of the language model."""
-    old = fields.get("embed_dim") is not None  # Qwen2-VL calls the model's width hidden_size
-    hidden = fields.size(("embed_dim", "hidden_size"))
-    width = fields.size(
-        ("intermediate_size",), default=hidden * int(fields.number("mlp_ratio", least=1, most=64, default=4))
-    )
-    out = fields.size(("out_hidden_size",), default=fields.size(("hidden_size",)) if old else hidden_size)
-    gated = fields.get("fullatt_block_indexes") is not None  # Qwen2.5-VL
-    merge = fields.size(("spatial_merge_size",), most=64, default=2) ** 2
-    matrices = 4 * hidden**2 + (3 if gated else 2) * hidden * width
-    vectors = (2 if gated else 4) * hidden + 5 * hidden + (2 if gated else 1) * width
-    patch = fields.size(("patch_size", "spatial_patch_size"), most=1024, default=14) ** 2
-    frames = fields.size(("temporal_patch_size",), most=64, default=2)
-    embedding = hidden * fields.size(("in_channels", "in_chans"), most=64, default=3) * patch * frames
-    positions = fields.size(("num_position_embeddings",), least=0, default=0) * hidden
-    merger = (merge * hidden) ** 2 + merge * hidden * out + merge * hidden + out + 2 * hidden
-    mergers = 1 + len(fields.numbers("deepstack_visual_indexes") or ())
-    depth = fields.size(("depth",), most=1024)
-    return depth * (matrices + vectors) + embedding + positions + mergers * merger
+def _described(root: Fields) -> list[tuple[str, Fields]]:
+    found = [(name, root.inside(name, value)) for name in _TOWERS if isinstance(value := root.get(name), Mapping)]
+    if found:
+        return [(name, _named(tower) or tower) for name, tower in found]
+    for name in _NAMED_TOWERS:  # the first LLaVA; an encoder of another name lacks its sizes
+        value = root.get(name)
+        if isinstance(value, str):
+            return [(name, root.inside(name, _KNOWN_MODELS.get(value.rpartition("/")[2], {"model_type": "named"})))]
+    if root.text("model_type") in _UNDESCRIBED:
+        return [("vision_config", root.inside("vision_config", {"model_type": "undescribed"}))]
+    return []
 
 
-def _moon(fields: Fields, hidden_size: int) -> int:
-    """MoonViT of Kimi: native resolution, positions of a grid, neighbours merged by a feed-forward part."""
-    hidden = fields.size(("vt_hidden_size",))
-    width = fields.size(("vt_intermediate_size",))
-    heads = fields.size(("qkv_hidden_size",), default=hidden)
-    layers = fields.size(("vt_num_hidden_layers",), most=1024)
-    patch = 3 * hidden * fields.size(("patch_size",), most=1024, default=14) ** 2 + hidden
-    grid = fields.size(("init_pos_emb_height",), most=4096, default=64)
-    positions = grid * fields.size(("init_pos_emb_width",), most=4096, default=64) * hidden
-    kernel = fields.numbers("merge_kernel_size") or [2, 2]
-    merged = hidden * math.prod(kernel[:2])
-    each = 4 * hidden * heads + 2 * hidden * width + 3 * heads + hidden + width + hidden + 4 * hidden
-    return layers * each + 2 * hidden + patch + positions + merged**2 + merged * hidden_size + merged + hidden_size
+def _named(tower: Fields) -> Fields | None:
+    """A model that is known by name in the place of its sizes (DeepSeek-VL2, Janus, Phi-3-vision)."""
+    inner = tower.below("params") or tower
+    name = inner.get("model_name")
+    model = _KNOWN_MODELS.get(name.rpartition("/")[2]) if isinstance(name, str) else None
+    return None if model is None else tower.inside("model_name", model)
 
 
-def _tiled(fields: Fields, hidden_size: int) -> int:
-    """Llama 3.2 Vision: local and global layers over tiles of an image, with positions for each tile and aspect."""
-    hidden = fields.size(("hidden_size",))
-    width = fields.size(("intermediate_size",))
-    layers = fields.size(("num_hidden_layers",), most=1024) + fields.size(("num_global_layers",), most=1024)
-    tiles = fields.size(("max_num_tiles",), most=64, default=4)
-    ratios = fields.get("supported_aspect_ratios")
-    aspects = 1 + (len(ratios) if isinstance(ratios, list) else 8)
-    patch = fields.size(("patch_size",), most=1024, default=14)
-    patches = (fields.size(("image_size",), most=65_536, default=560) // patch) ** 2 + 1
-    positions = patches * hidden + aspects * tiles * (patches + 2) * hidden
-    out = fields.size(("vision_output_dim",), default=hidden) * hidden_size + hidden_size
-    channels = fields.size(("num_channels",), most=64, default=3)
-    return (
-        layers * (4 * hidden**2 + 2 * hidden * width + 5 * hidden + width)
-        + positions
-        + out
-        + hidden * channels * patch**2
-    )
-
-
-def _layered(fields: Fields, hidden_size: int) -> int:
-    """SigLIP, CLIP, Pixtral, Gemma 4 and their kin."""
-    hidden = fields.size(("hidden_size",))
-    width = fields.size(("intermediate_size",))
-    kind = fields.text("model_type") or ""
-    gated = kind in ("pixtral", "gemma4_vision")
-    layers = fields.size(("num_hidden_layers",), most=1024)
-    matrices = 4 * hidden**2 + (3 if gated else 2) * hidden * width
-    vectors = 4 * hidden if gated else 9 * hidden + width
-    patch = fields.size(("patch_size",), most=1024, default=14)
-    channels = fields.size(("num_channels",), most=64, default=3)
-    image = fields.size(("image_size",), least=0, most=65_536, default=0)
-    positions = 0
-    if kind == "gemma4_vision":
-        positions = 2 * fields.size(("position_embedding_size",), least=0, default=0) * hidden
-    elif not gated:
-        positions = (image // patch) ** 2 * hidden
-    projector = hidden * hidden_size
-    if kind not in ("siglip_vision_model", "gemma4_vision"):
-        projector += hidden_size**2  # two layers instead of one
-    return layers * (matrices + vectors) + hidden * channels * patch**2 + positions + projector
+def _encoder(root: Fields, tower: Fields, *, hidden_size: int, sound: bool) -> tuple[Encoder | None, bool]:
+    """The encoder, and whether its kind is known by name."""
+    tower = tower_fields(root, tower, sound=sound)
+    kind = tower.text("model_type") or ""
+    encoder = VISION_ENCODERS.get(kind) or SOUND_ENCODERS.get(kind)
+    if encoder is not None:
+        return encoder(tower, hidden_size), True
+    try:
+        return likely_encoder(tower, hidden_size)
+    except InvalidInputError as error:
+        if error.value is not None:
+            raise
+        return None, False  # it lacks a size

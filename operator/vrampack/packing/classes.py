@@ -39,6 +39,21 @@ def classes_of(items: Iterable[Item]) -> tuple[ItemClass, ...]:
     return tuple(each for _, each in sorted(classes, key=itemgetter(0)))
 
 
+def fit_of(item: Item) -> tuple[Hashable, ...]:
+    """What decides where an item fits, but for the hosts that are refused to it."""
+    return (
+        item.group,
+        item.gpus,
+        item.memory,
+        item.cpu,
+        item.host_memory,
+        item.exclusive,
+        item.products,
+        item.avoid,
+        item.spread,
+    )
+
+
 class Likeness:
     """Tells whether items are alike: equal answers for items between which nothing in the packer tells apart.
 
@@ -51,15 +66,7 @@ class Likeness:
 
     def __call__(self, item: Item) -> Hashable:
         return (
-            item.group,
-            item.gpus,
-            item.memory,
-            item.cpu,
-            item.host_memory,
-            item.exclusive,
-            item.products,
-            item.avoid,
-            item.spread,
+            *fit_of(item),
             item.priority,
             item.rank,
             item.preempts,

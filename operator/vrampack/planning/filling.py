@@ -19,9 +19,9 @@ FEW: Final = 32
 
 
 def rule_of(given: Iterable[Case], pool: PoolView, *, waiting: int) -> Rule | None:
-    """The order in which GPUs are filled; None: the packer's own. It depends on the models alone and not on who runs
-    and who waits, so it stays the same while they are placed."""
-    if waiting > FEW or objective_of(pool) is Objective.BALANCED:
+    """The order in which GPUs are filled for so many replicas; None: the packer's own. It depends on the models alone,
+    not on who runs and who waits, so it stays the same while they are placed."""
+    if not 0 < waiting <= FEW or objective_of(pool) is Objective.BALANCED:
         return None
     mix = mix_of(each for each in given if each.pool == pool.name)
     return FewestFragments(mix) if mix else None

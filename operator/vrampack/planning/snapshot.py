@@ -92,6 +92,8 @@ class ReplicaSetView:
     uid: str
     owner_uid: str
     replicas: int
+    requests: frozenset[str] = frozenset()
+    """Names of the ResourceClaimTemplates that its pods refer to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,7 @@ class ProfileView:
     spec: ModelProfileSpec | None
     problem: str = ""
     measurements: tuple[Measurement, ...] = ()
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +258,8 @@ class ProbeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What the loop remembers between passes, because no object says it. Lost in a restart, and only time is lost.
+    """What the loop remembers between passes, because no object says it. Lost in a restart, and with it time, and what
+    pods that went had claimed beyond what their processes hold.
 
     Times are of the snapshot's clock. ``refusals``: until when a model keeps off a node that refused it.
     ``deletions``: when a pod was last deleted on a node. ``started``: when this loop began to lead.

@@ -1,0 +1,179 @@
+"""Better packings are carried out: of replicas that wait while engines start, and of those that run by moves."""
+
+from dataclasses import replace
+from typing import Any
+
+from tests.unit.planning_world import (
+    STARTED,
+    Json,
+    decide,
+    gpu_node,
+    gpus,
+    model,
+    placed,
+    pod,
+    pool,
+    status_of,
+    where,
+    world,
+)
+from vrampack.planning.actions import Plan
+from vrampack.planning.findings import Findings
+from vrampack.planning.rehearsal import rehearse
+from vrampack.planning.seeking import answer, find
+from vrampack.planning.snapshot import Claim, Memory, PodView, PoolView, Snapshot
+from vrampack.planning.verdict import Settings
+from vrampack.units import GIB
+
+TRIPLETS = (20, 14, 10, 17, 13, 14, 21, 12, 11, 20, 13, 11)
+"""GiB of twelve models that fill four GPUs of 44 to the last byte, which no plan by size finds."""
+MODELS = tuple(model(f"m{number:02}", per_gpu=f"{size}Gi") for number, size in enumerate(TRIPLETS))
+BUSY = tuple(
+    placed(f"busy-{number}", of="busy", on=f"GPU-{number + 1}", claim="1Gi", ready=False, started=False)
+    for number in range(4)
+)
+"""An engine starts on each GPU."""
+WAITING = tuple(pod(f"m{number:02}-0", of=f"m{number:02}", need=f"{size}Gi") for number, size in enumerate(TRIPLETS))
+HELD = {"GPUBusyStarting": 12}
+
+
+def refining(seconds: int = 5, **fields: Any) -> PoolView:
+    return pool(refineSeconds=seconds, **fields)
+
+
+def starting(*pools: PoolView) -> Snapshot:
+    return world(
+        *MODELS,
+        pods=(*BUSY, *WAITING),
+        pools=pools or (refining(),),
+        gpu_nodes=[gpu_node("n1", *gpus(4, memory="45Gi"))],
+    )
+
+
+def with_findings(snapshot: Snapshot, findings: Findings) -> Snapshot:
+    return replace(snapshot, memory=Memory(started=STARTED, findings={"default": findings}))
+
+
+def found(snapshot: Snapshot, chunks: int = 5) -> Snapshot:
+    """With what the loop would have found beside the passes by the next one."""
+    ((question, _),) = decide(snapshot).questions.values()
+    return with_findings(snapshot, answer(question, chunks))
+
+
+def ready(snapshot: Snapshot) -> Snapshot:
+    """Every engine that was starting is through."""
+    pods = tuple(replace(each, ready=True, started=True) if each.claim else each for each in snapshot.pods)
+    return replace(snapshot, pods=pods)
+
+
+def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
+    """The placements are claims, and their engines start."""
+    claims = {each.pod.uid: each for each in plan.placements}
+
+    def one(each: PodView) -> PodView:
+        if each.uid not in claims:
+            return each
+        claim = Claim(gpus=claims[each.uid].gpus, bytes=int(each_bytes(each)), epoch=1)
+        return replace(each, gated=False, gates=(), claim=claim, node="n1", phase="Running", ready=False)
+
+    return replace(snapshot, pods=tuple(map(one, snapshot.pods)))
+
+
+def each_bytes(waiting: PodView) -> int:
+    return TRIPLETS[int(waiting.model.removeprefix("m"))] * GIB
+
+
+def test_the_first_plan_holds_until_a_better_one_is_found() -> None:
+    first = decide(starting())
+    assert first.placements == ()
+    assert first.waiting == {"GPUBusyStarting": 11, "InsufficientGPUMemory": 1}
+    better = decide(found(starting()))
+    assert better.waiting == HELD
+    settled = found(found(starting()))
+    assert decide(settled).questions == better.questions, "what is left beside it is asked about once"
+
+
+def test_it_is_carried_out_as_engines_become_ready() -> None:
+    snapshot = found(starting())
+    for _ in range(3):
+        decided = decide(ready(snapshot))
+        assert len(decided.placements) == 4, "one engine starts on a GPU at a time"
+        assert {each.because.split(",")[0] for each in decided.placements} == {
+            "the one that the search for a better packing gave it"
+        }
+        snapshot = carried_out(ready(snapshot), decided)
+    assert decide(snapshot).waiting == {}
+    assert all(each.claim for each in snapshot.pods)
+
+
+def test_what_is_found_next_begins_where_the_plan_stands() -> None:
+    """The question is another one after each placement; what is known is not given up for it."""
+    snapshot = ready(found(starting()))
+    after = carried_out(snapshot, decide(snapshot))
+    ((question, _),) = decide(after).questions.values()
+    again = with_findings(after, find(question))
+    assert decide(again).waiting == {"GPUBusyStarting": 8}
+
+
+def test_it_is_dropped_where_anything_else_has_changed() -> None:
+    snapshot = found(starting())
+    smaller = replace(snapshot, gpu_nodes=(gpu_node("n1", *gpus(4, memory="46000Mi")),))
+    assert decide(smaller).waiting == decide(replace(smaller, memory=Memory(started=STARTED))).waiting != HELD
+    newcomer = replace(snapshot, pods=(*snapshot.pods, pod("m00-1", of="m00", need="19Gi")))
+    assert decide(newcomer).waiting != HELD
+    planned = decide(ready(snapshot))
+    taken = [each.gpus for each in planned.placements]
+    others = [replace(each, gpus=gpus_) for each, gpus_ in zip(planned.placements, taken[1:] + taken[:1], strict=True)]
+    elsewhere = carried_out(ready(snapshot), replace(planned, placements=tuple(others)))
+    alone = replace(elsewhere, memory=Memory(started=STARTED))
+    assert where(decide(ready(elsewhere))) == where(decide(ready(alone))), "others took these places"
+
+
+def test_without_work_to_spend_the_first_plan_is_taken() -> None:
+    ((question, _),) = decide(starting(refining(0))).questions.values()
+    assert question.pending is None
+    assert not question.better
+
+
+def test_where_engines_start_together_nothing_is_left_to_plan() -> None:
+    assert len(where(decide(starting(refining(startup="Parallel"))))) == 11
+
+
+def test_a_rehearsal_does_as_the_operator_does() -> None:
+    def waits(seconds: int) -> int:
+        snapshot = world(
+            *MODELS, pools=[refining(seconds)], gpu_nodes=[gpu_node("n1", *gpus(4, memory="44Gi"))], pods=()
+        )
+        end = rehearse(snapshot, Settings(), priorities={})
+        assert end.settled
+        return sum(not each.claim for each in end.snapshot.pods)
+
+    assert waits(0) > waits(5)
+
+
+SPREAD = ("1", "1", "1", "2", "2", "2", "3", "3", "4", "4", "5", "5")
+"""GPUs of the triplets while they run: with one GPU more than they need."""
+
+
+def running(**fields: Any) -> Snapshot:
+    order = (20, 14, 10, 17, 13, 14, 21, 12, 20, 13, 11, 11)
+    models = [model(f"m{number:02}", per_gpu=f"{size}Gi") for number, size in enumerate(order)]
+    pods = [
+        placed(f"m{number:02}-0", of=f"m{number:02}", on=f"GPU-{on}", claim=f"{size}Gi", created=STARTED)
+        for number, (size, on) in enumerate(zip(order, SPREAD, strict=True))
+    ]
+    return world(
+        *models,
+        pods=pods,
+        pools=[refining(moves={"perHour": 16}, **fields)],
+        gpu_nodes=[gpu_node("n1", *gpus(5, memory="44Gi"))],
+    )
+
+
+def test_of_what_runs_the_difference_becomes_moves() -> None:
+    ((question, _),) = decide(running()).questions.values()
+    status: Json = status_of(decide(with_findings(running(), answer(question, 5))), "default", kind="GPUPool")
+    assert status["bound"]["leastMemory"] == "176Gi"
+    moves = status["suggestedMoves"]
+    assert moves
+    assert all(each["because"] == "1 GPU less in use" for each in moves)
