@@ -130,7 +130,7 @@ def worst_percent(found: Mapping[str, Any]) -> float:
             continue
         try:
             ours, engine = float(mine), float(theirs)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             worst = max(worst, 100.0)
             continue
         worst = max(worst, abs(ours - engine) / engine * 100 if engine else 100.0)

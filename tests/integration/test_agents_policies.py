@@ -201,6 +201,9 @@ async def test_a_gpu_that_a_reservation_holds_is_used_and_no_other(world: World,
 # --- whose turn it is to start ---------------------------------------------------------------------------------------
 
 
+LOADS_FOR_EVER = {"metadata": {"annotations": {"sim.vrampack.dev/load-seconds": "3600"}}}
+
+
 class Gate:
     """The agent's port, and containers of its node: the operator's own script, run by sh in front of a command."""
 
@@ -252,20 +255,32 @@ async def said(process: asyncio.subprocess.Process, *, within: float = 30) -> st
 
 
 async def starting(world: World, machinery: AgentMachinery, *, gpus: int) -> tuple[Gate, Manifest, Manifest]:
-    """Two replicas that share all GPUs of a node, both ready."""
+    """Two replicas that share all GPUs of a node, both ready. What their engines do is told by the test alone."""
     (port,) = free_ports(1)
     machinery.flags = (f"--start-port={port}",)
-    await world.fleet(group("a", product="L40S", gpus=gpus))
-    await world.apply(*(model(name, parallelism={"tensor": gpus}) for name in ("one", "two")))
-    await world.ready("one", "two")
-    one, two = [lone(await world.pods(name)) for name in ("one", "two")]
-    assert sorted(gpus_of(one)) == sorted(gpus_of(two))
     gate = Gate(world, port)
+    await world.fleet(group("a", product="L40S", gpus=gpus))
+    ready = []
+    for name in ("one", "two"):
+        await world.apply(model(name, parallelism={"tensor": gpus}, podTemplate=LOADS_FOR_EVER))
+
+        async def running(of: str = name) -> Manifest:
+            pods = await world.pods(of)
+            assert len(pods) == 1
+            assert pods[0]["status"].get("containerStatuses")
+            return pods[0]
+
+        ready.append(await world.eventually(running))
+        await gate.tell(ready[-1], started=True)
+        await world.ready(name)
+    one, two = ready
+    assert sorted(gpus_of(one)) == sorted(gpus_of(two))
+    assert len(gpus_of(one)) == gpus
 
     async def known() -> None:
-        for pod in (one, two):
+        for pod in ready:
             status, _ = await gate.answer(pod["metadata"]["uid"], 1.0)
-            assert status == 200  # both have started, as the agent sees it
+            assert status == 200  # it has started, as the agent sees it
 
     await world.eventually(known)
     return gate, one, two

@@ -107,7 +107,10 @@ EDIT = """
     delete vrampack.dev/modeldeployments team | patch vrampack.dev/modeldeployments/scale team
 """
 ADMIN = "create vrampack.dev/gpupools | patch vrampack.dev/gpunodes | create vrampack.dev/modelprofiles"
-NOBODY = "patch vrampack.dev/modeldeployments/status team | patch vrampack.dev/gpunodes/status"
+NOBODY = """
+    patch vrampack.dev/modeldeployments/status team | patch vrampack.dev/gpunodes/status
+    patch core/pods/status team | update core/pods/status team
+"""
 
 
 def questions(text: str) -> list[str]:

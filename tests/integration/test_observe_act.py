@@ -11,9 +11,10 @@ import pytest
 from tests.integration.claims import EPOCH, RELEASE, lease, replica
 from tests.integration.kubectl import Kubectl, until
 from vrampack.api import names
-from vrampack.kube.act import Actor, Outcome
+from vrampack.kube.act import Actor
 from vrampack.kube.client import Kube
 from vrampack.kube.observe import Observer
+from vrampack.kube.outcome import Outcome
 from vrampack.localcluster.cluster import LocalCluster
 from vrampack.planning.actions import ApplyChild, CreateChild, DeletePod, PatchChild, PlacePod, Plan, Tell, WriteStatus
 from vrampack.planning.snapshot import Claim, Memory, PodView, Snapshot

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.test_claimpatch import pod
 from vrampack.api import names
 from vrampack.errors import ClusterError, ConflictError, DisruptionError, NotFoundError, UnavailableError
-from vrampack.kube.act import Actor, InterruptedActError, Outcome
+from vrampack.kube.act import Actor
+from vrampack.kube.outcome import InterruptedActError, Outcome
 from vrampack.planning.actions import (
     ApplyChild,
     CreateChild,

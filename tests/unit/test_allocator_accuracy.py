@@ -164,6 +164,13 @@ def test_an_answer_that_is_none_has_its_reason(folder: Path, change: dict[str, s
     assert says in outcome.unusable[0]["reason"]
 
 
+@pytest.mark.parametrize("column", ["max_model_len", "available_bytes", "tp"])
+def test_sizes_that_nothing_has_are_answered_all_the_same(folder: Path, column: str) -> None:
+    outcome = compare(table(folder, {column: "9" * 300}), folder)["Llama"]
+    assert outcome.exact == 0
+    assert len(outcome.unusable) + len(outcome.differences) == 1
+
+
 def test_an_empty_cell_differs_from_a_figure(folder: Path) -> None:
     outcome = compare(table(folder, {"max_concurrency": ""}), folder)["Llama"]
     assert (outcome.exact, outcome.worst_percent) == (0, 100.0)

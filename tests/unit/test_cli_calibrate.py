@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from tests.unit.planning_world import profile
 from tests.unit.test_enginelogs import BREAKDOWN, CONSUMED, LLAMACPP_NEW, SGLANG_LOG
 from vrampack.api.modelprofile import Measurement, ModelProfileStatus
+from vrampack.api.source import profile_name
 from vrampack.cli.calibration import joined
 from vrampack.cli.main import app
 from vrampack.memory.calibration import Observation, Setup
@@ -185,6 +186,28 @@ def test_the_start_to_run_measures_what_it_finds(folder: Path) -> None:
     )
     assert not [word for word in words if "kv-cache-memory" in word or "gpu-memory-utilization" in word]
     assert "vrampack calibrate start.log -f m.yaml" in result.stdout
+
+
+def test_a_log_of_another_model_is_refused(folder: Path) -> None:
+    log = written(folder, "start.log", BREAKDOWN.replace("0.10.2", "0.12.0"))
+    facts = profile(source="hf://meta-llama/Llama-3.1-8B", revision="a" * 40).spec
+    assert facts is not None
+    for name, code in (("meta-llama/Llama-3.1-8B", 0), ("Qwen/Qwen3-8B", 2)):
+        source = f"hf://{name}"
+        spec = deployment(model={"source": source, "revision": "a" * 40})
+        named = PROFILE | {"metadata": {"name": profile_name(source, "a" * 40)}, "spec": facts.wire()}
+        result = calibrate(log, "-f", written(folder, "m.yaml", spec, named), "--gpu-product", H100)
+        assert result.exit_code == code, result.output
+    assert "model: 'meta-llama/Llama-3.1-8B' is not allowed; the manifest says 'Qwen/Qwen3-8B'" in result.stderr
+
+
+def test_more_ways_to_run_than_a_profile_holds_are_refused(folder: Path) -> None:
+    logs = (BREAKDOWN.replace("'max_num_seqs': 256", f"'max_num_seqs': {count}") for count in range(1, 66))
+    result = calibrate(
+        written(folder, "all.log", "".join(logs)), "--profile", NAME, "--gpu-product", H100, "--kv-cache", "bf16"
+    )
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "LOGFILE: 65 is not allowed; at most 64" in result.stderr
 
 
 @pytest.mark.parametrize("manifest", ["kind: Nothing", "{", "", "a: [", PROFILE])

@@ -77,7 +77,9 @@ def test_the_commands_cordon_what_is_left_evict_and_take_the_cordon_back() -> No
 def test_who_asks_is_told_how_well_a_pool_is_packed() -> None:
     lines = packing_lines(suggestions(scattered()))
     assert len(lines) == 1
-    assert lines[0].startswith("pool default: 2 GPUs with 160.00 GiB, within 100.0% of the least")
+    assert lines[0].startswith(
+        "pool default: 2 GPUs with 160.00 GiB, within 100.0% of the least memory that is possible"
+    )
     implicit = replace(scattered(), pools=(pool(generation=0, startup="Parallel"),))
     assert packing_lines(suggestions(implicit))[1:] == [
         "  create a GPUPool default, and its status says so all the time"

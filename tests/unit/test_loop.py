@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry
 
 from tests.unit.planning_world import children, deployment, model, of_kind, placed, pod, world
 from tests.unit.virtualtime import in_virtual_time
-from vrampack.controller.loop import Loop, Recollection
+from vrampack.controller.loop import Loop
 from vrampack.controller.metrics import Metrics
 from vrampack.controller.probes import Heartbeat
+from vrampack.controller.recollection import Recollection
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import ClusterError, UnavailableError
-from vrampack.kube.act import Outcome
+from vrampack.kube.outcome import Outcome
 from vrampack.planning.actions import CreateChild, Plan
 from vrampack.planning.snapshot import Snapshot
 from vrampack.planning.verdict import Settings

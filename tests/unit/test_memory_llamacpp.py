@@ -130,9 +130,31 @@ def test_what_llama_cpp_refuses_is_refused(changes: dict[str, object], field: st
     assert caught.value.field == field
 
 
-def test_blocks_of_a_quantized_cache_must_fit_into_a_row() -> None:
-    with pytest.raises(InvalidInputError, match="f32, f16, bf16"):
-        cache_buffers(model(replace(LLAMA, kv_heads=1, key_dim=80)), LlamaContext(tokens=256, key_type="q8_0"))
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "q5_1", "iq4_nl"])
+@pytest.mark.parametrize(
+    ("heads", "types"),
+    [
+        ({"kv_heads": 1, "key_dim": 80}, ("key_type",)),
+        ({"kv_heads": 8, "key_dim": 80, "value_dim": 80}, ("key_type",)),  # rows are whole blocks, heads are not
+        ({"kv_heads": 8, "value_dim": 48}, ("value_type",)),
+        ({"kv_heads": 2, "key_dim": 8, "value_dim": 8}, ("key_type", "value_type")),
+    ],
+)
+def test_blocks_of_a_quantized_cache_must_fit_into_a_head(
+    heads: dict[str, int], types: tuple[str, ...], kind: str
+) -> None:
+    changed = model(replace(LLAMA, **heads))
+    context = LlamaContext(tokens=256)
+    assert cache_buffers(changed, context)
+    with pytest.raises(InvalidInputError, match="f32, f16, bf16") as caught:
+        cache_buffers(changed, replace(context, **dict.fromkeys(types, kind)))
+    assert (caught.value.field, caught.value.value) == ("spec.precision.kvCache", kind)
+
+
+@pytest.mark.parametrize("dim", [64, 96, 128, 256])
+def test_heads_of_whole_blocks_may_be_quantized(dim: int) -> None:
+    heads = model(replace(LLAMA, key_dim=dim, value_dim=dim))
+    assert cache_buffers(heads, LlamaContext(tokens=256, key_type="q8_0", value_type="q4_0"))
 
 
 WORK = Workload(

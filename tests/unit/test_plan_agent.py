@@ -123,6 +123,15 @@ class TestRelease:
         assert entry["claims"] == [CLAIM]
         assert (entry["claimed"], entry["free"]) == ("60Gi", "20Gi")
 
+    def test_also_of_a_pod_that_went_before_its_claim_was_written_here(self) -> None:
+        """The node's agent had seen it on the pod."""
+        process = {"podUID": "uid-gone", "bytes": "10Gi", "pod": "serving/gone", "claim": "60Gi"}
+        seen = gpu_node("n1", gpu(processes=[process]))
+        found = decide(world(model(), pods=[pod(need="30Gi")], gpu_nodes=[seen], pools=[PARALLEL]))
+        assert not found.placements
+        (entry,) = of_kind(found, "GPUNode")["gpus"]
+        assert (entry["claims"], entry["claimed"]) == ([CLAIM], "60Gi")
+
     def test_and_ends_with_it(self) -> None:
         held = HELD | {"processes": []}
         found = decide(

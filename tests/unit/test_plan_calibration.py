@@ -192,7 +192,15 @@ def test_products_with_another_runtime_context_have_lines_of_their_own() -> None
 # What the agents see of replicas that run.
 
 
-def running(model: ModelView, *, most: int, count: int = 1, of: ProfileView | None = None, **fields: Any) -> Snapshot:
+def running(
+    model: ModelView,
+    *,
+    most: int,
+    count: int = 1,
+    of: ProfileView | None = None,
+    told_by_engine: Json | None = None,
+    **fields: Any,
+) -> Snapshot:
     """A model whose replicas are ready on GPUs of their own, each of which saw the same peak; ``most``: bytes more than
     the KV cache."""
     known = replace(of or profile(), resource_version="5")
@@ -204,7 +212,8 @@ def running(model: ModelView, *, most: int, count: int = 1, of: ProfileView | No
     for index in range(count):
         name = f"llama-{index}"
         pods.append(replace(placed(name, on=f"GPU-{index}", claim=str(need.bytes)), **{"need": asked, **fields}))
-        peak = [{"podUID": f"uid-{name}", "bytes": str(need.kv + most), "peak": str(need.kv + most)}]
+        whole = str(need.kv + most)
+        peak = [{"podUID": f"uid-{name}", "bytes": whole, "peak": whole} | (told_by_engine or {})]
         found.append(gpu(f"GPU-{index}", index=index, processes=peak))
     return world(model, pods=pods, made=made, profiles=[known], gpu_nodes=[gpu_node("n1", *found)])
 
@@ -257,6 +266,7 @@ def test_replicas_that_prove_nothing_are_not_recorded() -> None:
         "not ready": running(estimated(), most=21 * GIB, ready=False),
         "of another template": running(estimated(), most=21 * GIB, need="{}"),
         "nothing but the cache": running(estimated(), most=0),
+        "a declared claim": running(estimated(memory={"perGPU": "40Gi"}), most=21 * GIB),
         "fills what is free": running(
             estimated(engine={"name": "tgi", "version": "3.3.6"}, placement={"sharing": "Exclusive"}), most=21 * GIB
         ),
@@ -268,3 +278,27 @@ def test_replicas_that_prove_nothing_are_not_recorded() -> None:
 def test_a_full_record_makes_no_room_for_another() -> None:
     full = [measurement(maxSequences=100 + index) for index in range(64)]
     assert not recorded(running(estimated(), most=21 * GIB, of=measured(*full)))
+
+
+def test_no_floor_stands_against_a_declared_claim() -> None:
+    declared = estimated(memory={"perGPU": "24Gi"})
+    seen = [measurement(weights=None, activations=None, graphs=None, runtimeContext=None, besidesCache="30Gi")]
+    found = status_of(decide(world(declared, profiles=[measured(*seen)])))
+    assert found["estimate"]["perGPU"] == "24Gi"
+    assert found["estimate"]["method"] == "Declared"
+
+
+def test_terms_that_an_engine_tells_apart_are_recorded_too() -> None:
+    engine = {"engine": {"name": "sglang", "version": "0.5.23"}}
+    told_apart = {"weights": "16Gi", "graphs": "300Mi"}
+    [found] = recorded(running(estimated(**engine), most=21 * GIB, told_by_engine=told_apart))
+    assert found.weights is not None
+    assert found.graphs is not None
+    assert (found.weights.bytes, found.graphs.bytes) == (16 * GIB, 300 * GIB // 1024)
+    after = fresh(found, **engine)
+    assert (parse_bytes(after["weights"]), parse_bytes(after["cudaGraphs"])) == (16 * GIB, 306 * GIB // 1024)
+    two = recorded(running(estimated(**engine, replicas=2), most=21 * GIB, count=2, told_by_engine=told_apart))
+    assert [each.samples for each in two] == [2]
+    drafting = estimated(**engine, speculation={"method": "ngram", "tokens": 2})
+    [found] = recorded(running(drafting, most=21 * GIB, told_by_engine=told_apart))
+    assert found.weights is None, "of what drafts nothing is in that figure"

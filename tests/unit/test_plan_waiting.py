@@ -193,6 +193,7 @@ def test_pods_that_kubernetes_refuses_to_create_are_explained_in_its_words() -> 
     )
     found = decide(world(model(replicas=3), pods=[placed()], made=made))
     assert waiting(found) == waiting(found) | {"reason": "PodsRefused", "count": 2, "message": refused}
+    assert found.waiting == {"PodsRefused": 2}
     assert condition(status_of(found), "Ready")["reason"] == "PodsRefused"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vrampack.errors import InvalidInputError, UnsupportedModelError
-from vrampack.memory.architecture import Weights
+from vrampack.memory.architecture import Weights, WeightsMethod
 from vrampack.models.config import architecture_of
 from vrampack.models.quantization import Quantization, quantization_of
 from vrampack.models.tensorfacts import weights_of_config
@@ -268,3 +268,11 @@ def test_bits_of_a_parameter_in_mixed_checkpoints(shared_data: Path, name: str, 
     config = json.loads((shared_data / "model-configs" / f"{name}_config.json").read_text())
     found = weights(config)
     assert least <= 8 * found.total / found.parameters <= most
+
+
+def test_a_file_that_should_list_what_is_not_quantized_and_does_not_is_marked() -> None:
+    listed = SMALL | {"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}}
+    assert weights(listed).method is WeightsMethod.SHAPES
+    side = {"quantization": {"quant_algo": "NVFP4"}}
+    found = weights_of_config(SMALL, architecture=architecture_of(SMALL), quant_config=side)
+    assert found.method is WeightsMethod.PARAMETERS

@@ -68,21 +68,23 @@ EXACT = {
     # pooling models have no output head
     "ome--e5_mistral_7b": 7_110_660_096,
     "ome--skywork_reward_llama": 7_504_924_672,
-    # an encoder, and a tower
+    # an encoder, and towers
     "rec--openai--whisper-large-v3": 1_543_490_560,
     "ome--qwen2_vl_7b": 8_291_375_616,
+    "ome--phi3_v": 4_146_621_440,
+    "ome--llava_1.5_7b_hf": 7_063_427_072,
+    "Qwen--Qwen3-VL-30B-A3B-Instruct_config": 31_070_754_032,
+    "Qwen--Qwen3-VL-8B-Instruct_config": 8_767_123_696,
+    "ome--qwen2.5_vl_7b": 8_292_166_656,
+    "ome--gemma3": 27_432_406_640,
 }
 """Parameters of the published checkpoints."""
 
 NEAR = {
     "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16_config": 31_577_937_344,
     "google--gemma-4-26B-A4B_config": 25_805_933_872,
-    "ome--gemma3": 27_432_406_640,
     "ome--llama3_2_11b_vision": 10_670_220_835,
-    "ome--qwen2.5_vl_7b": 8_292_166_656,
-    "Qwen--Qwen3-VL-8B-Instruct_config": 8_767_123_696,
-    "Qwen--Qwen3-VL-30B-A3B-Instruct_config": 31_070_754_032,
-    "ome--llava_1.5_7b_hf": 7_063_427_072,
+    "ome--llama4_scout_17b_16e": 108_641_793_536,
     "ome--chatglm3_6b": 6_243_584_032,
     "mlc--orion": 14_498_253_824,
     "nvidia--Nemotron-H-56B-Base-8K_config": 56_320_000_000,
@@ -90,7 +92,13 @@ NEAR = {
 """The same where a gate of a tower or a norm of a layer without attention is not known: within a 5,000th."""
 
 
-ROUNDED = {"ome--minicpm3_4b": 4.07e9, "ome--phi3small": 7.39e9, "deepseek-ai--DeepSeek-V4-Flash_config": 284.3e9}
+ROUNDED = {
+    "ome--deepseek_vl2_tiny": 3.37e9,
+    "ome--janus_1.3b": 2.09e9,
+    "ome--minicpm3_4b": 4.07e9,
+    "ome--phi3small": 7.39e9,
+    "deepseek-ai--DeepSeek-V4-Flash_config": 284.3e9,
+}
 """Parameters as the model's card rounds them."""
 
 

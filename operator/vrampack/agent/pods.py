@@ -14,6 +14,7 @@ from vrampack.units import parse_bytes, parse_millicores
 
 _CONFIG_HASH: Final = "kubernetes.io/config.hash"
 _TOOLKIT: Final = re.compile(r"/container-toolkit[^/:@]*:v?(\d+(?:\.\d+){1,2})")
+_SGLANG: Final = "sglang.launch_server"
 _TOOLKIT_APP: Final = "nvidia-container-toolkit-daemonset"
 """The label ``app`` of the GPU Operator's pods that bring the toolkit to their node."""
 
@@ -28,12 +29,20 @@ class ContainerStatus(wire.ContainerStatus, frozen=True):
 
 
 class PodStatus(wire.PodStatus, frozen=True):
+    pod_ip: str = msgspec.field(name="podIP", default="")
     start_time: datetime | None = None
     container_statuses: tuple[ContainerStatus, ...] = ()
 
 
+class Port(msgspec.Struct, frozen=True, rename="camel"):
+    name: str = ""
+    container_port: int = 0
+
+
 class Container(wire.Container, frozen=True):
     image: str = ""
+    command: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
 
 
 class PodSpec(wire.PodSpec, frozen=True):
@@ -68,6 +77,24 @@ class Pod(wire.Pod, frozen=True):
         """Whether it has a process. Between two crashes a pod is in phase Running and has none."""
         states = self.status.container_statuses
         return self.status.phase == "Running" and (not states or any(one.state.running is not None for one in states))
+
+    @property
+    def restarts(self) -> int:
+        """Of its engine."""
+        statuses = self.status.container_statuses
+        return sum(each.restart_count for each in statuses if each.name == names.ENGINE_CONTAINER)
+
+    @property
+    def server_info(self) -> str:
+        """URL at which its engine tells the terms of its memory; empty where it has none."""
+        if not (self.managed and self.status.pod_ip):
+            return ""
+        engine = next((each for each in self.spec.containers if each.name == names.ENGINE_CONTAINER), None)
+        if engine is None or _SGLANG not in engine.command:
+            return ""
+        port = next((each.container_port for each in engine.ports if each.name == "http"), 0)
+        host = f"[{self.status.pod_ip}]" if ":" in self.status.pod_ip else self.status.pod_ip
+        return f"http://{host}:{port}/server_info" if port else ""
 
     @property
     def gpus(self) -> list[str]:

@@ -18,7 +18,7 @@ from vrampack.api.gpunode import (
     NodeSummary,
     RemappedRows,
 )
-from vrampack.units import MIB, human_bytes, round_up
+from vrampack.units import MIB, human_bytes, round_up, shortened
 
 _MOST_PROCESSES = 256  # the bounds of the resource
 _MOST_FOREIGN = 64
@@ -28,6 +28,7 @@ _MOST_MISMATCHES = 64
 _NAME = 256
 _MOST_WORDS = 2048
 _STATUSES = {True: ConditionStatus.TRUE, False: ConditionStatus.FALSE, None: ConditionStatus.UNKNOWN}
+_MOST_PRODUCTS = 256
 
 
 def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str) -> GPUNodeStatus:
@@ -43,7 +44,7 @@ def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str
         observed_at=now,
         summary=NodeSummary(
             gpus=len(reading.gpus),
-            product=", ".join(dict.fromkeys(gpu.product for gpu in reading.gpus)),
+            product=shortened(", ".join(dict.fromkeys(gpu.product for gpu in reading.gpus)), most=_MOST_PRODUCTS),
             memory=human_bytes(sum(gpu.memory for gpu in reading.gpus)),
             used=human_bytes(sum(gpu.used for gpu in reading.gpus)),
             healthy=f"{len(reading.gpus) - failed}/{len(reading.gpus)}",
@@ -71,7 +72,7 @@ def conditions_of(reading: NodeReading, *, before: Mapping[str, Condition], now:
             status=status,
             last_transition_time=before[type_].last_transition_time if same else now,
             reason=reason,
-            message=message,
+            message=shortened(message, most=_MOST_WORDS),
         )
     return conditions
 
@@ -114,7 +115,7 @@ def _said(reading: NodeReading) -> Iterator[tuple[str, bool | None, str, str]]:
         yield "Released", True, "NothingStuck", "no process has outlived its pod on a GPU"
     if reading.unattached:
         message = f"without a limit, since they are beside the MPS server: {'; '.join(reading.unattached)}"
-        yield "MPSAttached", False, "ProcessBesideServer", message[:_MOST_WORDS]
+        yield "MPSAttached", False, "ProcessBesideServer", message
     elif reading.unattached is not None:
         yield "MPSAttached", True, "AllAttached", "every process of a pod on a GPU is a client of its MPS server"
 
@@ -152,6 +153,10 @@ def _gpu_status(gpu: GPUReading) -> GPUStatus:
                 pod_uid=each.uid,
                 bytes=_mebibytes(each.bytes),
                 peak=_mebibytes(each.peak) if each.peak else None,
+                pod=each.pod or None,
+                claim=Quantity.of(each.claim) if each.claim else None,
+                weights=Quantity.of(each.weights) if each.weights else None,
+                graphs=Quantity.of(each.graphs) if each.graphs else None,
                 pids=each.pids[:_MOST_PIDS] or None,
             )
             for each in gpu.processes[:_MOST_PROCESSES]

@@ -49,6 +49,14 @@ class GPUProcess(ApiModel):
     """Memory that its processes use."""
     peak: Quantity | None = None
     """The most that they were seen to use: what a start really took."""
+    pod: str | None = Field(default=None, max_length=317, pattern="^[^/]{1,63}/[^/]{1,253}$")
+    """Namespace and name of the pod, also once it is gone."""
+    claim: Quantity | None = None
+    """Memory of this GPU that the pod claims, also once it is gone: its claim lives until its processes are gone."""
+    weights: Quantity | None = None
+    """Weights on this GPU, as the engine itself says."""
+    graphs: Quantity | None = None
+    """Captured CUDA graphs, as the engine itself says."""
     pids: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, max_length=64)
     """The processes, by their ids on the host."""
 

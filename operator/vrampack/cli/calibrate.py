@@ -78,6 +78,7 @@ def calibrate(
     if output is Output.TABLE:
         raise typer.BadParameter("measurements are printed as yaml or json")
     from vrampack.cli.calibration import Known
+    from vrampack.planning.measurements import MAX_MEASUREMENTS
 
     known = Known(
         version=engine_version,
@@ -93,6 +94,9 @@ def calibrate(
             return
         subject = _subject(file, endpoint) if file is not None else None
         found = _measurements(logs or [], known, subject)
+        if len(found) > MAX_MEASUREMENTS:
+            allowed = f"at most {MAX_MEASUREMENTS} ways to run an engine: a ModelProfile holds no more"
+            raise InvalidInputError(field="LOGFILE", value=len(found), allowed=allowed)
         name = profile or (subject.profile.name if subject is not None and subject.profile is not None else "")
         if not name:
             raise InvalidInputError(field="--profile", value=None, allowed="name the ModelProfile, or give --file")

@@ -1,5 +1,6 @@
 """From start-up logs to measurements, and from a manifest to the start that prints one."""
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 from vrampack.api.modelprofile import Measurement
 from vrampack.api.names import API_VERSION, ENGINE_CONTAINER
+from vrampack.api.source import SourceKind, parse_source
 from vrampack.cli.estimatesubject import Subject
 from vrampack.cli.estimateview import StalledError
 from vrampack.errors import InvalidInputError
@@ -18,6 +20,8 @@ from vrampack.planning.verdict import Blocked, Sized
 
 _KV_NAMES: Final = {"bfloat16": "bf16", "float16": "fp16", "f16": "fp16", "float32": "fp32", "f32": "fp32"}
 _FP8: Final = "fp8"
+_HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+")
+"""As engines are told a model on the hub; a folder of theirs begins with a slash, and llama.cpp prints free words."""
 _DRIVERS: Final = ("max_sequences", "max_batched_tokens", "context_length")
 _OPTIONS: Final = {
     "version": "--engine-version",
@@ -55,6 +59,8 @@ def observation(start: Start, *, known: Known, subject: Subject | None) -> Obser
     asked = setup_of(subject.spec, product="", kv_cache=kv_precision_of(subject)) if subject is not None else None
     if asked is not None and asked.engine != start.engine:
         raise _contradiction("engine", start.engine, asked.engine)
+    if subject is not None and (other := _other_model(start, subject)):
+        raise _contradiction("model", start.model, other)
     split = {name: getattr(start, name) for name in ("tensor", "pipeline", "data", "expert", "cuda_graphs")}
     if asked is not None:
         for name, printed in split.items():
@@ -141,6 +147,13 @@ def _sized(subject: Subject) -> Sized:
     if isinstance(sized, Blocked):
         raise StalledError(f"{subject.name}: {sized.message}")
     return sized
+
+
+def _other_model(start: Start, subject: Subject) -> str:
+    """The manifest's model on the hub, where the log names another one; empty: the same, or not to be told."""
+    source = parse_source(subject.spec.model.source)
+    told = source.kind is SourceKind.HUB and _HUB_NAME.fullmatch(start.model) is not None
+    return source.name if told and start.model.casefold() != source.name.casefold() else ""
 
 
 def _kv_cache(start: Start) -> str:

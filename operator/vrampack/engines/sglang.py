@@ -9,7 +9,6 @@ Whatever SGLang would choose by the size of the GPU (chunks, graphs, requests) i
 """
 
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,7 +21,7 @@ from vrampack.engines.base import (
     cache_of,
     literal,
 )
-from vrampack.engines.releases import RELEASES
+from vrampack.engines.releases import dialect_of
 from vrampack.engines.serving import (
     DTYPES,
     hub_cache,
@@ -70,27 +69,11 @@ def container(given: EngineInput, /) -> EngineContainer:
     Raises InvalidInputError for a version or a precision that it can't serve, and for user arguments that vrampack sets
     or that may change GPU memory.
     """
-    dialect = dialect_of(given.version)
+    dialect = dialect_of("sglang", version=given.version, dialects=DIALECTS)
     check(given.args, flags=FLAGS)
     made = server(given, engine="sglang", arguments=_arguments(given, dialect), environment=_environment(given))
     gate = GATE_PORT if dialect.gated else None
     return replace(made, command=COMMAND, own_gate=gate, owned_variables=("SGLANG_",))
-
-
-def dialect_of(version: str) -> Dialect:
-    """The flags of a release. Raises InvalidInputError for one that is none, or older than what was read."""
-    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
-    if match is not None:
-        release = int(match[1]), int(match[2]), int(match[3] or 0)
-        for dialect in DIALECTS:
-            if release >= dialect.since:
-                return dialect
-    known = RELEASES["sglang"]
-    raise InvalidInputError(
-        field="spec.engine.version",
-        value=version,
-        allowed=f"write a release of sglang, {known.oldest} or newer, such as {known.newest}",
-    )
 
 
 def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:

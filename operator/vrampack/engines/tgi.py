@@ -20,7 +20,7 @@ from vrampack.engines.base import (
     cache_of,
     literal,
 )
-from vrampack.engines.releases import RELEASES
+from vrampack.engines.releases import unspoken
 from vrampack.engines.serving import (
     DTYPES,
     hub_cache,
@@ -68,12 +68,7 @@ def container(given: EngineInput, /) -> EngineContainer:
     """
     match = re.match(r"v?(\d+)\.(\d+)", given.version)
     if match is None or int(match[1]) < _MAJOR:
-        known = RELEASES["tgi"]
-        raise InvalidInputError(
-            field="spec.engine.version",
-            value=given.version,
-            allowed=f"write a release of tgi, {known.oldest} or newer, such as {known.newest}",
-        )
+        raise unspoken("tgi", version=given.version)
     _refuse_features(given)
     check(given.args, flags=FLAGS)
     _, _, budget = cache_of(given)

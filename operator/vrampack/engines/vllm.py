@@ -9,7 +9,6 @@ replica needs the same memory on every GPU.
 """
 
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,7 +25,7 @@ from vrampack.engines.base import (
     literal,
     startup_seconds,
 )
-from vrampack.engines.releases import RELEASES
+from vrampack.engines.releases import dialect_of
 from vrampack.engines.serving import (
     CACHE,
     DRAIN_SECONDS,
@@ -88,7 +87,7 @@ def container(given: EngineInput, /) -> EngineContainer:
     Raises InvalidInputError for a version or a precision that it can't serve, and for user arguments that vrampack sets
     or that may change GPU memory.
     """
-    dialect = _dialect(given.version)
+    dialect = dialect_of("vllm", version=given.version, dialects=DIALECTS)
     check(given.args, flags=FLAGS)
     _check_drafts(given, dialect)
     made = server(given, engine="vllm", arguments=_arguments(given, dialect), environment=_environment(given))
@@ -249,18 +248,3 @@ def _kv_cache_dtype(given: EngineInput, dialect: Dialect, dtype: str) -> str:
             allowed=f"vllm keeps the KV cache of a model that computes in {dtype} as {own} or fp8",
         )
     return dtype if dialect.plain_kv_dtype and asked != "fp32" else "auto"
-
-
-def _dialect(version: str) -> Dialect:
-    match = re.match(r"v?(\d+)\.(\d+)", version)
-    if match is not None:
-        release = int(match[1]), int(match[2])
-        for dialect in DIALECTS:
-            if release >= dialect.since:
-                return dialect
-    known = RELEASES["vllm"]
-    raise InvalidInputError(
-        field="spec.engine.version",
-        value=version,
-        allowed=f"write a release of vllm, {known.oldest} or newer, such as {known.newest}",
-    )

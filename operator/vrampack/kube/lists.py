@@ -56,7 +56,7 @@ class Lists:
             except msgspec.DecodeError as error:
                 raise ClusterError(f"{path}: the answer is no list: {error}") from error
             if page.version:
-                self._history.heard(path, int(page.version), floor=floor)
+                self._history.heard(path, page.version, floor=floor)
             yield page
             following = page.following
 

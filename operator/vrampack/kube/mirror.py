@@ -27,7 +27,7 @@ _PATIENCE_SECONDS: Final = 5.0
 
 def newest(pods: Iterable[PodView]) -> int:
     """The highest resourceVersion among them. Kubernetes orders those of one kind by number."""
-    return max((int(pod.resource_version) for pod in pods), default=0)
+    return max((wire.number(pod.resource_version) for pod in pods), default=0)
 
 
 class Mirror:
@@ -92,7 +92,7 @@ class Mirror:
         async for page in self._lists.pages(self._path, selector=names.MODEL_DEPLOYMENT):
             found = filter(None, map(_read, page.items or ()))
             self._pods |= {(pod.namespace, pod.name): pod for pod in found}
-            self._version = int(page.version)
+            self._version = page.version
 
     def _note(self, event: wire.Event) -> bool:
         """Whether it tells of a pod."""
@@ -115,10 +115,9 @@ class Mirror:
         return True
 
     def _reach(self, version: str) -> None:
-        if int(version) == 0:
-            return  # none that can be read
-        self._history.heard(self._path, int(version), floor=self._version)
-        self._version = int(version)
+        if (reached := wire.number(version)) > 0:
+            self._history.heard(self._path, reached, floor=self._version)
+            self._version = reached
 
     def _tell(self, *, watching: bool) -> None:
         self._watching = watching

@@ -14,6 +14,11 @@ from vrampack.units import parse_bytes, parse_millicores
 Json = dict[str, Any]
 
 
+def number(version: str) -> int:
+    """A resourceVersion as the number that orders it; 0 where it is none."""
+    return int(version) if version.isascii() and version.isdigit() else 0
+
+
 class _Object(msgspec.Struct, frozen=True, rename="camel"):
     """Fields that are absent from the JSON have their defaults; fields that are not named here are skipped."""
 
@@ -229,9 +234,9 @@ class Page(msgspec.Struct, frozen=True):
         return self.metadata.following
 
     @property
-    def version(self) -> str:
-        """The resourceVersion of the whole list: where a watch goes on from."""
-        return self.metadata.resource_version
+    def version(self) -> int:
+        """The resourceVersion of the whole list: where a watch goes on from. 0: it has none that is a number."""
+        return number(self.metadata.resource_version)
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -134,6 +134,9 @@ def buffers_of(layers: tuple[tuple[Mixer, ...], ...], context: LlamaContext) -> 
     states = [mixer for mixer in mixers if isinstance(mixer, RecurrentState)]
     paged = [mixer for mixer in mixers if isinstance(mixer, PagedAttention) and mixer.span is not Span.CROSS]
     latent = [mixer for mixer in mixers if isinstance(mixer, LatentAttention)]
+    for mixer in paged:
+        _check_blocks(mixer.key_dim, context.key_type, what="heads")
+        _check_blocks(mixer.value_dim, context.value_type, what="heads")
     widest = 0 if context.flash_attention else max((mixer.kv_heads * mixer.value_dim for mixer in paged), default=0)
     buffers = []
     for name, spans in (("full", (Span.FULL,)), ("sliding", (Span.SLIDING, Span.CHUNKED))):
@@ -163,13 +166,9 @@ def window_cells(window: int, context: LlamaContext) -> int:
 
 def _buffer(name: str, widths: list[tuple[int, int]], cells: int, streams: int, context: LlamaContext) -> CacheBuffer:
     key, value = GGML_TYPES[context.key_type], GGML_TYPES[context.value_type]
-    for width, kind in ((width, kind) for row in widths for width, kind in zip(row, (key, value), strict=True)):
-        if width % kind.block:
-            raise InvalidInputError(
-                field=KV_FIELD,
-                value=kind.name,
-                allowed=f"a type whose blocks fit into rows of {width}: {', '.join(_fitting(width))}",
-            )
+    for row in widths:
+        _check_blocks(row[0], key.name, what="rows")
+        _check_blocks(row[1], value.name, what="rows")
     return CacheBuffer(
         name=name,
         cells=cells,
@@ -180,8 +179,13 @@ def _buffer(name: str, widths: list[tuple[int, int]], cells: int, streams: int, 
     )
 
 
-def _fitting(width: int) -> Iterator[str]:
-    return (name for name in CACHE_TYPES if width % GGML_TYPES[name].block == 0)
+def _check_blocks(width: int, kind: str, *, what: str) -> None:
+    """A block of a quantized type lies within one head, and in one row (``llama_init_from_model``)."""
+    if width % GGML_TYPES[kind].block:
+        fitting = ", ".join(name for name in CACHE_TYPES if width % GGML_TYPES[name].block == 0)
+        raise InvalidInputError(
+            field=KV_FIELD, value=kind, allowed=f"a type whose blocks fit into {what} of {width}: {fitting}"
+        )
 
 
 def _states(states: list[RecurrentState], context: LlamaContext) -> CacheBuffer:

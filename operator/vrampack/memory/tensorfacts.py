@@ -173,7 +173,7 @@ _FAMILIES: Final[dict[str, TensorFacts]] = {
     "dots1": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, router_bias=True),
     "step3p5": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, head_gate=True, router_bias=True),
     "step3p7": TensorFacts(query_key_norm=QueryKeyNorm.HEAD, head_gate=True, router_bias=True),
-    "glm4v": TensorFacts(layer_norms=4, query_only_bias=True),
+    "glm4v": TensorFacts(layer_norms=4, query_bias=True, query_only_bias=True),
     "glm4v_moe": TensorFacts(router_bias=True, query_only_bias=True),
     "glm": TensorFacts(query_only_bias=True),
     "chatglm": TensorFacts(query_only_bias=True),

@@ -68,6 +68,8 @@ CLASS_DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = MappingProxyType(
             num_kv_shared_layers=15,
             hidden_size_per_layer_input=256,
             vocab_size_per_layer_input=262144,
+            laurel_rank=64,
+            altup_num_inputs=4,
         ),
         "gemma4_text": _sizes(
             *(30, 2304, 8, 4, 256, 9216, 262144, 131072),

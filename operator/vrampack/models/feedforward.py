@@ -166,6 +166,8 @@ def feed_forwards(
     """The feed-forward part of every layer. ``texts``: the fields that hold for each of them."""
     if not family.feed_forward:
         return [None] * len(kinds)
+    doubled = texts[0].flag("use_double_wide_mlp", default=False)  # Gemma 4: layers that read another's cache
+    narrow = len(kinds) - (texts[0].size(("num_kv_shared_layers",), least=0, default=0) if doubled else 0)
     sparse = _sparse(texts[0], len(kinds)) if experts.count else [False] * len(kinds)
     parts: list[FeedForward | None] = []
     for index, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
@@ -176,6 +178,8 @@ def feed_forwards(
         beside = not mixture or text.flag("enable_moe_block", default=False) or family.attends_twice
         width = dense_width(text, family, hidden=hidden, experts=experts, index=index) if beside else 0
         width = 2 * width if family.attends_twice else width  # one behind each attention
+        if index >= narrow and not mixture:
+            width *= 2
         if mixture and family.residual and text.flag("use_residual", default=False):
             width = hidden
         gated = family.gated or (text.text("feed_forward_proj") or "").startswith("gated")  # T5

@@ -91,7 +91,8 @@ def _modelopt(settings: Fields) -> Quantization:
         return _grouped(settings, found, method="modelopt", plain=plain)
     if settings.get("quant_algo") == _MIXED and settings.below("config_groups") is not None:
         return _grouped(settings, _groups(settings, ""), method="modelopt", plain=plain)
-    return made(settings, algorithm(settings.text("quant_algo") or ""), method="modelopt", plain=plain)
+    uniform = made(settings, algorithm(settings.text("quant_algo") or ""), method="modelopt", plain=plain)
+    return replace(uniform, listed=any(settings.get(name) is not None for name in plain))
 
 
 def _grouped(

@@ -34,6 +34,8 @@ class Quantization:
     """Modules that are stored in another way than most."""
     named_only: bool = False
     """Nothing but those is quantized."""
+    listed: bool = True
+    """False: the file should list what is not quantized, and has no such list."""
     head: WeightFormat | None = None
     """How the output head is stored; None: in the computation type, as nearly always."""
 

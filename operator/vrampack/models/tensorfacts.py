@@ -32,8 +32,10 @@ def weights_of_config(
 ) -> Weights:
     """The weights that a config.json implies, where no weight file can be read.
 
-    ``architecture`` is what `architecture_of` makes of it. Raises UnsupportedModelError for a quantization whose
-    layout is not known and for a tower whose shapes are not, InvalidInputError for impossible values.
+    ``architecture`` is what `architecture_of` makes of it. They are marked (``WeightsMethod.PARAMETERS``) where a tower
+    is not known by name and counts by its width and depth alone, or where a file does not list which modules its
+    quantization leaves out. Raises UnsupportedModelError for a quantization whose layout is not known and for a tower
+    whose shapes are not, InvalidInputError for impossible values.
     """
     facts = tensor_facts_of(config, architecture=architecture)
     if facts.unknown_towers:
@@ -42,23 +44,17 @@ def weights_of_config(
             detail="the shapes of this encoder are not known; the headers of the weight files tell its bytes",
         )
     quantization = quantization_of(config, quant_config=quant_config)
-    if quantization is None:
-        weights = weights_from_architecture(architecture, precision=_COMPUTATION[architecture.dtype], facts=facts)
-        return _marked(weights, facts)
     weights = weights_from_architecture(
         architecture,
-        precision=quantization.precision,
+        precision=quantization.precision if quantization else _COMPUTATION[architecture.dtype],
         facts=facts,
-        forms=quantization.form_of,
-        prediction=quantization.form_of_prediction,
-        head=quantization.head,
+        forms=quantization.form_of if quantization else None,
+        prediction=quantization.form_of_prediction if quantization else None,
+        head=quantization.head if quantization else None,
     )
-    return _marked(weights, facts)
-
-
-def _marked(weights: Weights, facts: TensorFacts) -> Weights:
-    """A tower that is not known by name is counted by its width and depth alone: the weights say so."""
-    return replace(weights, method=WeightsMethod.PARAMETERS) if facts.likely_towers else weights
+    if facts.likely_towers or (quantization is not None and not quantization.listed):
+        return replace(weights, method=WeightsMethod.PARAMETERS)
+    return weights
 
 
 def likely_dtype(config: Mapping[str, object], *, quant_config: Mapping[str, object] | None = None) -> str | None:

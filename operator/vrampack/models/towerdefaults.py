@@ -126,18 +126,29 @@ _OF_MODEL: Final[Mapping[str, str]] = MappingProxyType(
         "kimi_vl": "moonvit",
         "gemma4": "gemma4_vision",
         "gemma3n": "gemma3n_vision",
+        "blip-2": "blip_2_vision_model",
+        **dict.fromkeys(("qwen2_5_omni", "qwen2_5_omni_thinker"), "qwen2_5_omni_vision_encoder"),
+        **dict.fromkeys(("qwen3_omni_moe", "qwen3_omni_moe_thinker"), "qwen3_omni_moe_vision_encoder"),
+    }
+)
+_SOUND_OF_MODEL: Final[Mapping[str, str]] = MappingProxyType(
+    {
         "qwen2_audio": "qwen2_audio_encoder",
         "voxtral": "voxtral_encoder",
-        "blip-2": "blip_2_vision_model",
         "granite_speech": "granite_speech_encoder",
+        "gemma3n": "gemma3n_audio",
+        "gemma4": "gemma4_audio",
+        **dict.fromkeys(("qwen2_5_omni", "qwen2_5_omni_thinker"), "qwen2_5_omni_audio_encoder"),
+        **dict.fromkeys(("qwen3_omni_moe", "qwen3_omni_moe_thinker"), "qwen3_omni_moe_audio_encoder"),
     }
 )
 
 
-def tower_fields(root: Fields, tower: Fields) -> Fields:
+def tower_fields(root: Fields, tower: Fields, *, sound: bool) -> Fields:
     """The tower's fields with the defaults of its class. Raises InvalidInputError."""
     written = tower.text("model_type")
-    kind = _OTHER_NAMES.get(written, written) if written else _OF_MODEL.get(root.text("model_type") or "")
+    of_model = (_SOUND_OF_MODEL if sound else _OF_MODEL).get(root.text("model_type") or "")
+    kind = _OTHER_NAMES.get(written, written) if written else of_model
     if kind is None:
         return tower
     return tower.with_defaults({**_DEFAULTS.get(kind, {}), "model_type": kind})

@@ -16,8 +16,11 @@ from vrampack.models.towerdefaults import tower_fields
 from vrampack.models.visionencoders import VISION_ENCODERS, likely_encoder
 from vrampack.models.visionparts import Encoder
 
-_TOWERS: Final = ("vision_config", "audio_config", "encoder_config", "speech_config", "sound_config", "img_processor")
-_NAMED_TOWERS: Final = ("mm_vision_tower", "vision_tower")
+_IMAGES: Final = ("vision_config", "img_processor", "visual")
+_TOWERS: Final = (*_IMAGES, "audio_config", "encoder_config", "speech_config", "sound_config")
+_NAMED_TOWERS: Final = ("mm_vision_tower", "vision_tower", "vision_encoder", "vision_model_id", "audio_model_id")
+_UNDESCRIBED: Final = ("molmo", "chameleon", "emu3")
+"""Models with a tower of which only their code knows, or in parts that are not known."""
 _CLIP_LARGE: Final = {
     "model_type": "clip_vision_model",
     "hidden_size": 1024,
@@ -78,7 +81,7 @@ def towers_of(config: Mapping[str, object], *, hidden_size: int) -> Towers:
     unknown: list[str] = []
     likely: list[str] = []
     for name, tower in _described(root):
-        found, known = _encoder(root, tower, hidden_size=hidden_size)
+        found, known = _encoder(root, tower, hidden_size=hidden_size, sound=name not in _IMAGES)
         if found is None:
             unknown.append(name)
             continue
@@ -93,11 +96,12 @@ def _described(root: Fields) -> list[tuple[str, Fields]]:
     found = [(name, root.inside(name, value)) for name in _TOWERS if isinstance(value := root.get(name), Mapping)]
     if found:
         return [(name, _named(tower) or tower) for name, tower in found]
-    for name in _NAMED_TOWERS:  # the first LLaVA
+    for name in _NAMED_TOWERS:  # the first LLaVA; an encoder of another name lacks its sizes
         value = root.get(name)
-        model = _KNOWN_MODELS.get(value.rpartition("/")[2]) if isinstance(value, str) else None
-        if model is not None:
-            return [(name, root.inside(name, model))]
+        if isinstance(value, str):
+            return [(name, root.inside(name, _KNOWN_MODELS.get(value.rpartition("/")[2], {"model_type": "named"})))]
+    if root.text("model_type") in _UNDESCRIBED:
+        return [("vision_config", root.inside("vision_config", {"model_type": "undescribed"}))]
     return []
 
 
@@ -109,9 +113,9 @@ def _named(tower: Fields) -> Fields | None:
     return None if model is None else tower.inside("model_name", model)
 
 
-def _encoder(root: Fields, tower: Fields, *, hidden_size: int) -> tuple[Encoder | None, bool]:
+def _encoder(root: Fields, tower: Fields, *, hidden_size: int, sound: bool) -> tuple[Encoder | None, bool]:
     """The encoder, and whether its kind is known by name."""
-    tower = tower_fields(root, tower)
+    tower = tower_fields(root, tower, sound=sound)
     kind = tower.text("model_type") or ""
     encoder = VISION_ENCODERS.get(kind) or SOUND_ENCODERS.get(kind)
     if encoder is not None:

@@ -166,6 +166,8 @@ def declared_kv(computed: Estimate, declared: int) -> int:
     """
     least = computed.kv_least_blocks * computed.kv_block_bytes
     others = computed.per_gpu - computed.kv_cache - computed.headroom
+    if "allowance" in computed.measured:
+        others -= computed.allowance  # what other replicas took besides is no obstacle to what a user declares
     left = declared - others
     if left < least:
         raise InvalidInputError(

@@ -1,7 +1,7 @@
 """What running replicas were seen to use, as measurements of their ModelProfiles.
 
 The agents say what the processes of a pod held at most. The KV cache of that is what the engine was told; the rest is
-one figure for all that the estimate adds up.
+one figure for all that the estimate adds up. Where an engine itself tells terms apart, these are recorded as well.
 """
 
 from collections import defaultdict
@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from vrampack.api import names
+from vrampack.api.common import Quantity
 from vrampack.api.engine import EngineName
 from vrampack.api.modelprofile import Measurement
 from vrampack.memory.calibration import Observation, Setup, merged
@@ -36,9 +37,10 @@ _FILLS: Final = (EngineName.TGI, EngineName.CUSTOM)
 def measured(snapshot: Snapshot, given: Iterable[Case], stock: Inventory) -> list[WriteStatus]:
     """Of each profile whose replicas were seen to use more than is recorded, all measurements."""
     runs: dict[str, dict[Setup, list[Observation]]] = defaultdict(lambda: defaultdict(list))
+    told = _told(snapshot)
     for case in given:
         if isinstance(case.sized, Sized):
-            for run in _runs(case, case.sized, stock):
+            for run in _runs(case, case.sized, stock, told):
                 runs[case.sized.facts.profile][run.setup].append(run)
     return [
         WriteStatus(
@@ -53,11 +55,30 @@ def measured(snapshot: Snapshot, given: Iterable[Case], stock: Inventory) -> lis
     ]
 
 
-def _runs(case: Case, sized: Sized, stock: Inventory) -> Iterator[Observation]:
+def _told(snapshot: Snapshot) -> dict[str, tuple[int | None, int | None]]:
+    """Weights and graphs by pod UID, where engines themselves say so."""
+    found: dict[str, tuple[int | None, int | None]] = {}
+    for view in snapshot.gpu_nodes:
+        for gpu in view.status.gpus or ():
+            for each in gpu.processes or ():
+                if each.weights is not None or each.graphs is not None:
+                    found[each.pod_uid] = (_bytes(each.weights), _bytes(each.graphs))
+    return found
+
+
+def _bytes(size: Quantity | None) -> int | None:
+    return size.bytes if size is not None else None
+
+
+def _runs(
+    case: Case, sized: Sized, stock: Inventory, told: Mapping[str, tuple[int | None, int | None]]
+) -> Iterator[Observation]:
     """One for each replica that is ready, runs the template in force, and was seen on all of its GPUs."""
     spec, need = case.model.spec, case.live_need
     if spec is None or need is None or case.deployment is None or spec.engine.name in _FILLS:
         return
+    if spec.memory.per_gpu is not None:
+        return  # what a user declares may be anything, and so is what an engine makes of it
     template = case.deployment.object["spec"]["template"]["metadata"]["annotations"][names.NEED]
     for pod in case.placed:
         if not pod.ready or pod.need != template or (seen := _peaks(pod, stock)) is None:
@@ -65,7 +86,10 @@ def _runs(case: Case, sized: Sized, stock: Inventory) -> Iterator[Observation]:
         product, most = seen
         if most > need.kv:
             setup = setup_of(spec, product=product, kv_cache=sized.facts.kv_cache_precision)
-            yield Observation(setup=setup, besides_cache=most - need.kv)
+            weights, graphs = told.get(pod.uid, (None, None))
+            if spec.speculation is not None or spec.adapters is not None or spec.parallelism.pipeline > 1:
+                weights = None  # what is loaded beside the model, or by another stage, is not in that figure
+            yield Observation(setup=setup, weights=weights, cuda_graphs=graphs, besides_cache=most - need.kv)
 
 
 def _peaks(pod: PodView, stock: Inventory) -> tuple[str, int] | None:
@@ -99,11 +123,11 @@ def _recorded(
 
 
 def _samples(former: Observation, run: Observation) -> int:
-    """A replica that still runs is no further sample, and none of terms that only a log tells apart."""
-    told_apart = any(getattr(former, term) is not None for term in TERMS)
-    return former.samples if told_apart else max(former.samples, run.samples)
+    """A replica that still runs is no further sample, and none of terms that it did not tell apart."""
+    lacking = any(getattr(former, term) is not None and getattr(run, term) is None for term in TERMS)
+    return former.samples if lacking else max(former.samples, run.samples)
 
 
 def _is_news(run: Observation, former: Observation) -> bool:
-    known, seen = former.besides_cache or 0, run.besides_cache or 0
-    return run.samples > former.samples or seen > known * (1 + _NEWS)
+    pairs = [(getattr(former, term) or 0, getattr(run, term) or 0) for term in (*TERMS, "besides_cache")]
+    return run.samples > former.samples or any(seen > known * (1 + _NEWS) for known, seen in pairs)

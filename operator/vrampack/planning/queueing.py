@@ -11,8 +11,9 @@ from vrampack.packing.occupied import occupied
 from vrampack.packing.problem import Host, Item, Objective, Placement, Unplaced
 from vrampack.planning.candidates import Eligibility, item, objective_of
 from vrampack.planning.cases import Case
-from vrampack.planning.inventory import Inventory, released
+from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
+from vrampack.planning.released import released
 from vrampack.planning.snapshot import Claim, Held, PodView, PoolView
 
 CLAIM_REFUSED: Final = "ClaimRefused"

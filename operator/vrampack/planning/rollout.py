@@ -11,8 +11,9 @@ from vrampack.planning.actions import ApplyChild, ChildAction, CreateChild, Dele
 from vrampack.planning.candidates import Eligibility, item
 from vrampack.planning.cases import Case
 from vrampack.planning.children import covers, deployment, device_request, disruption_budget, service, strategy
-from vrampack.planning.inventory import Inventory, released
+from vrampack.planning.inventory import Inventory
 from vrampack.planning.podtemplate import requested, template_hash
+from vrampack.planning.released import released
 from vrampack.planning.snapshot import Json, PodView, PoolView
 from vrampack.planning.verdict import Sized
 from vrampack.units import each_of, human_bytes

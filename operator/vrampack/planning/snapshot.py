@@ -258,7 +258,8 @@ class ProbeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What the loop remembers between passes, because no object says it. Lost in a restart, and only time is lost.
+    """What the loop remembers between passes, because no object says it. Lost in a restart, and with it time, and what
+    pods that went had claimed beyond what their processes hold.
 
     Times are of the snapshot's clock. ``refusals``: until when a model keeps off a node that refused it.
     ``deletions``: when a pod was last deleted on a node. ``started``: when this loop began to lead.
