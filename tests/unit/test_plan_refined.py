@@ -17,8 +17,12 @@ from tests.unit.planning_world import (
     where,
     world,
 )
+from vrampack.packing.firstfit import pack
+from vrampack.packing.portfolio import Member
+from vrampack.packing.problem import Device, Host, Item, Objective, Packing
 from vrampack.planning.actions import Plan
 from vrampack.planning.findings import Findings
+from vrampack.planning.refined import better, pending
 from vrampack.planning.rehearsal import rehearse
 from vrampack.planning.seeking import answer, find
 from vrampack.planning.snapshot import Claim, Memory, PodView, PoolView, Snapshot
@@ -127,6 +131,25 @@ def test_it_is_dropped_where_anything_else_has_changed() -> None:
     elsewhere = carried_out(ready(snapshot), replace(planned, placements=tuple(others)))
     alone = replace(elsewhere, memory=Memory(started=STARTED))
     assert where(decide(ready(elsewhere))) == where(decide(ready(alone))), "others took these places"
+
+
+def test_it_takes_the_place_of_none_that_has_waited_long() -> None:
+    """A plan that leaves out another one, which is as many and costs as much."""
+    items = [Item(key=key, group=key, gpus=1, memory=30, waited=waited) for key, waited in (("old", 700), ("new", 10))]
+    hosts = (Host(name="n", devices=(Device(id="g", product="L4", capacity=48, free=48),)),)
+    first = pack(hosts=hosts, items=items, patience=600, members=(Member.FIRST_FIT_DECREASING,))
+    first = replace(first, reserved=())
+    assert [each.item.key for each in first.placed] == ["old"]
+    other = Packing(
+        placed=tuple(replace(each, item=items[1]) for each in first.placed),
+        unplaced=tuple(replace(each, item=items[0]) for each in first.unplaced),
+    )
+    for patience, taken in ((600, first), (900, other)):
+        asked = pending(hosts, items, first, patience=patience)
+        found_ = better(
+            first, other, asked=asked, hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, patience=patience
+        )
+        assert [each.item.key for each in found_.placed] == [each.item.key for each in taken.placed]
 
 
 def test_without_work_to_spend_the_first_plan_is_taken() -> None:
