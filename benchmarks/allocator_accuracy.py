@@ -37,6 +37,10 @@ _PRECISION = {
     "fp8_ds_mla": "fp8",
     "int8_per_token_head": "int8",
 }
+_ANSWERS = ("num_blocks", "kv_tokens_reported", "max_concurrency", "min_bytes_for_one_request", "fits")
+"""Columns of the planner's answer. A row without one of them says nothing; a cell may be empty where there is no
+cache."""
+_TRUTH = {"true": True, "false": False}
 _NO_CACHE = 1
 """Blocks that the planner answers for a model that keeps nothing."""
 
@@ -98,15 +102,19 @@ def answer(architecture: Architecture, row: Mapping[str, str]) -> Figures:
 
 
 def differences(ours: Figures, row: Mapping[str, str]) -> dict[str, Any]:
-    """Columns that differ, with both values."""
+    """Columns that differ, with both values. Raises ValueError for an answer that is none."""
+    if lacking := [column for column in _ANSWERS if row.get(column) is None]:
+        raise ValueError(f"the row has no {', '.join(lacking)}")
+    if (fits := _TRUTH.get(row["fits"].strip().lower())) is None:
+        raise ValueError(f"fits is {row['fits'][:40]!r}, neither True nor False")
     found: dict[str, Any] = {}
     for column in ("num_blocks", "kv_tokens_reported", "min_bytes_for_one_request"):
         mine, theirs = getattr(ours, column), _whole(row.get(column))
         if mine != theirs:
             found[column] = [mine, theirs]
-    if str(ours.fits) != row["fits"]:
-        found["fits"] = [str(ours.fits), row["fits"]]
-    digits = row.get("max_concurrency") or ""
+    if ours.fits != fits:
+        found["fits"] = [ours.fits, fits]
+    digits = row["max_concurrency"].strip()
     mine_text = "" if ours.max_concurrency is None else _to_digits_of(ours.max_concurrency, digits)
     if mine_text != digits:
         found["max_concurrency"] = [mine_text, digits]
@@ -117,9 +125,12 @@ def worst_percent(found: Mapping[str, Any]) -> float:
     """Of the figures that differ, the largest distance from the engine's; a figure that one side lacks counts whole."""
     worst = 0.0
     for mine, theirs in found.values():
+        if isinstance(mine, bool):
+            worst = max(worst, 100.0)
+            continue
         try:
             ours, engine = float(mine), float(theirs)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             worst = max(worst, 100.0)
             continue
         worst = max(worst, abs(ours - engine) / engine * 100 if engine else 100.0)
@@ -167,7 +178,11 @@ def _architecture(path: Path) -> Architecture:
 
 
 def _whole(text: str | None) -> int | None:
-    return int(float(text)) if text else None
+    if not text or not text.strip():
+        return None
+    if (value := float(text)) != int(value):
+        raise ValueError(f"{text[:40]!r} is no whole number")
+    return int(value)
 
 
 def _to_digits_of(value: float, text: str) -> str:

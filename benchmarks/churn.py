@@ -23,40 +23,27 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.changes import Change, models, peak, random_changes, trace_changes
 from benchmarks.openb_trace import GPU_MILLI, Node, Pod, nodes, pods, trace_name
 from vrampack.packing.firstfit import pack
 from vrampack.packing.moves import close_devices, make_room
 from vrampack.packing.portfolio import Member
-from vrampack.packing.problem import Device, Host, Item, Resident, Spread
+from vrampack.packing.problem import Device, Host, Item, Resident
 from vrampack.packing.rules import Rule, Tightest
 from vrampack.packing.tenancy import Tenancy
-from vrampack.units import GIB, MIB
+from vrampack.units import GIB
 
 LOADS = (0.6, 0.8, 0.95)
 MIXED = {24: 4, 40: 2, 48: 3, 80: 3, 141: 1}
 FOR_BLOCKED = 2
 SAVED = 6
 """Moves that are saved up at most."""
-BILLIONS = (0.6, 1.2, 1.7, 3.2, 4.0, 7.2, 8.0, 9.2, 12.2, 14.8, 20.9, 23.6, 27.4, 30.5, 32.8)
-"""Parameters of models that are much used."""
-PRECISIONS = (2.0, 1.0, 0.55)
-"""Bytes of a parameter: bf16, fp8, four bits with scales."""
-CACHES = (1, 2, 4, 8, 16)
-"""GiB of KV cache."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One arrival, or with ``leaves`` one departure, of the replica ``item``."""
-
-    item: Item
-    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,37 +137,6 @@ def _fresh(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[int, int]:
     return opened, len(packing.unplaced)
 
 
-def random_changes(*, classes: Sequence[Item], replicas: int, changes: int, seed: int) -> Iterator[Change]:
-    """``replicas`` arrivals, then as many arrivals as departures in a random order, of random classes."""
-    draw = random.Random(seed)
-    running: list[Item] = []
-    for number in range(replicas + changes):
-        if number >= replicas and running and draw.random() < 0.5 * len(running) / replicas:
-            yield Change(item=running.pop(draw.randrange(len(running))), leaves=True)
-            continue
-        like = draw.choice(classes)
-        item = Item(key=f"{number:06d}", group=like.group, gpus=1, memory=like.memory, spread=Spread.IGNORE)
-        running.append(item)
-        yield Change(item=item)
-
-
-def models(*, count: int, largest: int, seed: int) -> list[Item]:
-    """``count`` models, each replica on one GPU of at most ``largest`` bytes: weights at a precision, a KV cache and
-    1.5 GiB for the rest, in steps of 64 MiB."""
-    shares = sorted(
-        int((size * 1e9 * width + (cache + 1.5) * GIB) / (64 * MIB)) * 64 * MIB
-        for size in BILLIONS
-        for width in PRECISIONS
-        for cache in CACHES
-    )
-    draw = random.Random(seed)
-    chosen = draw.sample([share for share in shares if share <= largest], count)
-    return [
-        Item(key=f"model-{number}", group=f"model-{number}", gpus=1, memory=share)
-        for number, share in enumerate(chosen)
-    ]
-
-
 def fleet(sizes: Sequence[int]) -> list[Host]:
     """One host with eight GPUs for each of ``sizes``, in GiB."""
     return [
@@ -214,38 +170,6 @@ def random_cases(*, replicas: int, changes: int, seed: int, budget: float, every
             skip=replicas,
         )
     return found
-
-
-def trace_changes(pods: Sequence[Pod]) -> list[Change]:
-    """Creations and deletions in their order; at the same second deletions come first."""
-    found: list[tuple[int, bool, str, Change]] = []
-    for pod in pods:
-        if pod.created is None or pod.deleted is None or pod.deleted <= pod.created:
-            continue
-        shape = pod.shape
-        item = Item(
-            key=pod.name,
-            group=f"{shape.gpus}x{shape.milli}-{shape.cpu}-{shape.ram}",
-            gpus=shape.gpus,
-            memory=shape.milli,
-            cpu=shape.cpu,
-            host_memory=shape.ram,
-            products=None if shape.models is None else frozenset(shape.models),
-            spread=Spread.IGNORE,
-        )
-        found.append((pod.created, True, pod.name, Change(item=item)))
-        found.append((pod.deleted, False, pod.name, Change(item=item, leaves=True)))
-    return [change for *_, change in sorted(found, key=lambda each: each[:3])]
-
-
-def peak(changes: Sequence[Change]) -> int:
-    """The most GPU milli that is asked for at once."""
-    most = now = 0
-    for change in changes:
-        demand = change.item.gpus * change.item.memory
-        now += -demand if change.leaves else demand
-        most = max(most, now)
-    return most
 
 
 def cut(nodes: Sequence[Node], *, milli: float, seed: int) -> list[Node]:

@@ -7,7 +7,8 @@ A real API server with the chart's policies in force, 100 kwok nodes with 8 GPUs
 agent, and a GPUPool with ``startup: Parallel``. The operator is a process of its own and signs in as the chart's
 ServiceAccount. A watch with a connection of its own takes the times. Every pod, plain or not, loads for 20 s before it
 is ready, less than an engine takes for its weights: what the simulated kubelets write then is work of a thousand
-machines, and none of it may fall into the seconds that are measured. One run does, in this order:
+machines, and none of it may fall into the seconds that are measured. For the same reason the simulated agent, which is
+that of a hundred machines in one process, stands still in 1 and 2. One run does, in this order:
 
 1. 20 Deployments of 50 plain pods each, all at once, while no operator runs. The pods are those of a ModelDeployment
    without the gate and without vrampack's names, so what is written is of the same size.
@@ -20,6 +21,9 @@ machines, and none of it may fall into the seconds that are measured. One run do
    ``single_p99_seconds``: as above, for these.
 
 ``rss_bytes`` is the most memory that the operator ever had resident. Percentiles interpolate between ranks.
+``cpu_seconds``: what each process has used in 1 (``plain``) and in 2 (``placed``), from the first request to the moment
+when the last pod is seen bound or ungated; the watch that takes the times is ``benchmark``. Where the cores are what is
+short, the rates are as the totals, which other work on the machine changes much less.
 """
 
 import argparse
@@ -28,16 +32,18 @@ import contextlib
 import json
 import os
 import re
+import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
+from benchmarks.cputime import CpuTimes
 from benchmarks.llama_profile import LLAMA_PROFILE
 from benchmarks.podwatch import PodWatch
 from vrampack.agent.fleet import kwok_nodes, parse_fleet
@@ -50,7 +56,7 @@ from vrampack.localcluster.process import Child, Guard
 from vrampack.localcluster.progress import progress_on
 
 SYSTEM = "vrampack-system"
-SETTINGS = ("--set=operator.replicas=0", "--set=agent.bindToNode=false")
+SETTINGS = ("--set=operator.replicas=0", "--set=agent.enabled=false", "--set=agent.bindToNode=false")
 CHART = Path(__file__).parents[1] / "charts" / "vrampack"
 VRAMPACK = (sys.executable, "-m", "vrampack")
 API = f"/apis/{names.GROUP}/{names.VERSION}"
@@ -91,6 +97,7 @@ class Result:
     single_p99_seconds: float
     writes_per_pod: float
     rss_bytes: int
+    cpu_seconds: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,32 +111,40 @@ class Bench:
     folder: Path
 
     async def run(self) -> Result:
-        async with self._agent():
+        async with self._agent() as agent:
+            others = {**self.cluster.pids, "benchmark": os.getpid()}
             await self._reported()
             async with self._operator(), self._pods("warm") as pods:
                 await self._serve("warm", "warm", replicas=1)
                 await pods.until("the first replica is placed", lambda: len(pods.ungated) == 1)
                 template = (await self.admin.get("/apis/apps/v1/namespaces/warm/deployments/warm"))["spec"]["template"]
-            scheduler_rate = await self._plain_pods(_plain(template))
-            return await self._replicas(scheduler_rate)
+            scheduler_rate, cpu_seconds = await self._plain_pods(_plain(template), others, agent)
+            return await self._replicas(scheduler_rate, cpu_seconds, others, agent)
 
-    async def _plain_pods(self, template: Mapping[str, Any]) -> float:
-        """kube-scheduler's rate."""
+    async def _plain_pods(
+        self, template: Mapping[str, Any], pids: Mapping[str, int], agent: Child
+    ) -> tuple[float, Mapping[str, float]]:
+        """kube-scheduler's rate, and what the processes used for it."""
         note(f"{self.size.pods} plain pods, without an operator")
         deployments = [f"plain-{number}" for number in range(self.size.models)]
         before = await self._pod_writes()
         async with self._pods("plain") as pods:
-            await asyncio.gather(*(self._deploy("plain", name, template) for name in deployments))
-            await pods.until("all plain pods are bound", lambda: len(pods.bound) == self.size.pods)
+            with _paused(agent):
+                began = CpuTimes.of(pids)
+                await asyncio.gather(*(self._deploy("plain", name, template) for name in deployments))
+                await pods.until("all plain pods are bound", lambda: len(pods.bound) == self.size.pods)
+                used = CpuTimes.of(pids).since(began)
             rate = self.size.pods / (max(pods.bound.values()) - min(pods.seen.values()))
             if written := await self._pod_writes() - before:
                 raise SystemExit(f"something else than the operator has changed pods {written} times")
             await pods.until("all plain pods are ready", lambda: len(pods.ready) == self.size.pods)
             await self.admin.delete("/api/v1/namespaces/plain")
             await pods.until("all plain pods are gone", lambda: not pods.seen)
-        return rate
+        return rate, used
 
-    async def _replicas(self, scheduler_rate: float) -> Result:
+    async def _replicas(
+        self, scheduler_rate: float, plain_seconds: Mapping[str, float], others: Mapping[str, int], agent: Child
+    ) -> Result:
         """The operator's figures."""
         size = self.size
         async with self._operator() as operator, self._pods("models") as pods, self._pods("warm") as warm:
@@ -138,10 +153,16 @@ class Bench:
 
             note(f"{size.pods} replicas of {size.models} ModelDeployments")
             before = await self._pod_writes()
-            await asyncio.gather(
-                *(self._serve("models", f"model-{i}", replicas=size.replicas, variant=i) for i in range(size.models))
-            )
-            await pods.until("all replicas are placed", lambda: len(pods.ungated) == size.pods)
+            pids = {**others, "operator": operator.pid}
+            models = [(f"model-{number}", number) for number in range(size.models)]
+            with _paused(agent):
+                began = CpuTimes.of(pids)
+                await asyncio.gather(
+                    *(self._serve("models", name, replicas=size.replicas, variant=number) for name, number in models)
+                )
+                await pods.until("all replicas are placed", lambda: len(pods.ungated) == size.pods)
+                used = CpuTimes.of(pids).since(began)
+            note(f"{len(pods.bound)} of them are bound by then")
             written = await self._pod_writes() - before
             waits = [pods.ungated[uid] - seen for uid, seen in pods.seen.items()]
             rate = size.pods / (max(pods.ungated.values()) - min(pods.seen.values()))
@@ -159,6 +180,7 @@ class Bench:
             single_p99_seconds=round(_percentile(singles, 99), 3),
             writes_per_pod=round(written / size.pods, 3),
             rss_bytes=resident,
+            cpu_seconds={"plain": plain_seconds, "placed": used},
         )
 
     async def _one_more(self, pods: PodWatch, replicas: int) -> float:
@@ -254,6 +276,15 @@ class Bench:
 _CHANGES = frozenset({"PATCH", "APPLY", "PUT"})
 
 
+@contextlib.contextmanager
+def _paused(child: Child) -> Iterator[None]:
+    child.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        child.signal(signal.SIGCONT)
+
+
 def _died(child: Child) -> NoReturn:
     note(child.obituary())
     os._exit(1)  # the cluster and the other processes go with this one
@@ -330,8 +361,11 @@ def main() -> None:
         print(json.dumps(result, indent=2))
         return
     print(f"{'':<20}{'measured':>14}  goal")
+    phases = result.pop("cpu_seconds")
     for key, value in result.items():
         print(f"{key:<20}{value:>14,}  {GOALS.get(key, '')}".rstrip())
+    for phase, used in phases.items():
+        print(f"cpu_seconds, {phase}:", ", ".join(f"{name} {seconds}" for name, seconds in used.items()))
 
 
 if __name__ == "__main__":

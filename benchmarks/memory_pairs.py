@@ -4,12 +4,12 @@ Two rows are a pair where a measurement of one speaks for the other: the same mo
 GPUs, KV precision and graph mode, as far as the rows say. One of them becomes an observation, as a ModelProfile would
 hold it; the other is estimated with it, and all that it prints besides the KV cache is compared. Each pair is tried in
 both directions. Where the observed run had less to do than the other (``smaller``), its terms are only a lower bound;
-where it had more (``larger``), they replace the computed ones and are never scaled down, so the claim stays that of
-the larger run; ``same``: neither.
+where it had more (``larger``), they replace the computed ones, less what is computed for the difference in load;
+``same``: neither.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any, Final
 
@@ -155,10 +155,27 @@ def _printed(row: Row) -> Iterator[tuple[str, float]]:
 def _error(seen: Run, other: Run) -> tuple[float, tuple[str, ...]]:
     """Percent of what ``other`` prints besides the cache, and the terms that the observation gave."""
     computed = asked(other.row, lambda row: _estimate(row, other.workload))
-    found = calibrated(computed, observations=[_observation(seen)], asked=other.setup, headroom_percent=0)
+    found = calibrated(
+        computed,
+        observations=[_observation(seen)],
+        asked=other.setup,
+        headroom_percent=0,
+        computed_for=lambda setup: _estimate(other.row, _under(other.workload, setup)),
+    )
     printed = _terms(other)
     estimated = sum(_estimated(found, column) for column in printed) / GIB
     return 100 * (estimated / sum(printed.values()) - 1), found.measured
+
+
+def _under(workload: Workload, setup: Setup) -> Workload:
+    """The same workload with another run's load."""
+    return replace(
+        workload,
+        concurrency=setup.max_sequences,
+        max_batched_tokens=setup.max_batched_tokens,
+        context_length=setup.context_length,
+        tokens_per_sequence=min(workload.tokens_per_sequence, setup.context_length),
+    )
 
 
 def _estimate(row: Row, workload: Workload) -> Estimate:

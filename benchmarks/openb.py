@@ -185,6 +185,7 @@ def simulate(
     arrived = used = moved = admitted = 0
     look = 0.0
     shares: list[float] = []
+    stuck: dict[int, int] = {}
     for turn, pod in enumerate(order):
         if arrived >= look * total:
             cluster.look()
@@ -194,9 +195,13 @@ def simulate(
         if round(100 * arrived / total) > 100:
             break
         place = cluster.choose(number, draw)
-        if place is None and moves and isinstance(policy, Vrampack):
-            moved += _make_room(cluster, policy, cluster.item(number, str(turn)), moves)
-            place = cluster.choose(number, draw)
+        if place is None and moves and isinstance(policy, Vrampack) and stuck.get(number) != moved:
+            made = _make_room(cluster, policy, cluster.item(number, str(turn)), moves)
+            moved += made
+            if made:
+                place = cluster.choose(number, draw)
+            else:  # nobody leaves, so until something is moved there will be no room either
+                stuck[number] = moved
         if place is not None:
             cluster.admit(number, place, str(turn))
             used += pod.shape.demand

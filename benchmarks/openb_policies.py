@@ -14,7 +14,7 @@ from benchmarks.openb_trace import GPU_MILLI, Node, Shape
 from vrampack.packing.arrays import BoolArray, IntArray
 from vrampack.packing.fragmentation import Worth, scarcity
 from vrampack.packing.knapsack import FloatArray
-from vrampack.packing.prices import Typical
+from vrampack.packing.mix import Typical
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

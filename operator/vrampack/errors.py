@@ -11,6 +11,7 @@
     │   ├── NotFoundError         404
     │   ├── DisruptionError       a PodDisruptionBudget does not let a pod be evicted now
     │   └── UnavailableError      no answer, 429 or 5xx: wait it out
+    │       └── RestoredError     an answer older than one before: forget what was remembered, and begin anew
     ├── StaleLibraryError         this process has a library of the driver before
     └── LocalClusterError         the control plane on this machine can't be built or started
 """
@@ -74,6 +75,10 @@ class DisruptionError(ClusterError):
 
 class UnavailableError(ClusterError):
     """The API server gave no answer, or one that says to come back later."""
+
+
+class RestoredError(UnavailableError):
+    """The store behind the API server was restored from a backup: what was remembered of it is of another past."""
 
 
 class StaleLibraryError(VrampackError):

@@ -12,6 +12,7 @@ It needs no cluster and no client of one; the hub's client is loaded only for mo
 
 import asyncio
 import os
+import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -28,14 +29,17 @@ from vrampack.memory.inverse import Reach, largest_concurrency, longest_context
 from vrampack.memory.loading import quantized_online
 from vrampack.memory.workload import Workload
 from vrampack.models.facts import ModelFacts
-from vrampack.units import parse_bytes
+from vrampack.units import MIB, parse_bytes
 
 Model = Mapping[str, Any] | str | os.PathLike[str]
 
 HUB: Final = "hf://"
+LEAST_GPU: Final = MIB
+"""Bytes: claims are whole MiB, and a GPU of 24 bytes is one of 24Gi whose unit was forgotten."""
 DEFAULT_BATCHED_TOKENS: Final = 8192
 """Of spec.engine.maxBatchedTokens as well: always passed to the engine, so it is the same everywhere."""
 AUTO: Final = "Auto"
+CONFIG_ENDING: Final = ".json"
 GGUF_ENDING: Final = ".gguf"
 QUANT_FILE: Final = "hf_quant_config.json"
 """What ModelOpt writes beside config.json."""
@@ -212,11 +216,13 @@ def read_model(
     name = os.fspath(model)
     if name.startswith(HUB):
         return _from_hub(name, file=file, revision=revision, token=token, endpoint=endpoint)
+    check_path(name)
+    _check_said(name, file=file, revision=revision)
     from vrampack.models.ggufcheckpoint import read_gguf
     from vrampack.models.local import read_config, read_folder
 
     path = Path(name)
-    if path.suffix == ".json":
+    if path.suffix == CONFIG_ENDING:
         side = path.with_name(QUANT_FILE)
         quant_config = read_config(side) if path.name != QUANT_FILE and side.is_file() else None
         return _configured(read_config(path), quant_config=quant_config, source=name)
@@ -227,23 +233,54 @@ def read_model(
     return read_folder(path, source=name)
 
 
-def gpu_bytes(gpu: str | int) -> int:
+def gpu_bytes(gpu: str | int, *, field: str = "gpu") -> int:
     """Bytes that an engine can have of a GPU: of a product by its name, else as written.
 
-    Raises InvalidInputError for what is neither.
+    Raises InvalidInputError, with ``field``, for what is neither, and for less than a MiB.
     """
-    if isinstance(gpu, int):
-        return gpu
-    known = gpu_named(gpu)
+    known = gpu_named(gpu) if isinstance(gpu, str) else None
     if known is not None:
         return known.usable
     try:
-        return parse_bytes(gpu)
-    except ValueError as error:
-        names = ", ".join(GPUS)
+        amount = parse_bytes(gpu)
+    except ValueError:
+        amount = 0
+    if amount < LEAST_GPU:
+        allowed = (
+            f"write one of {', '.join(GPUS)}, a value of the node label nvidia.com/gpu.product, or the memory of a "
+            "GPU, at least 1Mi, such as 24Gi"
+        )
+        raise InvalidInputError(field=field, value=gpu, allowed=allowed)
+    return amount
+
+
+def check_path(name: str) -> None:
+    """Raises InvalidInputError for what names no file or folder of this machine."""
+    scheme, found, _ = name.partition("://")
+    if not name.strip():
+        allowed = "name the model: hf://ORG/NAME, a folder (. for this one), a GGUF file or a config.json"
+    elif found and scheme == "pvc":
+        allowed = (
+            "nothing reads a volume from here; where its files are, run: vrampack profile FOLDER --source "
+            f"{shlex.quote(name)} > profile.yaml, and give profile.yaml with -f beside the manifest, or the folder"
+        )
+    elif found and scheme == "profile":
+        allowed = "a ModelProfile is read from a file: give it with -f, beside the ModelDeployment that names it"
+    elif found:
+        allowed = "write hf://ORG/NAME, or the path of a folder, of a GGUF file or of a config.json"
+    else:
+        return
+    raise InvalidInputError(field="model", value=name, allowed=allowed)
+
+
+def _check_said(name: str, *, file: str, revision: str | None) -> None:
+    """Raises InvalidInputError for what picks among the files of a repository, beside a single file."""
+    if revision is not None:
         raise InvalidInputError(
-            field="gpu", value=gpu, allowed=f"write one of {names}, or the memory of one, such as 24Gi"
-        ) from error
+            field="revision", value=revision, allowed=f"only a model on the hub has one, not {name}"
+        )
+    if file and Path(name).suffix in (CONFIG_ENDING, GGUF_ENDING):
+        raise InvalidInputError(field="file", value=file, allowed=f"{name} is a file itself: leave it out")
 
 
 def _from_hub(source: str, *, file: str, revision: str | None, token: str | None, endpoint: str | None) -> ModelFacts:

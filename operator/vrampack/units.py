@@ -78,6 +78,11 @@ def human_bytes(value: int) -> str:
     return f"{value} B"
 
 
+def shortened(text: str, *, most: int) -> str:
+    """The text, at most so many characters of it; an ellipsis stands for the rest."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def counted(count: int, noun: str) -> str:
     """For a sentence: ``1 GPU``, ``4 GPUs``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -21,6 +21,8 @@ class AgentMachinery(Machinery):
     agents: dict[str, Process] = field(default_factory=dict)
     kubelets: dict[str, KubeletDouble] = field(default_factory=dict)
     drivers: StandinFleet | None = None
+    flags: tuple[str, ...] = ()
+    """More of the agents' command line."""
     _showing: asyncio.Task[None] | None = None
 
     async def start_agent(self) -> None:
@@ -42,6 +44,7 @@ class AgentMachinery(Machinery):
             "--poll=0.5",
             "--metrics-port=0",
             "--lease-seconds=6",
+            *self.flags,
         )
         if node not in self.kubelets:
             # Under /tmp: the path of a socket may have 107 characters.

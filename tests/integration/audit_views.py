@@ -77,11 +77,17 @@ def read_pod(pod: Mapping[str, Any]) -> AuditedPod:
         gated=any(gate["name"] == names.GATE for gate in spec.get("schedulingGates", ())),
         node=spec.get("nodeName", ""),
         pinned=_pinned(spec),
-        annotations={key: annotations[key] for key in names.CLAIM_ANNOTATIONS if key in annotations},
+        annotations={key: value for key, value in annotations.items() if _of_a_claim(key)},
         gpus=tuple(uuid for uuid in annotations.get(names.GPUS, "").split(",") if uuid),
         claim=claim,
         on_node=annotations.get(names.SCOPE) == names.NODE_SCOPE,
     )
+
+
+def _of_a_claim(key: str) -> bool:
+    """Whether an annotation comes with the claim and stays as it is: all that are ours but the need, which the template
+    brings, and those by which others hand out GPUs."""
+    return (key.startswith(f"{names.GROUP}/") and key != names.NEED) or key.startswith("nvidia.cdi.k8s.io/")
 
 
 def _pinned(spec: Mapping[str, Any]) -> str | None:

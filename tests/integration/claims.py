@@ -12,6 +12,8 @@ from vrampack.sharing.visible_devices import NRI_ANNOTATION
 
 RELEASE = "vrampack-system"
 CHART = ("vrampack", str(Path(__file__).parents[2] / "charts/vrampack"), f"--namespace={RELEASE}")
+ABSENT = ("operator.replicas=0", "agent.enabled=false")
+"""Operators and agents are processes of the tests."""
 EPOCH = 7
 CLAIM = {
     names.GPUS: "GPU-0001",
@@ -87,7 +89,7 @@ async def install(cluster: LocalCluster, *values: str) -> None:
 
     One simulated agent stands for all nodes, unless ``values`` bind each agent to its own.
     """
-    settings = [f"--set={value}" for value in ("operator.replicas=0", "agent.bindToNode=false", *values)]
+    settings = [f"--set={value}" for value in (*ABSENT, "agent.bindToNode=false", *values)]
     await cluster.helm("upgrade", "--install", *CHART, "--create-namespace", "--wait", *settings)
     await until("the policies are in force", lambda: in_force(cluster))  # they are compiled in the background
 

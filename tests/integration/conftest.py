@@ -25,10 +25,15 @@ TOKENS = f"hubTokens.namespaces={{{TOKEN_NAMESPACE}}}"
 @pytest.fixture(scope="session")
 async def installed(cluster: LocalCluster) -> LocalCluster:
     """The cluster with the chart of the real helm in force, and no operator yet."""
+    await prepare(cluster)
+    return cluster
+
+
+async def prepare(cluster: LocalCluster) -> None:
+    """Puts the chart in force, and the namespace whose secrets are tokens of the hub."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TOKEN_NAMESPACE}}
     await Kubectl(cluster=cluster).apply(namespace)
     await install(cluster, TOKENS)
-    return cluster
 
 
 @contextlib.asynccontextmanager

@@ -77,7 +77,7 @@ class Process:
         await self.child.stop(patience=10)
 
     def pause(self) -> None:
-        self.child.signal(signal.SIGSTOP)
+        self.child.pause()
 
     def resume(self) -> None:
         self.child.signal(signal.SIGCONT)

@@ -64,33 +64,39 @@ OPERATOR_MAY = """
     patch vrampack.dev/modeldeployments/status team | patch vrampack.dev/gpunodes/status
     patch vrampack.dev/gpupools/status | update vrampack.dev/modeldeployments/finalizers team
     list core/pods | watch core/pods | patch core/pods team | delete core/pods team | create core/pods/eviction team
-    watch core/nodes | list apps/replicasets | watch apps/deployments
-    create apps/deployments team | patch apps/deployments team | delete apps/deployments team
-    create core/services team | patch core/services team | create policy/poddisruptionbudgets team
-    create events.k8s.io/events team | list scheduling.k8s.io/priorityclasses | list node.k8s.io/runtimeclasses
-    create coordination.k8s.io/leases vrampack-system | update coordination.k8s.io/leases=vrampack vrampack-system
-    list coordination.k8s.io/leases vrampack-system | watch coordination.k8s.io/leases vrampack-system
+    list core/nodes | watch core/nodes | list apps/replicasets | list apps/deployments | watch apps/deployments
+    list core/services | list policy/poddisruptionbudgets | create apps/deployments team | patch apps/deployments team
+    create core/services team | patch core/services team
+    create policy/poddisruptionbudgets team | patch policy/poddisruptionbudgets team
+    create events.k8s.io/events team
+    list resource.k8s.io/resourceclaims | create resource.k8s.io/resourceclaimtemplates team
+    create coordination.k8s.io/leases vrampack-system | patch coordination.k8s.io/leases=vrampack vrampack-system
+    get coordination.k8s.io/leases=vrampack vrampack-system | list coordination.k8s.io/leases vrampack-system
 """
 OPERATOR_MAY_NOT = """
     patch vrampack.dev/modeldeployments team | update vrampack.dev/modeldeployments team
     delete vrampack.dev/modeldeployments team | delete vrampack.dev/modelprofiles
     patch vrampack.dev/gpupools | patch vrampack.dev/gpunodes
+    patch vrampack.dev/modelprofiles | delete apps/deployments team | delete core/services team
+    delete policy/poddisruptionbudgets team | list core/events | list scheduling.k8s.io/priorityclasses
+    delete resource.k8s.io/resourceclaimtemplates team | create core/pods vrampack-system
     create core/pods team | create core/pods/exec team | patch core/pods/status team | create core/pods/binding team
     get core/secrets team | list core/secrets vrampack-system | get core/configmaps team | list core/namespaces
     patch core/nodes | patch apps/replicasets team | create rbac.authorization.k8s.io/clusterroles
     patch admissionregistration.k8s.io/validatingadmissionpolicies | create core/serviceaccounts/token vrampack-system
-    update coordination.k8s.io/leases=vrampack-agent-gpu-1 vrampack-system | list coordination.k8s.io/leases team
-    delete coordination.k8s.io/leases=vrampack vrampack-system | update coordination.k8s.io/leases=vrampack team
+    patch coordination.k8s.io/leases=vrampack-agent-gpu-1 vrampack-system | list coordination.k8s.io/leases team
+    delete coordination.k8s.io/leases=vrampack vrampack-system | patch coordination.k8s.io/leases=vrampack team
 """
 AGENT_MAY = """
     create vrampack.dev/gpunodes | patch vrampack.dev/gpunodes | watch vrampack.dev/gpunodes
-    patch vrampack.dev/gpunodes/status | get core/nodes | list core/pods | watch core/pods
+    patch vrampack.dev/gpunodes/status | list core/nodes | list core/pods | watch core/pods
     list resource.k8s.io/resourceslices | create coordination.k8s.io/leases vrampack-system
-    update coordination.k8s.io/leases=vrampack-agent-gpu-1 vrampack-system
+    patch coordination.k8s.io/leases=vrampack-agent-gpu-1 vrampack-system
 """
 AGENT_MAY_NOT = """
     delete vrampack.dev/gpunodes | list vrampack.dev/modeldeployments | patch core/pods team | delete core/pods team
-    patch core/nodes | get core/secrets team | update coordination.k8s.io/leases team
+    patch core/nodes | get core/secrets team | patch coordination.k8s.io/leases team
+    update vrampack.dev/gpunodes | delete coordination.k8s.io/leases=vrampack-agent-gpu-1 vrampack-system
 """
 VIEW = """
     list vrampack.dev/modeldeployments team | get vrampack.dev/modeldeployments/scale team
@@ -101,7 +107,10 @@ EDIT = """
     delete vrampack.dev/modeldeployments team | patch vrampack.dev/modeldeployments/scale team
 """
 ADMIN = "create vrampack.dev/gpupools | patch vrampack.dev/gpunodes | create vrampack.dev/modelprofiles"
-NOBODY = "patch vrampack.dev/modeldeployments/status team | patch vrampack.dev/gpunodes/status"
+NOBODY = """
+    patch vrampack.dev/modeldeployments/status team | patch vrampack.dev/gpunodes/status
+    patch core/pods/status team | update core/pods/status team
+"""
 
 
 def questions(text: str) -> list[str]:

@@ -246,6 +246,23 @@ async def test_a_user_cannot_change_or_hide_a_claim(alice: Kubectl, claimed: str
     assert why in await alice.refused(change[0], "--overwrite", "pod", claimed, change[1])
 
 
+@pytest.mark.parametrize("subresource", ["ephemeralcontainers", "resize"])
+async def test_subresources_that_users_may_write_change_no_claim(admin: Kubectl, gated: str, subresource: str) -> None:
+    """Not matched by the policies, since the API server takes nothing but their own fields from them. That is not so of
+    the status, which belongs to kubelets and the scheduler: no role of users has it."""
+    changes = [
+        *annotations({names.CLAIM: "1"}),
+        {"op": "remove", "path": "/metadata/labels/" + names.MODEL_DEPLOYMENT.replace("/", "~1")},
+        GATE_GONE,
+    ]
+    before = await admin.get("pod", gated)
+    await admin("patch", "pod", gated, f"--subresource={subresource}", "--type=json", "-p", json.dumps(changes))
+    after = await admin.get("pod", gated)
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+    assert after["metadata"]["labels"] == before["metadata"]["labels"]
+    assert after["spec"]["schedulingGates"] == before["spec"]["schedulingGates"]
+
+
 @pytest.mark.parametrize(
     ("pod", "why"),
     [

@@ -61,6 +61,7 @@ class Watching:
     pokes: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    renew: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def poked(self) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -86,7 +87,9 @@ class Watching:
         pulse = Pulse(watches(kube, Mirror(kube), probing=True), poke=self.poke)
         pulses = asyncio.create_task(pulse.run())
         kopf = asyncio.create_task(
-            run_kopf(kubeconfig=str(self.kubeconfig), poke=self.poke, stop=self.stop, ready=self.ready)
+            run_kopf(
+                kubeconfig=str(self.kubeconfig), poke=self.poke, stop=self.stop, ready=self.ready, renew=self.renew
+            )
         )
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):

@@ -87,6 +87,30 @@ async def test_a_branch_that_moves_restarts_nothing_until_the_user_asks(world: W
     await world.eventually(adopted)
 
 
+async def test_a_draft_that_moves_is_said_and_restarts_nothing(world: World) -> None:
+    await world.fleet(group("a"))
+    hub = world.machinery.hub
+    served = hub.commit(SMALL)
+    drafting = {"method": "draft", "draftModel": f"hf://{SMALL}", "tokens": 2}
+    await world.apply(model("m", claim=None, source=f"hf://{COUNTED}", speculation=drafting))
+    (found,) = await world.ready("m")
+    pods = uids(await world.pods("m"))
+    assert served in condition(found, "ModelUnchanged")["message"]
+    moved = hub.move_branch(SMALL)
+    found = await world.condition("ModelDeployment", "m", "ModelUnchanged", "False", "RevisionMoved")
+    message = condition(found, "ModelUnchanged")["message"]
+    assert f"spec.speculation.draftModel hf://{SMALL}: the default branch is at commit {moved} now" in message
+
+    async def told() -> None:
+        events = [each for each in await world.every("Event") if each["reason"] == "RevisionMoved"]
+        assert [(each["type"], each["regarding"]["name"]) for each in events] == [("Warning", "m")]
+
+    await world.eventually(told)
+    assert uids(await world.pods("m")) == pods
+    (template,) = (each["spec"]["template"] for each in await world.every("Deployment"))
+    assert any(served in each for each in template["spec"]["containers"][0]["args"])
+
+
 async def test_a_profile_with_another_digest_is_an_alarm_and_no_update(world: World) -> None:
     await world.fleet(group("a"))
     world.machinery.hub.move_branch(SMALL, "signed")

@@ -3,17 +3,30 @@
 The same operator puts the script of the start gate before the engines' commands.
 """
 
+from collections.abc import AsyncIterator
+
 import pytest
 
+from tests.integration.claims import install
+from tests.integration.conftest import TOKENS
 from tests.integration.harness import World
 from tests.integration.looks import condition, gpus_of
 from tests.integration.machinery import RELEASE
 from tests.integration.manifests import Manifest, group, model, profile
 from vrampack.api import names
+from vrampack.localcluster.cluster import LocalCluster
 
 pytestmark = pytest.mark.cluster
 
 PODS = f"/api/v1/namespaces/{RELEASE}/pods"
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def may_probe(installed: LocalCluster) -> AsyncIterator[None]:
+    """Only an operator that probes may make pods. The agents' DaemonSet finds no node here."""
+    await install(installed, TOKENS, "agent.enabled=true", "agent.nodeSelector.nowhere=x")
+    yield
+    await install(installed, TOKENS)
 
 
 async def probing(world: World) -> None:

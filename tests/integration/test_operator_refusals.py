@@ -114,6 +114,62 @@ async def test_a_missing_priority_class_is_said_in_kubernetes_words(world: World
     await world.ready("m", within=90)
 
 
+@pytest.mark.parametrize(
+    ("group_", "plural", "operation", "reason"),
+    [
+        pytest.param("apps", "deployments", "CREATE", "ChildRefused", id="children"),
+        pytest.param("", "pods", "CREATE", "PodsRefused", id="pods"),
+        pytest.param("", "pods", "UPDATE", "ClaimRefused", id="claims"),
+    ],
+)
+async def test_a_webhook_that_is_down_holds_up_only_what_it_is_asked_about(
+    world: World, group_: str, plural: str, operation: str, reason: str
+) -> None:
+    name = f"down-{world.namespace}"
+    await world.fleet(group("a"))
+    await world.kubectl.apply(
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": name},
+            "webhooks": [
+                {
+                    "name": "down.example.com",
+                    "admissionReviewVersions": ["v1"],
+                    "sideEffects": "None",
+                    "matchConditions": [{"name": "bad", "expression": "object.metadata.name.startsWith('bad')"}],
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}},
+                    "clientConfig": {"service": {"name": "nobody", "namespace": world.namespace}},
+                    "rules": [
+                        {
+                            "apiGroups": [group_],
+                            "apiVersions": ["v1"],
+                            "operations": [operation],
+                            "resources": [plural],
+                        }
+                    ],
+                }
+            ],
+        }
+    )
+    try:
+        await world.apply(model("bad"))
+        found = await world.condition("ModelDeployment", "bad", "Reconciling", "True", reason)
+        assert "failed calling webhook" in condition(found, "Reconciling")["message"]
+        await world.apply(model("good"))
+        await world.ready("good")
+        (pod,) = await world.pods("good")
+
+        async def shown() -> None:
+            (gpu,) = (await world.get("GPUNode", world.node("a")))["status"]["gpus"]
+            assert [claim["pod"] for claim in gpu["claims"]] == [pod["metadata"]["name"]]
+
+        await world.eventually(shown)
+    finally:
+        await world.kubectl("delete", "validatingwebhookconfiguration", name)
+    await world.ready("bad", within=90)
+
+
 STALLED = {
     "UnsupportedArchitecture": model("m", claim=None, source="hf://RWKV/rwkv-5-world-3b"),
     "HubUnauthorized": model("m", claim=None, source="hf://Qwen/Qwen-none"),  # as the hub answers who has no token

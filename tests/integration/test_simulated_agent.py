@@ -37,7 +37,7 @@ SETTINGS = SimulationSettings(poll=0.1, lease=LeaseTerms(renew=0.3, duration=1))
 @pytest.fixture(scope="module")
 async def agent_kubeconfig(cluster: LocalCluster, repo_root: Path) -> Path:
     """The chart is in force without an operator; its agent's ServiceAccount signs in."""
-    settings = ("--set=operator.replicas=0", "--set=agent.bindToNode=false")
+    settings = ("--set=operator.replicas=0", "--set=agent.enabled=false", "--set=agent.bindToNode=false")
     chart = ("vrampack", str(repo_root / "charts/vrampack"), f"--namespace={SYSTEM}", "--create-namespace")
     await cluster.helm("upgrade", "--install", *chart, *settings, "--wait")
     return await cluster.token_for("vrampack-agent", SYSTEM)

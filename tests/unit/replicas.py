@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from tests.unit.known_models import QWEN3_8B
 from vrampack.engines.base import Budget, ClaimModel, EngineInput, HubModel, SecretKey
 from vrampack.memory import llamacpppool, sglang, tgi
-from vrampack.memory.architecture import Architecture
 from vrampack.memory.workload import Workload
 from vrampack.planning.need import Need
 from vrampack.units import GIB, MIB
@@ -85,19 +85,6 @@ OVERLAY: dict[str, Any] = {
     },
 }
 
-_QWEN_8B = Architecture(
-    model_type="qwen3",
-    class_name="Qwen3ForCausalLM",
-    layers=36,
-    hidden_size=4096,
-    intermediate_size=12288,
-    vocab_size=151936,
-    attention_heads=32,
-    kv_heads=8,
-    head_dim=128,
-    dtype="bfloat16",
-    max_context=40960,
-)
 _QWEN_WORK = Workload(
     context_length=8192,
     concurrency=8,
@@ -118,11 +105,11 @@ QWEN_GGUF = replace(
     checkpoint_precision="gguf",
     version="b7917",
     weight_bytes=5_027_783_488,
-    architecture=_QWEN_8B,
+    architecture=QWEN3_8B,
     workload=_QWEN_WORK,
     budget=Budget(
         weights=4700 * MIB,
-        kv_cache=llamacpppool.claim(_QWEN_8B, _QWEN_WORK).bytes,
+        kv_cache=llamacpppool.claim(QWEN3_8B, _QWEN_WORK).bytes,
         working=700 * MIB,
         claim=11_264 * MIB,
         slack=640 * MIB,
@@ -134,7 +121,7 @@ QWEN_GGUF_NEED = Need(gpus=1, bytes=11_264 * MIB, kv=4608 * MIB, context=861 * M
 _QWEN_ON_TORCH = replace(_QWEN_WORK, engine="sglang", engine_version="0.5.23", max_batched_tokens=4096)
 _SGLANG_BUDGET = Budget(
     weights=15_744 * MIB,
-    kv_cache=sglang.claim(_QWEN_8B, _QWEN_ON_TORCH).bytes,
+    kv_cache=sglang.claim(QWEN3_8B, _QWEN_ON_TORCH).bytes,
     working=1024 * MIB,
     claim=23_552 * MIB,
     slack=1024 * MIB,
@@ -158,6 +145,6 @@ QWEN_TGI = replace(
     QWEN_SGLANG,
     version="3.3.6",
     workload=_QWEN_ON_TGI,
-    budget=replace(_SGLANG_BUDGET, kv_cache=tgi.claim(_QWEN_8B, _QWEN_ON_TGI).bytes),
+    budget=replace(_SGLANG_BUDGET, kv_cache=tgi.claim(QWEN3_8B, _QWEN_ON_TGI).bytes),
 )
 QWEN_TGI_NEED = replace(QWEN_SGLANG_NEED, fraction=23_552 * MIB, exclusive=True)

@@ -9,10 +9,12 @@ import pytest
 from tests.unit.test_claimpatch import pod
 from vrampack.api import names
 from vrampack.errors import ClusterError, ConflictError, DisruptionError, NotFoundError, UnavailableError
-from vrampack.kube.act import Actor, InterruptedActError, Outcome
+from vrampack.kube.act import Actor
+from vrampack.kube.outcome import InterruptedActError, Outcome
 from vrampack.planning.actions import (
     ApplyChild,
     CreateChild,
+    DeleteChild,
     DeletePod,
     EvictPods,
     PatchChild,
@@ -170,24 +172,44 @@ async def test_as_many_claims_at_once_as_allowed() -> None:
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        ConflictError("stale", status=409),
+        NotFoundError("gone", status=404),
+    ],
+    ids=["changed meanwhile", "gone meanwhile"],
+)
+async def test_a_claim_that_comes_too_late_is_a_conflict(answer: ClusterError) -> None:
+    assert await Session({POD: answer}).act(placements=(place(),)) == Outcome(conflicts=1)
+
+
+@pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (ConflictError("stale", status=409), Outcome(conflicts=1)),
-        (NotFoundError("gone", status=404), Outcome(conflicts=1)),
-        (ClusterError("epoch 8 is in force", status=403), Outcome(refused=(place(),))),
-        (ClusterError("invalid", status=422), Outcome(refused=(place(),))),
+        (ClusterError(f"PATCH {POD}: 403 epoch 8 is in force", status=403), {"uid-1": "epoch 8 is in force"}),
+        (ClusterError(f"PATCH {POD}: 422 invalid", status=422), {"uid-1": "invalid"}),
+        (ClusterError(f"PATCH {POD}: 500 failed calling webhook", status=500), {"uid-1": "failed calling webhook"}),
     ],
-    ids=["changed meanwhile", "gone meanwhile", "fenced", "invalid"],
+    ids=["fenced", "invalid", "a webhook is down"],
 )
-async def test_a_claim_that_does_not_land(answer: ClusterError, expected: Outcome) -> None:
-    assert await Session({POD: answer}).act(placements=(place(),)) == expected
+async def test_a_claim_that_is_refused_is_told_in_the_api_servers_words_and_holds_up_nothing(
+    answer: ClusterError, expected: dict[str, str]
+) -> None:
+    session = Session({POD: answer})
+
+    outcome = await session.act(placements=(place(), place("llama-2")), statuses=(status(),))
+
+    assert outcome == Outcome(placed=(place("llama-2"),), refused=expected)
+    assert session.kube.paths[-1].endswith("/status")
 
 
 async def test_a_pod_without_the_gate_is_refused_before_it_is_sent() -> None:
     session = Session()
     ungated = PlacePod(pod=pod(gates=()), node="gpu-1", gpus=("GPU-1",), annotations={})
 
-    assert await session.act(placements=(ungated,)) == Outcome(refused=(ungated,))
+    outcome = await session.act(placements=(ungated,))
+
+    assert names.GATE in outcome.refused["uid-1"]
     assert not session.kube.writes
 
 
@@ -222,6 +244,23 @@ async def test_a_refused_child_is_told_in_the_api_servers_words_and_holds_up_no_
 
     assert outcome.child_errors == {"serving/llama": "Service llama is refused: exceeded quota: services"}
     assert session.kube.paths == [SERVICES, DEPLOYMENTS]
+
+
+async def test_a_child_that_nothing_refers_to_goes_as_it_was_read() -> None:
+    session = Session()
+    gone = DeleteChild(
+        model="serving/llama",
+        kind="ResourceClaimTemplate",
+        namespace="serving",
+        name="llama-gpu-1",
+        uid="u1",
+        resource_version="9",
+    )
+
+    await session.act(children=(gone,))
+
+    path = "/apis/resource.k8s.io/v1/namespaces/serving/resourceclaimtemplates/llama-gpu-1"
+    assert session.kube.writes == [("delete", path, {"body": None, "uid": "u1", "resource_version": "9"})]
 
 
 async def test_children_are_changed_only_at_the_version_that_was_read() -> None:

@@ -166,6 +166,24 @@ async def test_it_reports_renews_and_goes_quiet(world: World) -> None:
             quiet = [sum(before), world.api.writes + world.api.adopted]
 
 
+async def test_what_can_be_seen_of_the_nodes_software_is_reported(world: World) -> None:
+    api = world.api
+    api.node["status"]["nodeInfo"] = {"containerRuntimeVersion": "containerd://2.1.4", "bootID": "boot-1"}
+    async with world.agent():
+        await world.until(lambda: api.condition("ToolkitKnown") == "PartOfHost")
+        assert (api.status["containerRuntime"], api.status["bootId"]) == ("containerd://2.1.4", "boot-1")
+        assert "containerToolkit" not in api.status
+        head = {"name": "t", "namespace": "gpu", "uid": "t", "resourceVersion": "1"}
+        labels = {"app": "nvidia-container-toolkit-daemonset"}
+        image = "nvcr.io/nvidia/k8s/container-toolkit:v1.18.1-ubi9"
+        api.pods.append(
+            {"metadata": head | {"labels": labels}, "spec": {"containers": [{"name": "c", "image": image}]}}
+        )
+        api.change()
+        await world.until(lambda: api.condition("ToolkitKnown") == "PodOfOperator")
+        assert api.status["containerToolkit"] == "1.18.1"
+
+
 async def test_a_gpunode_that_was_deleted_is_made_again(world: World) -> None:
     async with world.agent():
         await world.until(lambda: world.api.status.get("gpus"))

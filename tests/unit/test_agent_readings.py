@@ -252,10 +252,29 @@ class TestTenants:
 
     def test_peaks_stay_as_long_as_the_pod_has_a_process(self) -> None:
         tenants = Tenants()
-        peaks = [tenants.with_peaks([held("a", size=size)])[0].processes[0].peak for size in (GIB, 3 * GIB, 2 * GIB)]
+        peaks = [tenants.remembered([held("a", size=size)])[0].processes[0].peak for size in (GIB, 3 * GIB, 2 * GIB)]
         assert peaks == [GIB, 3 * GIB, 3 * GIB]
-        tenants.with_peaks([held()])
-        assert tenants.with_peaks([held("a")])[0].processes[0].peak == GIB
+        tenants.remembered([held()])
+        assert tenants.remembered([held("a")])[0].processes[0].peak == GIB
+
+    def test_a_claim_is_known_for_as_long_as_the_pod_has_a_process(self) -> None:
+        tenants = Tenants()
+        here = pod("a", **{names.CLAIM: "20Gi"})
+        for pods in ([here], []):  # there, and gone
+            tenants.update(pods, seen={"uid-a"}, now=0)
+            (use,) = tenants.remembered([held("a")])[0].processes
+            assert (use.pod, use.claim) == ("serving/a", 20 * GIB)
+            (use,) = tenants.remembered([held("a", uuid="GPU-9")])[0].processes
+            assert use.claim == 0, "of a GPU that it does not claim"
+        tenants.update([], seen=set(), now=0)
+        assert tenants.remembered([held("a")])[0].processes[0].claim == 0
+
+    def test_the_next_agent_knows_names_claims_and_peaks(self) -> None:
+        process = {"podUID": "uid-a", "bytes": "1Gi", "peak": "3Gi", "pod": "serving/a", "claim": "20Gi"}
+        tenants = Tenants()
+        tenants.adopt(GPUNodeStatus.model_validate({"gpus": [{"uuid": "GPU-0", "processes": [process]}]}))
+        (use,) = tenants.remembered([held("a")])[0].processes
+        assert (use.pod, use.claim, use.peak) == ("serving/a", 20 * GIB, 3 * GIB)
 
 
 READING = NodeReading(

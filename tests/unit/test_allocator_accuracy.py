@@ -130,6 +130,53 @@ def test_each_figure_counts(folder: Path, column: str, value: str) -> None:
     assert (outcome.exact, list(outcome.differences[0])) == (0, ["row", "config", column])
 
 
+@pytest.mark.parametrize("column", ["num_blocks", "kv_tokens_reported", "max_concurrency", "fits"])
+def test_a_row_without_an_answer_is_never_exact(folder: Path, column: str) -> None:
+    """Not of a model without a cache either, whose cells are empty."""
+    bert = LLAMA | {"architectures": ["BertModel"], "model_type": "bert", "num_key_value_heads": 32}
+    (folder / "bert.json").write_text(json.dumps(bert))
+    empty = dict.fromkeys(("kv_tokens_reported", "max_concurrency", "min_bytes_for_one_request"), "")
+    rows = [ROW, ROW | {"config": "bert.json", "num_blocks": "1"} | empty]
+    path = folder / "table.csv"
+    for names, exact in ((list(ROW), 2), ([name for name in ROW if name != column], 0)):
+        with path.open("w", newline="") as lines:
+            writer = csv.DictWriter(lines, fieldnames=names, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        outcome = compare(path, folder)["Llama"]
+        assert (outcome.rows, outcome.exact, outcome.differences) == (2, exact, [])
+        assert [column in each["reason"] for each in outcome.unusable] == [True] * (2 - exact)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"fits": ""}, "fits is ''"),
+        ({"fits": "maybe"}, "fits is 'maybe', neither True nor False"),
+        ({"num_blocks": "1000.5"}, "no whole number"),
+        ({"num_blocks": "inf"}, "infinity"),
+        ({"num_blocks": "nan"}, "NaN"),
+    ],
+)
+def test_an_answer_that_is_none_has_its_reason(folder: Path, change: dict[str, str], says: str) -> None:
+    outcome = compare(table(folder, change), folder)["Llama"]
+    assert (outcome.exact, outcome.differences) == (0, [])
+    assert says in outcome.unusable[0]["reason"]
+
+
+@pytest.mark.parametrize("column", ["max_model_len", "available_bytes", "tp"])
+def test_sizes_that_nothing_has_are_answered_all_the_same(folder: Path, column: str) -> None:
+    outcome = compare(table(folder, {column: "9" * 300}), folder)["Llama"]
+    assert outcome.exact == 0
+    assert len(outcome.unusable) + len(outcome.differences) == 1
+
+
+def test_an_empty_cell_differs_from_a_figure(folder: Path) -> None:
+    outcome = compare(table(folder, {"max_concurrency": ""}), folder)["Llama"]
+    assert (outcome.exact, outcome.worst_percent) == (0, 100.0)
+    assert outcome.differences[0]["max_concurrency"] == ["4", ""]
+
+
 def test_concurrency_is_compared_to_the_digits_of_the_table(folder: Path) -> None:
     assert compare(table(folder, {"max_concurrency": "3.91"}), folder)["Llama"].exact == 1
 
@@ -139,7 +186,7 @@ def test_the_table_in_words(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["--table", str(path), "--configs", str(folder)]) == 0
     out = capsys.readouterr().out
     assert "50.00 % exact" in out
-    assert "'fits': ['True', 'False']" in out
+    assert "'fits': [True, False]" in out
 
 
 def test_a_table_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

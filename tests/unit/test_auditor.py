@@ -313,9 +313,11 @@ class TestGate:
             {"gpus": (A,), "claim": "41"},
             {"gpus": (A,), "claim": "40", "epoch": "2"},
             {"gpus": (A,), "claim": "40", "utilization": "0.5"},
+            {"gpus": (A,), "claim": "40", "mps-limit": "1G"},
+            {"gpus": (A,), "claim": "40", "scope": "node"},
             {"gated": False},
         ],
-        ids=["other GPU", "other amount", "other epoch", "more", "gone"],
+        ids=["other GPU", "other amount", "other epoch", "more", "another limit", "another scope", "gone"],
     )
     def test_a_claim_never_changes(self, world: World, after: dict[str, Any]) -> None:
         world.place("one")

@@ -135,6 +135,61 @@ def test_of_several_runs_with_more_the_nearest_counts() -> None:
     assert after(*runs).activations == 3 * GIB
 
 
+# Runs with more to do, told apart by what is computed for both loads.
+
+
+def computed_for(setup: Setup) -> Estimate:
+    """Activations of a MiB for each sequence, graphs of one for each 64 tokens; at ASKED less than COMPUTED says."""
+    return replace(COMPUTED, activations=setup.max_sequences * MIB, cuda_graphs=setup.max_batched_tokens // 64 * MIB)
+
+
+def told_apart(*observations: Observation, asked: Setup = ASKED) -> Estimate:
+    return calibrated(
+        computed_for(asked), observations=observations, asked=asked, headroom_percent=3, computed_for=computed_for
+    )
+
+
+MORE = replace(ASKED, max_sequences=256, max_batched_tokens=16384)
+
+
+@pytest.mark.parametrize(
+    ("activations", "expected"),
+    [
+        (300 * MIB, (64 + 44) * MIB),  # 44 MiB more than computed for 256 sequences: so are 64
+        (256 * MIB, 64 * MIB),
+        (200 * MIB, 64 * MIB),  # less than computed: nothing rests on how well that scales
+        (64 * MIB, 64 * MIB),
+        (40 * MIB, 40 * MIB),  # the larger run took no more
+        (0, 0),
+    ],
+)
+def test_a_larger_run_counts_for_what_it_took_beyond_the_computed(activations: int, expected: int) -> None:
+    assert told_apart(seen(setup=MORE, activations=activations)).activations == expected
+
+
+def test_of_the_same_load_the_measured_term_stands() -> None:
+    for size in (10 * MIB, 64 * MIB, 900 * MIB):
+        assert told_apart(seen(activations=size)).activations == size
+
+
+def test_without_what_is_computed_for_the_other_load_its_own_figure_counts() -> None:
+    found = calibrated(
+        COMPUTED,
+        observations=[seen(setup=MORE, activations=5 * GIB)],
+        asked=ASKED,
+        headroom_percent=3,
+        computed_for=lambda setup: None,
+    )
+    assert found.activations == 5 * GIB == after(seen(setup=MORE, activations=5 * GIB)).activations
+
+
+def test_what_is_allowed_for_fitted_terms_stays_where_a_term_was_carried_over() -> None:
+    graphs = seen(setup=MORE, cuda_graphs=GIB, runtime_context=GIB)
+    assert told_apart(graphs).cuda_graphs < GIB
+    assert told_apart(graphs).allowance == COMPUTED.allowance
+    assert told_apart(seen(cuda_graphs=GIB, runtime_context=GIB)).allowance == 0
+
+
 def test_of_several_runs_of_the_same_the_most_that_was_seen_counts() -> None:
     assert after(seen(activations=GIB), seen(activations=GIB + 5)).activations == GIB + MIB
 
@@ -148,6 +203,41 @@ def test_few_samples_get_a_little_more_for_what_varies_from_start_to_start() -> 
 def test_weights_of_something_else_are_not_believed() -> None:
     assert after(seen(weights=7 * GIB)) == COMPUTED
     assert after(seen(weights=8 * GIB)).weights == 8 * GIB
+
+
+ACCOUNTED = 15 * GIB + 2 * GIB + GIB + GIB
+"""All terms of COMPUTED but the cache, the allowance and the headroom."""
+
+
+def test_a_whole_that_was_seen_is_a_floor_for_the_sum_and_replaces_no_term() -> None:
+    found = after(seen(1, besides_cache=ACCOUNTED + GIB))
+    assert (found.allowance, found.measured) == (GIB, ("allowance",))
+    assert all(
+        getattr(found, term) == getattr(COMPUTED, term) for term in TERMS if term not in ("allowance", "headroom")
+    )
+    for within in (ACCOUNTED // 2, ACCOUNTED, ACCOUNTED + COMPUTED.allowance):
+        assert after(seen(besides_cache=within)) == COMPUTED, "a short peak may have been missed"
+
+
+def test_a_whole_of_a_run_with_more_is_no_floor() -> None:
+    larger = replace(ASKED, max_sequences=128)
+    assert after(seen(setup=larger, besides_cache=2 * ACCOUNTED)) == COMPUTED
+
+
+def test_a_whole_holds_beside_measured_terms() -> None:
+    terms = {"cuda_graphs": GIB, "runtime_context": GIB}
+    assert after(seen(**terms), seen(besides_cache=ACCOUNTED + 5)).allowance == MIB
+    assert after(seen(**terms), seen(besides_cache=ACCOUNTED)).allowance == 0
+
+
+def test_of_an_engine_that_takes_all_at_its_start_the_whole_is_also_the_most() -> None:
+    asked = replace(ASKED, engine="llamacpp", version="b7917")
+    run = seen(setup=replace(asked, max_sequences=128), besides_cache=ACCOUNTED + 100 * MIB)
+    found = after(run, asked=asked)
+    assert (found.allowance, found.measured) == (100 * MIB, ("allowance",))
+    once = after(replace(run, samples=1), asked=asked).allowance
+    assert once == 100 * MIB + 392 * MIB, "2 % of the whole more"
+    assert after(replace(run, besides_cache=ACCOUNTED // 2), asked=asked) == COMPUTED, "not all of it was seen"
 
 
 def test_nothing_that_was_not_seen_is_replaced() -> None:
@@ -195,6 +285,7 @@ RUNS = st.lists(
         cuda_graphs=SIZES,
         communication=SIZES,
         runtime_context=SIZES,
+        besides_cache=SIZES,
     ),
     max_size=5,
 )
@@ -210,6 +301,34 @@ def test_no_estimate_is_below_what_was_seen_with_no_more_than_is_asked(runs: lis
                 value = getattr(run, term)
                 if term != "weights" or value >= COMPUTED.weights / 2:
                     assert getattr(found, term) >= value
+            assert found.per_gpu - found.headroom - found.kv_cache >= (run.besides_cache or 0)
+
+
+@given(RUNS)
+def test_a_carried_term_is_between_what_was_seen_with_less_and_with_more(runs: list[Observation]) -> None:
+    computed, found = computed_for(ASKED), told_apart(*runs)
+    for term, drivers in DRIVERS:
+        pairs = [
+            (getattr(run, term), [getattr(run.setup, each) - getattr(ASKED, each) for each in drivers], run.samples)
+            for run in runs
+            if term != "weights" or getattr(run, term) >= computed.weights / 2
+        ]
+        least = max((size for size, more, _ in pairs if all(each <= 0 for each in more)), default=0)
+        above = [size for size, more, _ in pairs if all(each >= 0 for each in more)]
+        value = getattr(found, term)
+        assert value >= least
+        if above:
+            most = max(least, min(above))
+            assert value <= most * 1.02 + MIB
+            assert value >= min(most, getattr(computed, term)), "never below both"
+
+
+@given(RUNS, COUNTS, COUNTS)
+def test_more_sequences_never_need_less_of_what_is_carried_over(runs: list[Observation], one: int, other: int) -> None:
+    asked = [replace(ASKED, max_sequences=count) for count in sorted((one, other))]
+    fewer, more = (told_apart(*runs, asked=each) for each in asked)
+    if "activations" in fewer.measured and "activations" in more.measured:
+        assert fewer.activations <= more.activations
 
 
 @given(RUNS, st.floats(0, 50))

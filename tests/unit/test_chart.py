@@ -14,7 +14,6 @@ from vrampack.api import names
 from vrampack.localcluster.assets import Assets
 
 ALL_ON = (
-    "agent.enabled=true",
     "metrics.serviceMonitor.enabled=true",
     "metrics.prometheusRule.enabled=true",
     "networkPolicy.enabled=true",
@@ -96,9 +95,13 @@ def test_bad_values_are_refused(
     assert complaint in done.stderr
 
 
-def test_by_default_nothing_optional_is_made(render: Render) -> None:
+def test_by_default_agents_are_made_and_nothing_optional(render: Render) -> None:
     kinds = {document["kind"] for document in render()}
-    assert not kinds & {"DaemonSet", "ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
+    assert not kinds & {"ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
+    assert [document["metadata"]["name"] for document in render() if document["kind"] == "DaemonSet"] == [
+        "vrampack-agent"
+    ]
+    assert "DaemonSet" not in {document["kind"] for document in render("agent.enabled=false")}
     assert not [d for d in render() if d["kind"] == "Role" and "secrets" in json.dumps(d["rules"])]
 
 
@@ -147,7 +150,7 @@ def test_selectors_find_their_pods_and_no_others(render: Render) -> None:
 
 
 def test_the_agent_sees_all_gpus_and_the_hosts_processes(render: Render) -> None:
-    pod = one(render("agent.enabled=true"), "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
+    pod = one(render(), "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
     environment = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
     assert pod["hostPID"]
     assert pod["runtimeClassName"] == "nvidia"
@@ -156,7 +159,7 @@ def test_the_agent_sees_all_gpus_and_the_hosts_processes(render: Render) -> None
 
 
 def test_the_agent_is_as_unprivileged_as_it_can_be(render: Render) -> None:
-    pod = one(render("agent.enabled=true"), "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
+    pod = one(render(), "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
@@ -168,27 +171,42 @@ def test_the_agent_is_as_unprivileged_as_it_can_be(render: Render) -> None:
     (mount,) = (each for each in container["volumeMounts"] if each["name"] == "pod-resources")
     assert mount["readOnly"]
     assert not {"hostNetwork", "hostIPC"} & pod.keys()
-    without = one(
-        render("agent.enabled=true", "agent.podResources=", "agent.runAsUser=65532"), "DaemonSet", "vrampack-agent"
-    )["spec"]["template"]["spec"]
+    without = one(render("agent.podResources=", "agent.runAsUser=65532"), "DaemonSet", "vrampack-agent")["spec"][
+        "template"
+    ]["spec"]
     assert not [volume for volume in without["volumes"] if "hostPath" in volume]
     assert without["securityContext"]["runAsUser"] == 65532
 
 
 def test_engines_ask_at_the_nodes_port_and_the_operator_knows_it(render: Render) -> None:
-    documents = render("agent.enabled=true", "agent.startPort=9999")
+    documents = render("agent.startPort=9999")
     (agent,) = one(documents, "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]["containers"]
     assert {"name": "start", "containerPort": 9999, "hostPort": 9999} in agent["ports"]
     assert "--start-port=9999" in agent["args"]
     (operator,) = one(documents, "Deployment", "vrampack")["spec"]["template"]["spec"]["containers"]
     assert "--start-port=9999" in operator["args"]
     assert f"--probe-image={operator['image']}" in operator["args"]
-    without = one(render(), "Deployment", "vrampack")["spec"]["template"]["spec"]["containers"][0]["args"]
+    without = one(render("agent.enabled=false"), "Deployment", "vrampack")["spec"]["template"]["spec"]["containers"][0][
+        "args"
+    ]
     assert not [each for each in without if each.startswith(("--start-port", "--probe-image"))]
 
 
+def test_only_an_operator_that_probes_may_make_pods(render: Render) -> None:
+    def makes_pods(*values: str) -> list[str]:
+        roles = [
+            role for role in render(*values) if role["metadata"]["name"] == "vrampack-operator" and "rules" in role
+        ]
+        rules = [(role["kind"], rule) for role in roles for rule in role["rules"]]
+        return [kind for kind, rule in rules if "pods" in rule["resources"] and "create" in rule["verbs"]]
+
+    assert makes_pods("agent.enabled=true") == ["Role"]
+    assert makes_pods("agent.enabled=true", "agent.probeInjection=false") == []
+    assert makes_pods() == []
+
+
 def test_mps_servers_have_two_folders_of_the_host(render: Render) -> None:
-    documents = render("agent.enabled=true", "agent.mps=true")
+    documents = render("agent.mps=true")
     pod = one(documents, "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert "--mps-folder=/run/vrampack/mps" in container["args"]
@@ -198,7 +216,7 @@ def test_mps_servers_have_two_folders_of_the_host(render: Render) -> None:
 
 
 def test_reservations_hold_what_they_are_told_to(render: Render) -> None:
-    values = ("agent.reservations[0].name=llm", "agent.reservations[0].gpus=4", "agent.enabled=true")
+    values = ("agent.reservations[0].name=llm", "agent.reservations[0].gpus=4")
     pod = one(render(*values), "DaemonSet", "vrampack-reservation-llm")["spec"]["template"]
     (container,) = pod["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 4

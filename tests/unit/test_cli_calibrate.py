@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ from typer.testing import CliRunner, Result
 from tests.unit.planning_world import profile
 from tests.unit.test_enginelogs import BREAKDOWN, CONSUMED, LLAMACPP_NEW, SGLANG_LOG
 from vrampack.api.modelprofile import Measurement, ModelProfileStatus
-from vrampack.cli.calibration import joined, measurement
+from vrampack.api.source import profile_name
+from vrampack.cli.calibration import joined
 from vrampack.cli.main import app
 from vrampack.memory.calibration import Observation, Setup
 from vrampack.models.enginelogs import gib
+from vrampack.planning.measurements import measurement_of
 from vrampack.units import GIB
 
 NAME = "llama-8b-0123456789"
@@ -75,10 +76,10 @@ def test_a_log_and_what_the_user_says_are_a_measurement(folder: Path) -> None:
     assert (found.kv_cache, found.cuda_graphs, found.samples) == ("bf16", "Auto", 1)
     assert found.weights is not None
     assert found.weights.bytes == gib("14.99")
-    assert found.graphs is not None
-    assert found.graphs.bytes == 0
+    assert found.graphs is None, "-0.45 GiB is no measure of them"
     assert found.communication is None
-    assert "1 start; not printed: communication" in result.stderr
+    assert "left out: cuda graphs: -0.45 was printed" in result.stderr
+    assert "1 start; not measured: cuda graphs, communication" in result.stderr
 
 
 def test_a_log_comes_through_a_pipe_too() -> None:
@@ -187,6 +188,49 @@ def test_the_start_to_run_measures_what_it_finds(folder: Path) -> None:
     assert "vrampack calibrate start.log -f m.yaml" in result.stdout
 
 
+def test_a_log_of_another_model_is_refused(folder: Path) -> None:
+    log = written(folder, "start.log", BREAKDOWN.replace("0.10.2", "0.12.0"))
+    facts = profile(source="hf://meta-llama/Llama-3.1-8B", revision="a" * 40).spec
+    assert facts is not None
+    for name, code in (("meta-llama/Llama-3.1-8B", 0), ("Qwen/Qwen3-8B", 2)):
+        source = f"hf://{name}"
+        spec = deployment(model={"source": source, "revision": "a" * 40})
+        named = PROFILE | {"metadata": {"name": profile_name(source, "a" * 40)}, "spec": facts.wire()}
+        result = calibrate(log, "-f", written(folder, "m.yaml", spec, named), "--gpu-product", H100)
+        assert result.exit_code == code, result.output
+    assert "model: 'meta-llama/Llama-3.1-8B' is not allowed; the manifest says 'Qwen/Qwen3-8B'" in result.stderr
+
+
+def test_more_ways_to_run_than_a_profile_holds_are_refused(folder: Path) -> None:
+    logs = (BREAKDOWN.replace("'max_num_seqs': 256", f"'max_num_seqs': {count}") for count in range(1, 66))
+    result = calibrate(
+        written(folder, "all.log", "".join(logs)), "--profile", NAME, "--gpu-product", H100, "--kv-cache", "bf16"
+    )
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "LOGFILE: 65 is not allowed; at most 64" in result.stderr
+
+
+@pytest.mark.parametrize("manifest", ["kind: Nothing", "{", "", "a: [", PROFILE])
+def test_a_command_is_printed_whole_or_not_at_all(folder: Path, manifest: Any) -> None:
+    result = calibrate("--command", written(folder, "m.yaml", manifest))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("vrampack: ")
+
+
+def test_of_what_is_stalled_the_reason_is_printed(folder: Path) -> None:
+    manifest = written(folder, "m.yaml", deployment(parallelism={"tensor": 3}), PROFILE)
+    result = calibrate("--command", manifest)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "vrampack: llama: spec.parallelism.tensor: 3 is not allowed" in result.stderr
+
+
+def test_a_log_in_which_no_figure_counts(folder: Path) -> None:
+    log = written(folder, "start.log", "Graph capturing finished in 20 secs, took -0.97 GiB\n")
+    result = calibrate(log, "--profile", NAME)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no figure in it can be used (cuda graphs: -0.97 was printed" in result.stderr
+
+
 def test_either_logs_or_a_command(folder: Path) -> None:
     assert calibrate().exit_code == 2
     assert calibrate("a.log", "--command", "m.yaml").exit_code == 2
@@ -205,7 +249,7 @@ def seen(sequences: int, weights: int, samples: int = 1) -> Measurement:
         context_length=4096,
         kv_cache="bf16",
     )
-    return measurement(Observation(setup=setup, weights=weights, samples=samples), now=datetime(2027, 1, 1, tzinfo=UTC))
+    return measurement_of(Observation(setup=setup, weights=weights, samples=samples), at=1_798_761_600)
 
 
 def test_new_measurements_stand_beside_the_former_ones() -> None:

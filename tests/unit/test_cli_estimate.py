@@ -288,6 +288,10 @@ class TestWrong:
         ("arguments", "says"),
         [
             (["-g", "X5"], "--gpu: 'X5' is not allowed; write one of T4, L4"),
+            (["-g", "-5Gi"], "--gpu: '-5Gi' is not allowed; write one of T4, L4"),
+            (["-g", "0"], "the memory of a GPU, at least 1Mi, such as 24Gi"),
+            (["-g", "24"], "--gpu: '24' is not allowed"),
+            (["--revision", "main"], "revision: 'main' is not allowed; only a model on the hub has one"),
             (["-c", "0"], "spec.serving.contextLength"),
             (["-c", "9999"], "at most 4096 tokens"),
             (["-n", "9", "--max-batched-tokens", "8"], "spec.engine.maxBatchedTokens"),
@@ -303,6 +307,37 @@ class TestWrong:
         assert (code, out) == (2, "")
         assert says in err
         assert len(err.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        ("model", "says"),
+        [
+            ("", "model: '' is not allowed; name the model"),
+            ("pvc://models/tiny", "run: vrampack profile FOLDER --source pvc://models/tiny > profile.yaml"),
+            ("profile://tiny", "give it with -f"),
+            ("https://hub.example/org/name", "write hf://ORG/NAME"),
+        ],
+    )
+    def test_models_that_are_no_place(self, model: str, says: str) -> None:
+        code, out, err = invoke(model)
+        assert (code, out) == (2, "")
+        assert says in err
+        assert len(err.splitlines()) == 1
+
+    def test_a_file_of_a_file(self, folder: str) -> None:
+        code, _, err = invoke(f"{folder}/config.json", "--model-file", "*.gguf")
+        assert code == 2
+        assert "file: '*.gguf' is not allowed" in err
+
+    def test_a_manifest_without_its_profile_names_the_command(self, tmp_path: Path) -> None:
+        found = deployment(model={"source": "pvc://models/tiny"})
+        code, _, err = invoke("-f", manifest(tmp_path / "a.yaml", found))
+        assert code == 2
+        assert "vrampack profile FOLDER --source pvc://models/tiny writes one" in err
+
+    def test_the_revision_of_a_manifest_is_in_it(self, folder: str, tmp_path: Path) -> None:
+        code, _, err = invoke("-f", manifest(tmp_path / "a.yaml", deployment()), "--revision", "main")
+        assert code == 2
+        assert "spec.model.revision" in " ".join(err.split())
 
     def test_neither_or_both(self, folder: str, tmp_path: Path) -> None:
         assert invoke()[0] == 2

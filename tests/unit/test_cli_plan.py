@@ -84,7 +84,14 @@ def test_sharing_is_counted_against_one_model_a_gpu_and_the_optimum_is_proven(tm
     found = answer(manifest, f"--fleet={alike}")
     assert found["saving"] == {"gpus": 2, "gpusBefore": 0, "gpusWithoutSharing": 4, "fleet": 4}
     (bound,) = found["bounds"]
-    assert bound["words"] == "2 GPUs with 88.78 GiB, proven optimal"
+    assert bound["words"] == "2 GPUs with 88.78 GiB, proven optimal: no packing has fewer"
+
+
+def test_on_gpus_of_several_sizes_the_memory_is_proven_and_not_their_number(tmp_path: Path, fleet: str) -> None:
+    """Both together are too large for the H100 by 330 MiB."""
+    manifest = write(tmp_path / "m.yaml", model("a", "39Gi"), model("b", "40.5Gi"))
+    (bound,) = answer(manifest, fleet)["bounds"]
+    assert bound["words"] == "2 GPUs with 88.78 GiB, proven optimal: no packing opens less memory"
 
 
 def test_nothing_is_proven_of_a_plan_that_leaves_out_what_could_be_placed(tmp_path: Path) -> None:
@@ -92,7 +99,7 @@ def test_nothing_is_proven_of_a_plan_that_leaves_out_what_could_be_placed(tmp_pa
     sizes = (20, 14, 10, 17, 13, 14, 21, 12, 11, 20, 13, 11)  # triplets of 44, which no greedy plan puts together
     manifest = write(tmp_path / "m.yaml", *(model(f"m{number:02}", f"{size}Gi") for number, size in enumerate(sizes)))
     (bound,) = answer(manifest, f"--fleet={fleet}", code=2)["bounds"]
-    assert bound["words"].startswith("4 GPUs with 177.56 GiB, nothing proven; packed anew as a whole, 2 more of those")
+    assert bound["words"].startswith("4 GPUs with 177.56 GiB, nothing proven; packed anew as a whole, 1 more of those")
 
 
 def test_what_does_not_fit_says_why_and_what_would_help(tmp_path: Path, fleet: str) -> None:
@@ -196,6 +203,57 @@ def test_bad_input_is_told_with_its_place(tmp_path: Path, fleet: str, text: str,
     path.write_text(text)
     with pytest.raises(VrampackError, match=says):
         invoke(path, fleet)
+
+
+def named(**metadata: Any) -> dict[str, Any]:
+    found = model("a", "1Gi")
+    return {**found, "metadata": {**found["metadata"], **metadata}}
+
+
+def urgent(**fields: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "u"},
+        "value": 9,
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (named(name="Qwen_3"), "ModelDeployment.metadata.name: 'Qwen_3'"),
+        (named(name="3b"), "the name becomes that of a Service and of pods"),
+        (named(name="a" * 54), "at most 53"),
+        (named(namespace="Chat"), "a: metadata.namespace: 'Chat'"),
+        (named(namespace="a.b"), "at most 63"),
+        (named(labels={"a b": "c"}), "metadata.labels: 'a b'"),
+        (named(labels={"a": "b c"}), "metadata.labels.a: 'b c'"),
+        (named(labels={"a": 1}), "it is a text: write it in quotes"),
+        (named(labels=["a"]), "write an object"),
+        (named(annotations={"Example.com/a": "b"}), "metadata.annotations: 'Example.com/a'"),
+        (named(annotations={"a": "b" * 2**18}), "262144 bytes"),
+        (named(namspace="chat"), "there is no such field"),
+        ({**model("a", "1Gi"), "specs": {}}, "there is no such field"),
+        (urgent(value=2_000_000_000), "to 1000000000"),
+        (urgent(value="9"), "PriorityClass u: value"),
+        (urgent(preemptionPolicy="Sometimes"), "PreemptLowerPriority, Never"),
+        (urgent(metadata={"name": "system-mine"}), "system- is for"),
+        (urgent(metadata={"name": "U"}), "PriorityClass.metadata.name"),
+    ],
+)
+def test_what_the_api_server_would_refuse_is_refused(
+    tmp_path: Path, fleet: str, found: dict[str, Any], says: str
+) -> None:
+    manifest = write(tmp_path / "m.yaml", found, model("other", "1Gi"))
+    with pytest.raises(InvalidInputError, match=says):
+        invoke(manifest, fleet, "--refine", 0)
+
+
+def test_a_namespace_that_cannot_be_is_refused(tmp_path: Path, fleet: str) -> None:
+    with pytest.raises(InvalidInputError, match="--namespace: 'Chat'"):
+        invoke(write(tmp_path / "m.yaml", model("a", "1Gi")), fleet, "-n", "Chat")
 
 
 def test_markdown_is_a_comment_for_a_pull_request(tmp_path: Path, fleet: str) -> None:

@@ -125,6 +125,20 @@ def test_a_question_that_is_wrong(folder: str, arguments: list[str], says: str) 
     assert says in err
 
 
+@pytest.mark.parametrize("model", ["", CLAIM, "https://hub.example/a/b"])
+def test_models_that_are_no_place(model: str) -> None:
+    code, out, err = invoke(model, "--source", CLAIM)
+    assert (code, out) == (2, "")
+    assert f"model: {model!r} is not allowed" in err
+
+
+def test_a_gguf_file_of_a_folder(tmp_path: Path) -> None:
+    for name in ("tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf"):
+        (tmp_path / name).write_bytes(gguf(MINIMAL, TENSORS))
+    found = manifest(str(tmp_path), "--model-file", "tiny-Q8_0.gguf", "--source", CLAIM)
+    assert found["spec"]["file"] == "tiny-Q8_0.gguf"
+
+
 def test_a_source_for_a_model_on_the_hub() -> None:
     code, _, err = invoke("hf://team/tiny", "--source", CLAIM)
     assert code == 2

@@ -2,11 +2,13 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from tests.unit.planning_world import gpu, gpu_node, model, placed, pod, pool, world
-from vrampack.cli.defrag import commands
+from vrampack.api.gpupool import SuggestedMove
+from vrampack.cli.defrag import commands, packing_lines
 from vrampack.planning.defragment import suggestions
 from vrampack.planning.snapshot import Snapshot
 
@@ -29,15 +31,20 @@ def scattered(*waiting: str, mode: str = "Never") -> Snapshot:
     )
 
 
+def moves(snapshot: Snapshot) -> tuple[SuggestedMove, ...]:
+    (advice,) = suggestions(snapshot).values()
+    return advice.moves
+
+
 @pytest.mark.parametrize("mode", ["Never", "Suggest", "Evict"])
 def test_who_asks_is_told_whatever_the_mode_is(mode: str) -> None:
-    ((move,),) = suggestions(scattered(mode=mode)).values()
+    (move,) = moves(scattered(mode=mode))
     assert (move.pod, move.from_node, move.to_node) == ("small-0", "n1", "n2")
     assert (str(move.gain), str(move.cost), move.because) == ("80Gi", "20Gi", "1 GPU less in use")
 
 
 def test_room_for_one_that_waits_comes_first() -> None:
-    ((move, *_),) = suggestions(scattered("large-0")).values()
+    move, *_ = moves(scattered("large-0"))
     assert move.because == "room for serving/large-0"
     assert str(move.gain) == "70Gi"
 
@@ -51,11 +58,11 @@ def test_a_full_fleet_has_nothing_to_gain() -> None:
         ),
         gpu_nodes=FLEET,
     )
-    assert list(suggestions(full).values()) == [()]
+    assert moves(full) == ()
 
 
 def test_the_commands_cordon_what_is_left_evict_and_take_the_cordon_back() -> None:
-    ((move,),) = suggestions(scattered()).values()
+    (move,) = moves(scattered())
     cordon, evict, wait, back = (shlex.split(line) for line in commands(move))
     said = [json.loads(words[1]) for words in (cordon, evict, back)]
     assert said[0]["metadata"] == {"name": "n1"}
@@ -65,3 +72,16 @@ def test_the_commands_cordon_what_is_left_evict_and_take_the_cordon_back() -> No
     assert said[2]["spec"] == {}
     assert wait[:2] == ["kubectl", "wait"]
     assert cordon[2:] == back[2:]
+
+
+def test_who_asks_is_told_how_well_a_pool_is_packed() -> None:
+    lines = packing_lines(suggestions(scattered()))
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "pool default: 2 GPUs with 160.00 GiB, within 100.0% of the least memory that is possible"
+    )
+    implicit = replace(scattered(), pools=(pool(generation=0, startup="Parallel"),))
+    assert packing_lines(suggestions(implicit))[1:] == [
+        "  create a GPUPool default, and its status says so all the time"
+    ]
+    assert packing_lines(suggestions(world(model(), gpu_nodes=FLEET))) == [], "nothing runs"

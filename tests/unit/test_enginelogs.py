@@ -99,7 +99,7 @@ VLLM_LOGS = {
     "V1, at debug": (DEBUG, printed(weights="8.80", activations="1.40")),
     "V1, breakdown": (
         BREAKDOWN,
-        printed(weights="14.99", activations="4.76") | {"cuda_graphs": 0, "runtime_context": gib("0.74")},
+        printed(weights="14.99", activations="4.76") | {"runtime_context": gib("0.74")},
     ),
     "weights and non-torch together": (
         CONSUMED,
@@ -234,6 +234,41 @@ def test_each_start_of_a_log_counts() -> None:
 def test_a_printed_figure_stands_for_the_most_that_it_may_be(text: str, size: float) -> None:
     assert gib(text) == pytest.approx(size * GIB, abs=1)
     assert mib(text) == pytest.approx(size * MIB, abs=1)
+
+
+# Figures that can't be.
+
+
+def test_a_figure_below_zero_is_no_measure() -> None:
+    start = one(BREAKDOWN)
+    assert start.unusable.keys() == {"cuda_graphs"}
+    assert start.unusable["cuda_graphs"].startswith("-0.45 was printed")
+    assert "cuda_graphs" not in figures(start)
+    again = one(BREAKDOWN + "(EngineCore_DP0 pid=7) CUDA graph pool memory: 0.79 GiB (actual)\n")
+    assert figures(again)["cuda_graphs"] == gib("0.79"), "another line says it"
+
+
+@pytest.mark.parametrize(
+    ("log", "old", "new", "term"),
+    [
+        (BREAKDOWN, "4.76", "-4.76", "activations"),
+        (V0, "non_torch_memory takes 0.03", "non_torch_memory takes -0.03", "non_torch"),
+        (SGLANG_LOG, "mem usage=1.04", "mem usage=-1.04", "cuda_graphs"),
+        (SGLANG_LOG, "mem usage=0.50", "mem usage=-0.50", "cuda_graphs"),
+        (LLAMACPP_NEW, "=   304.75", "=  -304.75", "activations"),
+        (BREAKDOWN, "78.57/79.18", "80.57/79.18", "context"),
+    ],
+)
+def test_of_every_engine(log: str, old: str, new: str, term: str) -> None:
+    assert old in log
+    start = one(log.replace(old, new))
+    assert term in start.unusable
+    lost = {"non_torch": "runtime_context", "context": "runtime_context"}.get(term, term)
+    assert lost not in figures(start)
+
+
+def test_weights_that_are_more_than_what_they_are_a_part_of() -> None:
+    assert "runtime_context" not in figures(one(CONSUMED.replace("10.29 GiB for consumed", "9.29 GiB for consumed")))
 
 
 # Hostile logs.

@@ -158,7 +158,12 @@ class TestGPU:
     def test_by_name_quantity_or_bytes(self) -> None:
         assert gpu_bytes("h200") == GPUS["H200"].usable
         assert gpu_bytes("24Gi") == 24 * GIB
-        assert gpu_bytes(7) == 7
+        assert gpu_bytes(7 * GIB) == 7 * GIB
+
+    @pytest.mark.parametrize("nothing", [0, -1, 24, "0", "-5Gi", "24", True, None, "", "Gi", "1e-3"])
+    def test_what_is_no_gpu(self, nothing: Any) -> None:
+        with pytest.raises(InvalidInputError, match="at least 1Mi"):
+            gpu_bytes(nothing)
 
     def test_a_name_that_is_not_known(self) -> None:
         with pytest.raises(InvalidInputError, match="write one of T4, L4"):

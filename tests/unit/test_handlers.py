@@ -69,11 +69,11 @@ def test_every_kind_is_watched_by_its_full_name_and_only_watched() -> None:
 
 
 @asynccontextmanager
-async def watching(kubeconfig: Path) -> AsyncIterator[None]:
+async def watching(kubeconfig: Path, *, renew: asyncio.Event | None = None) -> AsyncIterator[None]:
     """Ends at once when it is told to, whatever the API server does."""
-    stop = asyncio.Event()
+    stop, renew = asyncio.Event(), renew or asyncio.Event()
     task = asyncio.create_task(
-        run_kopf(kubeconfig=str(kubeconfig), poke=lambda: None, stop=stop, ready=asyncio.Event())
+        run_kopf(kubeconfig=str(kubeconfig), poke=lambda: None, stop=stop, ready=asyncio.Event(), renew=renew)
     )
     yield
     stop.set()
@@ -97,6 +97,26 @@ async def test_kopf_that_ends_by_itself_starts_again_with_the_credentials_of_now
             write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}", token="new")
             while await tokens.get() != "Bearer new":
                 pass
+
+
+async def test_kopf_begins_anew_when_it_is_told_to(tmp_path: Path) -> None:
+    connections: asyncio.Queue[None] = asyncio.Queue()
+
+    async def hang(request: web.Request) -> web.Response:
+        connections.put_nowait(None)
+        return await asyncio.Future()
+
+    app, renew = web.Application(), asyncio.Event()
+    app.router.add_get("/{path:.*}", hang)
+    async with listening(app, port=0, host="127.0.0.1") as port:
+        kubeconfig = write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}", token="any")
+        async with watching(kubeconfig, renew=renew), asyncio.timeout(20):
+            await connections.get()
+            while not connections.empty():
+                connections.get_nowait()
+            renew.set()
+            await connections.get()
+    assert not renew.is_set()
 
 
 async def test_without_credentials_kopf_waits_and_still_stops(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 """The real hub client against the hub double: facts, refusals, retries, and no weights."""
 
 import dataclasses
+import gzip
+import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.unit.known_models import LLAMA_8B, LLAMA_8B_WEIGHTS, LLAMA_70B, QWEN3_8B
 from vrampack.api.modelprofile import ModelProfileSpec
@@ -16,6 +21,7 @@ from vrampack.models.config import architecture_of
 from vrampack.models.facts import ModelFacts
 from vrampack.models.hub import Patience, read_facts, resolve_commit
 from vrampack.models.profile import profile_manifest
+from vrampack.models.readcache import ReadCache
 from vrampack.planning.facts import architecture_and_weights
 from vrampack.units import GIB
 
@@ -241,6 +247,115 @@ async def test_a_token_is_taken_without_the_line_feed_after_it(hub: HubDouble) -
     with pytest.raises(ModelSourceError, match="is no token") as refusal:
         await facts(hub, LLAMA, token="hf_one\nhf_two")
     assert refusal.value.reason == "HubUnauthorized"
+
+
+# ---- answers that are none -----------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(kw_only=True)
+class Between(HubDouble):
+    """A hub with something between it and us: what is sent for a file is ``changed``, as often as ``times``."""
+
+    changed: Callable[[web.Request], web.Response]
+    times: int = 1
+    """So often; then it is out of the way."""
+
+    async def _send(self, request: web.Request, *rest: Any) -> web.StreamResponse:
+        if self.times:
+            self.times -= 1
+            return self.changed(request)
+        return await super()._send(request, *rest)
+
+
+def page(_: web.Request) -> web.Response:
+    return web.Response(text="<html>Sign in to the network</html>", content_type="text/html")
+
+
+def empty(_: web.Request) -> web.Response:
+    return web.Response(status=206)
+
+
+def elsewhere(_: web.Request) -> web.Response:
+    return web.Response(status=206, body=b"{}", headers={"Content-Range": "bytes 500-501/502"})
+
+
+def packed(_: web.Request) -> web.Response:
+    content = gzip.compress(b'{"model_type": "other"}' + bytes(50_000_000))
+    return web.Response(body=content, headers={"Content-Encoding": "gzip"})
+
+
+def broken(_: web.Request) -> web.Response:
+    return web.Response(body=b"no gzip", headers={"Content-Encoding": "gzip"})
+
+
+def round_and_round(request: web.Request) -> web.Response:
+    return web.Response(status=302, headers={"Location": str(request.url)})
+
+
+@pytest.mark.parametrize("changed", [page, empty, elsewhere, packed, broken, round_and_round])
+async def test_what_comes_from_something_between_is_no_file(changed: Any, tmp_path: Path) -> None:
+    """It is tried again, told for what it is where it lasts, and never kept."""
+    cache = ReadCache(folder=tmp_path / "hub")
+    async with Between(changed=changed) as hub:
+        ask = {"source": f"hf://{QWEN}", "revision": None, "token": None, "endpoint": hub.url, "cache": cache}
+        expected = await read_facts(**ask | {"cache": None}, patience=QUICK)
+        assert expected.weights.parameters == 596_049_920
+        hub.times = 10**6
+        with pytest.raises(ModelSourceError) as refusal:
+            await read_facts(**ask, patience=QUICK)
+        assert (refusal.value.reason, refusal.value.retriable) == ("HubUnreachable", True)
+        hub.times = 0
+        assert await read_facts(**ask, patience=QUICK) == expected
+
+
+ODD = [
+    b"",
+    b"null",
+    b"[]",
+    b"[" * 100_000,
+    b"{}",
+    b'{"sha": "../../x"}',
+    b'{"sha": 7}',
+    b'{"sha": "%s", "siblings": 7}' % (b"a" * 40),
+    b'{"sha": "%s", "siblings": [7]}' % (b"a" * 40),
+    b'{"sha": "%s", "siblings": [{"size": 1}]}' % (b"a" * 40),
+]
+
+
+@pytest.mark.parametrize("answer", ODD, ids=range(len(ODD)))
+async def test_an_answer_about_a_repository_that_is_none(answer: bytes) -> None:
+    @dataclasses.dataclass(kw_only=True)
+    class Odd(HubDouble):
+        async def _info(self, request: web.Request) -> web.StreamResponse:
+            return web.Response(body=answer, content_type="application/json")
+
+    async with Odd() as hub:
+        with pytest.raises(ModelSourceError) as refusal:
+            await facts(hub)
+    assert (refusal.value.reason, refusal.value.retriable) == ("HubUnreachable", True)
+
+
+async def test_impossible_sizes_and_digests_count_as_not_told() -> None:
+    @dataclasses.dataclass(kw_only=True)
+    class Odd(HubDouble):
+        async def _info(self, request: web.Request) -> web.StreamResponse:
+            said = json.loads((await super()._info(request)).body)  # type: ignore[attr-defined]
+            for each in said["siblings"]:
+                each["size"], each["lfs"] = -5, {"sha256": ["x"]}
+            return web.json_response(said)
+
+    async with Odd() as hub:
+        with pytest.raises(ModelSourceError, match="its size and digest are not told") as refusal:
+            await facts(hub)
+    assert refusal.value.reason == "ModelFilesInvalid"
+
+
+async def test_an_answer_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("hub", "hublisting"):
+        monkeypatch.setattr(f"vrampack.models.{module}.MAX_INFO_BYTES", 1024)
+    with pytest.raises(ModelSourceError, match="not as a model hub"):
+        async with HubDouble() as hub:
+            await facts(hub, LLAMA)
 
 
 # ---- retries ------------------------------------------------------------------------------------------------------

@@ -91,6 +91,31 @@ async def test_a_budget_that_holds_a_pod_is_no_outage(
     assert body["deleteOptions"] == {"preconditions": {"uid": "uid-a"}, "dryRun": ["All"]}
 
 
+@pytest.mark.parametrize(
+    ("status", "says", "kind"),
+    [
+        (500, 'Internal error occurred: failed calling webhook "x.example.com": no endpoints available', ClusterError),
+        (500, "Internal error occurred: failed to allocate a serviceIP: range is full", ClusterError),
+        (500, "etcdserver: request is too large", ClusterError),
+        (500, "etcdserver: request timed out", UnavailableError),
+        (503, "the webhook of this API service is starting", UnavailableError),
+    ],
+    ids=["a webhook is down", "no address is left", "too large", "etcd is away", "nobody serves"],
+)
+async def test_an_internal_error_may_be_one_objects_own(
+    serve: Serve, status: int, says: str, kind: type[ClusterError]
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"message": says}, status=status)
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    with pytest.raises(kind) as refused:
+        await kube.create("/api/v1/namespaces/serving/services/webhook", {})
+    await kube.close()
+    assert type(refused.value) is kind
+    assert refused.value.status == status
+
+
 async def test_no_answer_in_time_is_unavailable(serve: Serve) -> None:
     over = asyncio.Event()
 
@@ -252,6 +277,24 @@ async def test_a_watch_that_is_left_gives_its_connection_back(serve: Serve) -> N
         async with aclosing(kube.watch_changes("/api/v1/pods")) as changes:
             await anext(changes)
         await left.wait()
+    await kube.close()
+
+
+@pytest.mark.parametrize(("exempt", "away"), [("", False), ("api.invalid", True)])
+async def test_a_proxy_of_the_environment_is_used_unless_it_is_told_not_to(
+    serve: Serve, exempt: str, away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def proxy(request: web.Request) -> web.Response:
+        return web.json_response({"asked": request.headers["Host"]})
+
+    monkeypatch.setenv("http_proxy", await serve(proxy))
+    monkeypatch.setenv("no_proxy", exempt)
+    kube = Kube(Configuration(host="http://api.invalid"))
+    if away:
+        with pytest.raises(UnavailableError):
+            await kube.get("/")
+    else:
+        assert await kube.get("/") == {"asked": "api.invalid"}
     await kube.close()
 
 

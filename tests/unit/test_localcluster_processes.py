@@ -54,13 +54,20 @@ async def test_a_stopped_child_is_no_death(tmp_path: Path) -> None:
     assert deaths == []
 
 
+def states(process: Child) -> set[str]:
+    """What its threads do, in the kernel's letters."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/stat")
+    return {each.read_text().rpartition(")")[2].split()[0] for each in threads}
+
+
 async def test_a_paused_or_stubborn_child_stops_too(tmp_path: Path) -> None:
     async def said_something() -> bool:
         return bool(tail(tmp_path / "stubborn"))
 
     with Guard() as guard:
         paused = child(guard, SLEEPER, tmp_path / "paused", [])
-        paused.signal(signal.SIGSTOP)
+        paused.pause()
+        assert states(paused) == {"T"}
         await asyncio.wait_for(paused.stop(patience=60), timeout=10)
 
         stubborn = child(guard, STUBBORN, tmp_path / "stubborn", [])

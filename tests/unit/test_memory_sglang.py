@@ -88,6 +88,11 @@ def test_states_are_three_for_a_request_and_one_without_prefix_caching() -> None
     assert claim(hybrid, replace(WORK, prefix_caching=False)).state_bytes == 17 * state
 
 
+def test_states_of_a_type_that_nobody_knows_are_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="int3"):
+        claim(model((1, QUERY), (3, replace(DELTA, state_dtype="int3"))), WORK)
+
+
 def test_drafting_layers_and_tokens_have_their_share() -> None:
     plain, drafting = (replace(WORK, speculation=each, speculative_tokens=3) for each in ("ngram", "eagle"))
     assert pools_of(model((28, QUERY)), plain).token_bytes == 28 * 1024

@@ -184,3 +184,38 @@ def test_bytes_of_any_kind_are_an_answer_or_a_refusal(
         (folder / "model.safetensors.index.json").write_bytes(index)
     with pytest.raises(VrampackError):
         read_folder(folder, digest=True)
+
+
+# Weights of something else.
+
+
+def other_weights(folder: Path, shapes: dict[str, list[int]]) -> Path:
+    write_model(folder)
+    (folder / "model.safetensors").write_bytes(safetensors(shapes))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("shapes", "says"),
+    [
+        ({"anything": [10, 10]}, "its tensors have 200 bytes, and config.json implies"),
+        (tiny_tensors() | {"lm_head.weight": [512, 6400]}, "and config.json implies"),
+        (
+            {name: shape for name, shape in tiny_tensors().items() if ".layers." in name and ".1." not in name},
+            "it has tensors of 1 layer, and config.json says 2",
+        ),
+    ],
+)
+def test_weights_of_another_model_are_refused(tmp_path: Path, shapes: dict[str, list[int]], says: str) -> None:
+    with pytest.raises(ModelSourceError, match=r"model\.safetensors") as refusal:
+        read_folder(other_weights(tmp_path / "m", shapes))
+    assert refusal.value.reason == "ModelFilesInvalid"
+    assert says in str(refusal.value)
+
+
+def test_weights_that_are_quantized_or_lack_a_head_are_those_of_the_model(tmp_path: Path) -> None:
+    shapes = tiny_tensors()
+    del shapes["lm_head.weight"]
+    assert read_folder(other_weights(tmp_path / "m", shapes)).weights.total > 0
+    packed = {name: [size[0], max(1, size[-1] // 4)] for name, size in tiny_tensors().items()}
+    assert read_folder(other_weights(tmp_path / "q", packed)).weights.total > 0

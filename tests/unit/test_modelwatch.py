@@ -10,12 +10,15 @@ import pytest
 
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.errors import NotFoundError, UnavailableError
+from vrampack.localcluster.hubcatalogue import CatalogueModel, catalogue
 from vrampack.localcluster.hubdouble import Fault, HubDouble
 from vrampack.models.hub import Patience
 from vrampack.planning.resolution import Look, Token, Watch
 
 SMALL = "Qwen/Qwen3-0.6B"
 GATED = "meta-llama/Llama-3.1-8B-Instruct"
+GGUF = "team/tiny-GGUF"
+QUANTIZED = {"tiny-Q4_K_M.gguf": 4000, "tiny-Q8_0.gguf": 8000}
 TOKEN = "hf_granted"
 QUICK = Patience(attempts=1, timeout=2.0)
 INTERVAL = 0.05
@@ -75,7 +78,10 @@ def secret(namespace: str) -> Token:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     kube, pokes = Secrets(), asyncio.Queue[None]()
-    async with HubDouble(tokens={TOKEN: [GATED], "hf_stranger": []}) as hub:
+    models = {model.repository: model for model in catalogue()}
+    small = models[SMALL]
+    files = CatalogueModel(repository=GGUF, config=small.config, tensors=small.tensors, copies=QUANTIZED)
+    async with HubDouble(models=[*models.values(), files], tokens={TOKEN: [GATED], "hf_stranger": []}) as hub:
         watch = ModelWatch(
             kube=kube,
             endpoint=hub.url,
@@ -100,6 +106,33 @@ async def test_a_branch_that_moves_is_seen(world: World) -> None:
     assert (after.head, after.pinned_digest) == (moved, before.digest)
     assert after.digest != before.digest
     assert world.hub.weight_bytes == 0
+
+
+async def test_of_a_gguf_file_only_that_file_is_looked_at(world: World) -> None:
+    """By its name or a pattern; a repository with many has no digest of all of them."""
+    served = {
+        name: Watch(source=f"hf://{GGUF}", revision="main", commit=world.hub.commit(GGUF), file=name)
+        for name in ("tiny-Q4_K_M.gguf", "*Q8_0.gguf")
+    }
+    world.watch.watch(dict.fromkeys(served.values(), (None,)))
+    before = {name: await world.seen(watch) for name, watch in served.items()}
+    assert all(look.head == world.hub.commit(GGUF) and look.digest == look.pinned_digest for look in before.values())
+    assert len({look.digest for look in before.values()}) == 2
+    moved = world.hub.move_branch(GGUF)
+    for name, watch in served.items():
+        after = await world.seen(watch, lambda look: look.head == moved)
+        assert after.pinned_digest == before[name].digest != after.digest
+    assert world.hub.weight_bytes == 0
+
+
+async def test_a_newer_commit_without_the_file_is_a_move(world: World) -> None:
+    commit = world.hub.commit(GGUF)
+    later = world.hub.move_branch(GGUF, "other", without=["tiny-Q8_0.gguf"])
+    other = Watch(source=f"hf://{GGUF}", revision="other", commit=commit, file="*Q8_0.gguf")
+    world.watch.watch({other: (None,)})
+    seen = await world.seen(other)
+    assert (seen.head, seen.digest, seen.reason) == (later, "", "")
+    assert seen.pinned_digest
 
 
 async def test_what_stays_the_same_pokes_nobody(world: World) -> None:

@@ -58,6 +58,7 @@ needs = st.builds(
     comm=sizes,
     exclusive=st.none() | st.booleans(),
     avoid=st.none() | st.lists(st.text()).map(tuple),
+    apart=st.none() | st.booleans(),
 )
 
 
@@ -84,6 +85,7 @@ def test_what_is_written_is_read(need: Need) -> None:
         json.dumps(GOOD | {"comm": -1}),
         json.dumps(GOOD | {"exclusive": None}),
         json.dumps(GOOD | {"exclusive": 1}),
+        json.dumps(GOOD | {"apart": "yes"}),
         json.dumps(GOOD | {"avoid": "a"}),
         json.dumps(GOOD | {"avoid": [1]}),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from vrampack.api import names
 from vrampack.api.gpupool import GPUPoolSpec
-from vrampack.errors import ClusterError, UnavailableError
+from vrampack.errors import ClusterError, RestoredError, UnavailableError
 from vrampack.kube.observe import Observer
 from vrampack.planning.snapshot import Claim, Memory, PodView, Snapshot
 
@@ -29,6 +29,7 @@ class FakeKube:
 
     def __init__(self, lists: Mapping[str, list[Any]]) -> None:
         self.lists = dict(lists)
+        self.version = 50
         self.errors: dict[str, list[ClusterError]] = {}
         self.asked: list[tuple[str, dict[str, object]]] = []
 
@@ -39,7 +40,8 @@ class FakeKube:
             raise self.errors[path].pop()
         items = self.lists.get(path, [])
         following = str(start + 2) if start + 2 < len(items) else ""
-        return json.dumps({"metadata": {"continue": following}, "items": items[start : start + 2]}).encode()
+        about = {"continue": following, "resourceVersion": str(self.version)}
+        return json.dumps({"metadata": about, "items": items[start : start + 2]}).encode()
 
 
 class Session:
@@ -124,10 +126,15 @@ async def test_whether_a_pod_may_preempt(policy: dict[str, str] | None, preempts
     ],
     ids=["whole", "no GPU", "no bytes", "negative", "no epoch"],
 )
-async def test_a_claim(annotations: tuple[str, str, str], claim: Claim | None) -> None:
+async def test_a_claim_and_one_of_which_only_the_gpus_can_be_read(
+    annotations: tuple[str, str, str], claim: Claim | None
+) -> None:
     values = dict(zip((names.GPUS, names.CLAIM, names.EPOCH), annotations, strict=True))
 
-    assert (await view(annotations=values)).claim == claim
+    one = await view(annotations=values)
+
+    assert one.claim == claim
+    assert one.obscure == (("GPU-1",) if claim is None and values[names.GPUS] else ())
 
 
 async def test_requests_count_as_the_scheduler_counts_them() -> None:
@@ -193,14 +200,30 @@ async def test_an_engine_that_got_through_its_start(
     assert (one.started, one.ready) == (started, False)
 
 
-async def test_a_pod_that_can_not_be_read_in_whole_keeps_its_claim() -> None:
-    one = await view(annotations={names.GPUS: "GPU-1", names.CLAIM: "5", names.EPOCH: "1"}, spec={"containers": "none"})
+CLAIMED = {names.GPUS: "GPU-1", names.CLAIM: "5", names.EPOCH: "1"}
 
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param({"spec": {"containers": "none"}}, id="a spec of another shape"),
+        pytest.param({"creationTimestamp": "yesterday"}, id="a time that is none"),
+        pytest.param({"ownerReferences": [3]}, id="an owner that is none"),
+        pytest.param({"annotations": CLAIMED | {"size": 3}}, id="an annotation that is no text"),
+        pytest.param({"resourceVersion": None}, id="no version"),
+        pytest.param({"uid": 3}, id="a UID that is no text"),
+    ],
+)
+async def test_a_pod_that_can_not_be_read_in_whole_keeps_its_claim(damage: dict[str, Any]) -> None:
+    one = await view(**({"annotations": CLAIMED} | damage))
+
+    assert (one.namespace, one.name) == ("serving", "llama-1")
     assert one.claim == Claim(gpus=("GPU-1",), bytes=5, epoch=1)
+    assert int(one.resource_version) >= 0
 
 
 async def test_an_object_that_can_not_be_read_hides_no_other() -> None:
-    pods = [pod("b"), {"metadata": {"name": 3}}, pod("a")]
+    pods = [pod("b"), {"metadata": [3]}, pod("a")]
 
     assert [one.name for one in (await observe({PODS: pods})).pods] == ["a", "b"]
 
@@ -217,6 +240,24 @@ async def test_lists_are_consistent_reads_of_what_is_ours() -> None:
     assert selectors[PODS] == names.MODEL_DEPLOYMENT
     assert selectors[SERVICES] == f"{names.MANAGED_BY}={names.MANAGER},{names.MODEL_DEPLOYMENT}"
     assert not any("resourceVersion" in query for _, query in session.kube.asked)
+
+
+async def test_what_was_parsed_is_forgotten_when_the_store_was_restored() -> None:
+    def stored(concurrency: int) -> dict[str, Any]:
+        serving = SPEC["serving"] | {"concurrency": concurrency}
+        return {"metadata": meta("llama", generation=4), "spec": SPEC | {"serving": serving}}
+
+    session = Session({MODELS: [stored(16)]})
+    session.kube.version = 1200
+    await session.observe()
+    session.kube.version, session.kube.lists[MODELS] = 900, [stored(32)]  # written anew after the backup was read
+
+    with pytest.raises(RestoredError, match="version 900 after 1200"):
+        await session.observe()
+    [found] = (await session.observe()).models
+
+    assert found.spec is not None
+    assert found.spec.serving.concurrency == 32
 
 
 class Mirror:

@@ -48,7 +48,7 @@ def test_who_is_taken_first(first: Item, second: Item) -> None:
     [
         ([host("n", gpu("empty", 20, capacity=20), gpu("used", 40, tenants={"x"}))], "n/used"),
         ([host("n", gpu("roomy", 40, tenants={"x"}), gpu("tight", 12, tenants={"x"}))], "n/tight"),
-        ([host("n", gpu("a-small", 48), gpu("large", 80, capacity=80))], "n/large"),
+        ([host("n", gpu("a-small", 48), gpu("large", 80, capacity=80))], "n/a-small"),
         ([host("n", gpu("foreign", 30), gpu("used", 40, tenants={"x"}))], "n/used"),
         ([host("a", gpu("0", 48), gpu("1", 48)), host("b", gpu("0", 48), gpu("1", 9, tenants={"x"}))], "b/0"),
         ([host("b", gpu("1", 48)), host("a", gpu("1", 48), gpu("0", 9, tenants={"x"}))], "a/1"),
@@ -57,7 +57,7 @@ def test_who_is_taken_first(first: Item, second: Item) -> None:
     ids=[
         "in use before empty",
         "of those in use the tightest",
-        "of the empty ones the largest",
+        "of the empty ones the one that is just large enough",
         "a foreign process does not make it in use",
         "whole hosts stay whole",
         "then by host",

@@ -12,7 +12,8 @@ from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
 from vrampack.packing.fragmentation import LeastFragmentation, Worth, scarcity
 from vrampack.packing.knapsack import filled
-from vrampack.packing.prices import Typical, share_prices, typical
+from vrampack.packing.mix import Typical, typical
+from vrampack.packing.prices import share_prices
 from vrampack.packing.problem import Criterion
 
 FEW = settings(max_examples=100, deadline=None)

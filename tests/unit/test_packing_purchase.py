@@ -18,7 +18,8 @@ WIDE = Offer(host=host("wide", *(gpu(f"g{index}", 80, capacity=80) for index in 
 
 
 def best(items: list[Item], *offers: Offer) -> Purchase | None:
-    return next(reversed(list(purchases(offers=offers, items=items))), None)
+    *_, found = purchases(offers=offers, items=items)
+    return found
 
 
 def counts(items: list[Item], *offers: Offer) -> dict[str, int]:
@@ -53,6 +54,16 @@ def test_there_may_be_only_so_many() -> None:
 
 def test_what_fits_nowhere_has_no_price() -> None:
     assert best([item("r", 100)], SMALL, LARGE, WIDE) is None
+
+
+def test_it_may_be_ended_between_any_two_packings() -> None:
+    """The answer only ever gets better, and many steps lie between the first and the last of a larger question."""
+    items = [item(f"r{number:02}", 4 + number) for number in range(40)]
+    found = list(purchases(offers=(SMALL, LARGE, WIDE), items=items))
+    prices = [each.price for each in found if each is not None]
+    assert len(prices) > 20
+    assert prices == sorted(prices, reverse=True)
+    assert all(each is None for each in found[: len(found) - len(prices)])
 
 
 @settings(max_examples=30, deadline=None)

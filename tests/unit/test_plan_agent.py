@@ -123,12 +123,31 @@ class TestRelease:
         assert entry["claims"] == [CLAIM]
         assert (entry["claimed"], entry["free"]) == ("60Gi", "20Gi")
 
+    def test_also_of_a_pod_that_went_before_its_claim_was_written_here(self) -> None:
+        """The node's agent had seen it on the pod."""
+        process = {"podUID": "uid-gone", "bytes": "10Gi", "pod": "serving/gone", "claim": "60Gi"}
+        seen = gpu_node("n1", gpu(processes=[process]))
+        found = decide(world(model(), pods=[pod(need="30Gi")], gpu_nodes=[seen], pools=[PARALLEL]))
+        assert not found.placements
+        (entry,) = of_kind(found, "GPUNode")["gpus"]
+        assert (entry["claims"], entry["claimed"]) == ([CLAIM], "60Gi")
+
     def test_and_ends_with_it(self) -> None:
         held = HELD | {"processes": []}
         found = decide(
             world(model(), pods=[pod(need="30Gi")], gpu_nodes=[gpu_node("n1", gpu(**held))], pools=[PARALLEL])
         )
         assert [each.gpus for each in found.placements] == [("GPU-1",)]
+
+    def test_a_claim_that_was_never_written_there_is_remembered(self) -> None:
+        memory = Memory(started=STARTED, departed=(placed("gone", claim="60Gi"),))
+        view = gpu_node("n1", gpu(processes=HELD["processes"]))
+        found = decide(world(model(), pods=[pod(need="30Gi")], gpu_nodes=[view], pools=[PARALLEL], memory=memory))
+        assert not found.placements
+        (entry,) = of_kind(found, "GPUNode")["gpus"]
+        assert entry["claims"] == [CLAIM]
+        unseen = world(model(), pods=[pod(need="30Gi")], pools=[PARALLEL], memory=memory)
+        assert [each.gpus for each in decide(unseen).placements] == [("GPU-1",)]
 
     def test_a_pod_that_has_ended_holds_as_much_as_its_process(self) -> None:
         ended = placed("gone", claim="60Gi", phase="Failed")

@@ -12,6 +12,7 @@ from tests.unit.planning_world import (
     estimated,
     gpu,
     gpu_node,
+    model,
     of_kind,
     placed,
     profile,
@@ -24,7 +25,7 @@ from vrampack.api.modelprofile import Measurement
 from vrampack.planning.actions import ApplyChild, Plan
 from vrampack.planning.measurements import setup_of
 from vrampack.planning.need import Need
-from vrampack.planning.snapshot import ProfileView, Snapshot
+from vrampack.planning.snapshot import ModelView, ProfileView, Snapshot
 from vrampack.units import GIB, parse_bytes
 
 L40S = "NVIDIA-L40S"
@@ -83,6 +84,22 @@ def test_a_measured_profile_changes_the_next_estimate_and_its_method() -> None:
     assert "15.00 GiB weights (measured) + " in found["explanation"]
     names_of_terms = (*terms, "kvCache", "communication", "allowance", "headroom")
     assert sum(parse_bytes(found[term]) for term in names_of_terms) == parse_bytes(found["perGPU"])
+
+
+def test_a_run_with_more_to_do_is_told_apart_by_what_is_computed() -> None:
+    """64 sequences take 2 GiB more than computed: so do 4, and not what 64 take."""
+    served = {"contextLength": 4096, "concurrency": 64, "tokensPerSequence": 256}
+    many = estimate_of(world(estimated(serving=served, engine={"maxBatchedTokens": 16384}), profiles=[profile()]))
+    few = estimate_of(world(estimated(), profiles=[profile()]))
+    computed = {name: parse_bytes(found["activations"]) for name, found in (("many", many), ("few", few))}
+    assert computed["many"] > computed["few"]
+    printed = computed["many"] + 2 * GIB
+    larger = measurement(activations=str(printed), maxSequences=64, maxBatchedTokens=16384)
+    found = parse_bytes(fresh(larger)["activations"])
+    assert found == computed["few"] + 2 * GIB < printed
+    assert parse_bytes(fresh(larger, measurement(activations="512Mi"))["activations"]) == 512 * 2**20, "the same load"
+    unfit = measurement(activations=str(printed), contextLength=10**6)
+    assert parse_bytes(fresh(unfit)["activations"]) == printed, "what the engine would refuse tells nothing apart"
 
 
 def test_a_measurement_of_another_kind_of_run_changes_nothing() -> None:
@@ -170,3 +187,118 @@ def test_products_with_another_runtime_context_have_lines_of_their_own() -> None
     assert both["perGPU"] == by_product[H100]
     assert parse_bytes(by_product[H100]) > parse_bytes(by_product[L4])
     assert both["method"] == "Computed"
+
+
+# What the agents see of replicas that run.
+
+
+def running(
+    model: ModelView,
+    *,
+    most: int,
+    count: int = 1,
+    of: ProfileView | None = None,
+    told_by_engine: Json | None = None,
+    **fields: Any,
+) -> Snapshot:
+    """A model whose replicas are ready on GPUs of their own, each of which saw the same peak; ``most``: bytes more than
+    the KV cache."""
+    known = replace(of or profile(), resource_version="5")
+    made = children(model, profiles=[known])
+    [deployment] = [each for each in made if each.kind == "Deployment"]
+    asked = deployment.object["spec"]["template"]["metadata"]["annotations"][names.NEED]
+    need = Need.from_json(asked)
+    pods, found = [], []
+    for index in range(count):
+        name = f"llama-{index}"
+        pods.append(replace(placed(name, on=f"GPU-{index}", claim=str(need.bytes)), **{"need": asked, **fields}))
+        whole = str(need.kv + most)
+        peak = [{"podUID": f"uid-{name}", "bytes": whole, "peak": whole} | (told_by_engine or {})]
+        found.append(gpu(f"GPU-{index}", index=index, processes=peak))
+    return world(model, pods=pods, made=made, profiles=[known], gpu_nodes=[gpu_node("n1", *found)])
+
+
+def recorded(snapshot: Snapshot) -> tuple[Measurement, ...]:
+    written = [each for each in decide(snapshot).statuses if each.kind == "ModelProfile"]
+    return tuple(Measurement.model_validate(one) for each in written for one in each.status["measurements"])
+
+
+def test_what_replicas_were_seen_to_hold_is_recorded_with_all_that_it_depends_on() -> None:
+    fields: Json = {"engine": {"args": ["--seed", "7"]}, "adapters": {"max": 4}, "replicas": 2}
+    snapshot = running(estimated(**fields), most=21 * GIB, count=2)
+    [found] = recorded(snapshot)
+    assert found.besides_cache is not None
+    assert found.besides_cache.bytes == 21 * GIB
+    assert (found.engine, found.version, found.gpu_product) == ("vllm", "0.33.0", H100)
+    assert (found.max_sequences, found.max_batched_tokens, found.context_length) == (4, 8192, 4096)
+    assert (found.kv_cache, found.cuda_graphs, found.samples) == ("bf16", "Auto", 2)
+    assert found.args == ("--max-lora-rank=16", "--max-loras=4")
+    assert found.weights is None, "a whole tells no terms apart"
+    kept = replace(snapshot, profiles=(replace(snapshot.profiles[0], measurements=(found,)),))
+    assert not recorded(kept), "written once"
+    estimate = status_of(decide(kept))["estimate"]
+    assert (estimate["method"], estimate["pending"]["because"]) == ("Computed", "CalibrationChanged")
+
+
+def test_the_next_estimate_is_not_below_what_was_seen() -> None:
+    [found] = recorded(running(estimated(), most=21 * GIB))
+    after = fresh(found)
+    assert after["method"] == "Measured"
+    assert "allowance (measured)" in after["explanation"]
+    others = parse_bytes(after["perGPU"]) - parse_bytes(after["kvCache"]) - parse_bytes(after["headroom"])
+    assert others == 21 * GIB
+
+
+def test_a_record_grows_with_what_is_seen_and_keeps_its_other_figures() -> None:
+    before = measurement(besidesCache="21Gi", samples=1)
+    for most, written in ((21 * GIB + 100, False), (20 * GIB, False), (22 * GIB, True)):
+        found = recorded(running(estimated(), most=most, of=measured(before)))
+        assert bool(found) is written, most
+    [record] = found
+    assert record.besides_cache is not None
+    assert record.besides_cache.bytes == 22 * GIB
+    assert (record.weights, record.samples) == (before.weights, 1), "terms of a log were not seen again"
+
+
+def test_replicas_that_prove_nothing_are_not_recorded() -> None:
+    assert recorded(running(estimated(), most=21 * GIB))
+    for said, snapshot in {
+        "not ready": running(estimated(), most=21 * GIB, ready=False),
+        "of another template": running(estimated(), most=21 * GIB, need="{}"),
+        "nothing but the cache": running(estimated(), most=0),
+        "a declared claim": running(estimated(memory={"perGPU": "40Gi"}), most=21 * GIB),
+        "fills what is free": running(
+            estimated(engine={"name": "tgi", "version": "3.3.6"}, placement={"sharing": "Exclusive"}), most=21 * GIB
+        ),
+        "declared": world(model(), pods=[placed()], made=children(model()), profiles=[profile()]),
+    }.items():
+        assert not recorded(snapshot), said
+
+
+def test_a_full_record_makes_no_room_for_another() -> None:
+    full = [measurement(maxSequences=100 + index) for index in range(64)]
+    assert not recorded(running(estimated(), most=21 * GIB, of=measured(*full)))
+
+
+def test_no_floor_stands_against_a_declared_claim() -> None:
+    declared = estimated(memory={"perGPU": "24Gi"})
+    seen = [measurement(weights=None, activations=None, graphs=None, runtimeContext=None, besidesCache="30Gi")]
+    found = status_of(decide(world(declared, profiles=[measured(*seen)])))
+    assert found["estimate"]["perGPU"] == "24Gi"
+    assert found["estimate"]["method"] == "Declared"
+
+
+def test_terms_that_an_engine_tells_apart_are_recorded_too() -> None:
+    engine = {"engine": {"name": "sglang", "version": "0.5.23"}}
+    told_apart = {"weights": "16Gi", "graphs": "300Mi"}
+    [found] = recorded(running(estimated(**engine), most=21 * GIB, told_by_engine=told_apart))
+    assert found.weights is not None
+    assert found.graphs is not None
+    assert (found.weights.bytes, found.graphs.bytes) == (16 * GIB, 300 * GIB // 1024)
+    after = fresh(found, **engine)
+    assert (parse_bytes(after["weights"]), parse_bytes(after["cudaGraphs"])) == (16 * GIB, 306 * GIB // 1024)
+    two = recorded(running(estimated(**engine, replicas=2), most=21 * GIB, count=2, told_by_engine=told_apart))
+    assert [each.samples for each in two] == [2]
+    drafting = estimated(**engine, speculation={"method": "ngram", "tokens": 2})
+    [found] = recorded(running(drafting, most=21 * GIB, told_by_engine=told_apart))
+    assert found.weights is None, "of what drafts nothing is in that figure"

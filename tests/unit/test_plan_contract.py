@@ -269,3 +269,118 @@ def test_a_deployment_of_an_older_version_has_no_digest_to_compare() -> None:
     made = annotated(snapshot.children, weights_digest="")
     assert unchanged(replace(snapshot, children=made))[:2] == ("True", "Pinned")
     assert children(estimated(), profiles=[profile()]), "and a profile without one is no obstacle"
+
+
+# One file of a repository, and the model that drafts.
+
+QUANTIZED = "*Q4_K_M.gguf"
+
+
+def gguf_served() -> Snapshot:
+    asked = {"source": HUB, "revision": "main", "file": QUANTIZED}
+    engine = {"name": "llamacpp", "version": "b10107"}
+    found = replace(estimated(source=HUB, model=asked, engine=engine), name="m0", uid="uid-0")
+    request = ResolveRequest(source=HUB, revision="main", token_secret=None, file=QUANTIZED)
+    facts = profile(
+        profile_name(HUB, COMMIT, QUANTIZED),
+        source=HUB,
+        revision=COMMIT,
+        weights_digest=DIGEST,
+        precision="gguf",
+        file="model-Q4_K_M.gguf",
+    )
+    before = world(found, profiles=[facts], resolutions={request: Resolution(commit=COMMIT)})
+    after = told(before, decide(before))
+    return replace(after, resolutions={})
+
+
+def test_a_gguf_file_is_looked_at_by_its_name() -> None:
+    snapshot = gguf_served()
+    watched = replace(MAIN, file=QUANTIZED)
+    assert decide(snapshot).watch == {watched: (None,)}
+    moved = Look(head=MOVED, digest=OTHER_DIGEST, pinned_digest=DIGEST)
+    assert unchanged(replace(snapshot, looks={MAIN: moved}))[:2] == ("True", "Pinned"), "of other files"
+    seen = replace(snapshot, looks={watched: moved})
+    found = decide(seen)
+    assert unchanged(seen)[:2] == ("False", "RevisionMoved")
+    assert found.changed == {"RevisionMoved": 1}
+    assert [event.reason for event in found.events] == ["RevisionMoved"]
+    assert not templates(found)
+
+
+DRAFT = "hf://org/draft"
+DRAFT_COMMIT = "c" * 40
+DRAFT_DIGEST = f"sha256:{'3' * 64}"
+DRAFT_WATCH = Watch(source=DRAFT, revision="", commit=DRAFT_COMMIT)
+
+
+def draft_facts(digest: str = DRAFT_DIGEST) -> ProfileView:
+    facts = profile().spec
+    assert facts is not None
+    shape = facts.architecture.model_dump() | {"layers": 1}
+    files = {"bytes": "850Mi", "embedding_bytes": "250Mi"}
+    return profile(
+        profile_name(DRAFT, DRAFT_COMMIT),
+        source=DRAFT,
+        revision=DRAFT_COMMIT,
+        architecture=shape,
+        weight_files=files,
+        weights_digest=digest,
+    )
+
+
+def drafting() -> Snapshot:
+    speculation = {"method": "eagle3", "draftModel": DRAFT, "tokens": 3}
+    served_ = replace(served(speculation=speculation), name="m0", uid="uid-0")
+    resolved = {
+        ResolveRequest(source=HUB, revision="main", token_secret=None): Resolution(commit=COMMIT),
+        ResolveRequest(source=DRAFT, revision="", token_secret=None): Resolution(commit=DRAFT_COMMIT),
+    }
+    before = world(served_, profiles=[FACTS, draft_facts()], resolutions=resolved)
+    return replace(told(before, decide(before)), resolutions={})
+
+
+def test_the_model_that_drafts_is_looked_at_too() -> None:
+    snapshot = drafting()
+    assert decide(snapshot).watch == {MAIN: (None,), DRAFT_WATCH: (None,)}
+    status, reason, message = unchanged(snapshot)
+    assert (status, reason) == ("True", "Pinned")
+    assert f"commit {COMMIT} is served" in message
+    assert f"spec.speculation.draftModel {DRAFT}: commit {DRAFT_COMMIT} is served" in message
+
+
+def test_a_draft_that_moved_is_said_told_and_counted_and_restarts_nothing() -> None:
+    moved = Look(head=MOVED, digest=OTHER_DIGEST, pinned_digest=DRAFT_DIGEST)
+    snapshot = replace(drafting(), looks={MAIN: SAME, DRAFT_WATCH: moved})
+    found = decide(snapshot)
+    status, reason, message = unchanged(snapshot)
+    assert (status, reason) == ("False", "RevisionMoved")
+    assert message.startswith(f"spec.speculation.draftModel {DRAFT}: the default branch is at commit {MOVED} now")
+    [event] = found.events
+    assert (event.type, event.reason) == ("Warning", "RevisionMoved")
+    assert found.changed == {"RevisionMoved": 1}
+    assert not templates(found)
+    after = told(snapshot, found)
+    assert not decide(after).events, "told once"
+    fresh = replace(after, looks={}, now=after.now + 60, pods=(placed("m0-0", of="m0"),))
+    assert unchanged(fresh) == (status, reason, message), "a new leader has looked at nothing yet"
+
+
+def test_of_two_findings_the_worse_counts_and_both_are_said() -> None:
+    moved = Look(head=MOVED, digest=OTHER_DIGEST, pinned_digest=DIGEST)
+    gone = Look(head=MOVED, digest=OTHER_DIGEST)
+    away = Look(reason="HubForbidden", message="no access")
+    both = unchanged(replace(drafting(), looks={MAIN: moved, DRAFT_WATCH: gone}))
+    assert both[:2] == ("False", "CommitGone"), "an alarm comes before a move"
+    assert f"the hub has commit {DRAFT_COMMIT} no more" in both[2]
+    assert f"main is at commit {MOVED} now" in both[2]
+    assert unchanged(replace(drafting(), looks={MAIN: away, DRAFT_WATCH: gone}))[:2] == ("False", "CommitGone")
+    assert unchanged(replace(drafting(), looks={MAIN: SAME, DRAFT_WATCH: away}))[:2] == ("Unknown", "HubForbidden")
+
+
+def test_a_draft_s_profile_with_another_digest_is_an_alarm() -> None:
+    snapshot = replace(drafting(), profiles=(FACTS, draft_facts(OTHER_DIGEST)))
+    status, reason, message = unchanged(snapshot)
+    assert (status, reason) == ("False", "ProfileDigestChanged")
+    assert "sha256:222222222222 now, and the replicas were started with sha256:333333333333" in message
+    assert not templates(decide(snapshot))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.planning_world import (
     H100,
+    STARTED,
     children,
     condition,
     decide,
@@ -30,10 +31,10 @@ from vrampack.api import names
 from vrampack.api.gpupool import InjectionStyle
 from vrampack.kube import wire
 from vrampack.kube.devices import device_view
-from vrampack.planning.actions import CreateChild
+from vrampack.planning.actions import CreateChild, DeleteChild
 from vrampack.planning.inventory import inventory
 from vrampack.planning.mechanisms import read_back
-from vrampack.planning.snapshot import DeviceView, Grant, PublishedDevice
+from vrampack.planning.snapshot import DeviceView, Grant, Memory, PublishedDevice
 from vrampack.sharing.base import Claimed, NodeFacts, Request, Share
 from vrampack.sharing.registry import MECHANISMS, mechanism
 from vrampack.units import GIB, MIB
@@ -89,6 +90,17 @@ def test_the_account_of_a_slice_stands_in_the_gpu_node() -> None:
     entries = {each["uuid"]: each for each in status_of(found, "n1", kind="GPUNode")["gpus"]}
     assert entries["MIG-a"]["claimed"] == "8Gi"
     assert entries["MIG-b"]["claims"] == []
+
+
+def test_a_process_of_a_pod_that_is_gone_stays_in_the_slice_that_it_claimed() -> None:
+    process = {"podUID": "uid-a-0", "bytes": "2Gi", "pids": [4242]}
+    view = gpu_node("n1", gpu("GPU-1", mig=True, mig_devices=SLICES, processes=[process]))
+    memory = Memory(started=STARTED, departed=(placed("a-0", of="a", on="MIG-a", claim="8Gi"),))
+    mig = pool("default", mechanism="MIG")
+    found = decide(world(gpu_nodes=[view], pools=[mig], memory=memory))
+    entries = {each["uuid"]: each for each in status_of(found, "n1", kind="GPUNode")["gpus"]}
+    assert [each["uid"] for each in entries["MIG-a"]["claims"]] == ["uid-a-0"]
+    assert (entries["MIG-a"]["claimed"], entries["MIG-b"]["claims"]) == ("8Gi", [])
 
 
 def test_two_slices_are_no_two_ranks() -> None:
@@ -199,6 +211,30 @@ def test_the_request_comes_before_the_deployment_and_once() -> None:
     assert "ResourceClaimTemplate" not in [each.manifest["kind"] for each in of_kind(again, CreateChild)]
 
 
+def test_a_request_goes_once_no_template_refers_to_it() -> None:
+    given = in_dra(dra())
+    [request] = [
+        each.manifest
+        for each in of_kind(decide(given), CreateChild)
+        if each.manifest["kind"] == "ResourceClaimTemplate"
+    ]
+    there = children(given.models[0], pools=given.pools)
+    like = replace(there[0], kind="ResourceClaimTemplate", object={}, owner_uid=given.models[0].uid)
+    present = replace(like, name=request["metadata"]["name"], uid="present")
+    former = replace(like, name="m-gpu-former", uid="former", resource_version="9")
+    strangers = replace(like, name="m-gpu-strangers", uid="strangers", owner_uid="another")
+    live = replace(given, children=(*there, present, former, strangers))
+    [gone] = of_kind(decide(live), DeleteChild)
+    assert (gone.kind, gone.name, gone.uid, gone.resource_version) == (
+        "ResourceClaimTemplate",
+        "m-gpu-former",
+        "former",
+        "9",
+    )
+    old = [replace(each, requests=frozenset({"m-gpu-former"})) for each in live.replica_sets]
+    assert not of_kind(decide(replace(live, replica_sets=tuple(old))), DeleteChild), "its pods may still be made"
+
+
 # --- what a node and a cluster lack --------------------
 
 
@@ -241,6 +277,11 @@ def test_some_nodes_may_have_it() -> None:
 )
 def test_limits_need_a_new_driver(driver: str, lacking: bool) -> None:
     assert bool(mechanism("MemoryLimits").lacks(NodeFacts(driver=driver))) is lacking
+
+
+@pytest.mark.parametrize(("toolkit", "lacking"), [("", False), ("1.20.1", False), ("1.20.0", True), ("1.18.1", True)])
+def test_limits_need_a_new_toolkit_where_its_version_can_be_seen(toolkit: str, lacking: bool) -> None:
+    assert bool(mechanism("MemoryLimits").lacks(NodeFacts(driver="615.10", toolkit=toolkit))) is lacking
 
 
 # --- every mechanism --------------------

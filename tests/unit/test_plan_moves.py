@@ -94,6 +94,16 @@ def test_in_mode_never_nothing_is_looked_for() -> None:
     assert status["suggestedMoves"] == []
 
 
+def test_for_even_headroom_no_gpu_is_emptied_but_room_is_made() -> None:
+    even = pool(startup="Parallel", objective="Balanced")
+    assert (
+        status_of(decide(found(replace(spread_out(), pools=(even,)))), "default", kind="GPUPool")["suggestedMoves"]
+        == []
+    )
+    (move,) = status_of(decide(found(replace(blocked(), pools=(even,)))), "default", kind="GPUPool")["suggestedMoves"]
+    assert move["because"] == "room for serving/large-0"
+
+
 def test_what_was_found_for_another_snapshot_is_dropped() -> None:
     snapshot = found(spread_out())
     changed = replace(snapshot, gpu_nodes=(*FLEET, gpu_node("n3", gpu("GPU-3"))), nodes=snapshot.nodes)
@@ -337,7 +347,7 @@ def test_what_is_proven_is_told_with_the_work_that_it_took() -> None:
     known = replace(snapshot, memory=Memory(started=STARTED, findings={"default": answer}))
     bound = status_of(decide(known), "default", kind="GPUPool")["bound"]
     assert (bound["leastMemory"], bound["usedMemory"], bound["distance"]) == ("80Gi", "160Gi", "100.0%")
-    assert bound["explanation"].startswith("2 GPUs with 160.00 GiB, within 100.0% of the least that is possible")
+    assert bound["explanation"].startswith("2 GPUs with 160.00 GiB, within 100.0% of the least memory that is possible")
     assert bound["work"]
 
 

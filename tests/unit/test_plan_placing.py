@@ -26,8 +26,12 @@ from tests.unit.planning_world import (
     world,
 )
 from vrampack.api import names
+from vrampack.planning.cases import cases
+from vrampack.planning.filling import FEW, mix_of
+from vrampack.planning.inventory import inventory
 from vrampack.planning.need import Need
 from vrampack.planning.snapshot import GPUNodeView, Memory, ModelView, NodeView, PodView
+from vrampack.planning.verdict import Settings
 from vrampack.units import GIB, MIB
 
 
@@ -257,6 +261,19 @@ def test_free_is_usable_less_reserve_foreign_and_the_larger_of_claim_and_use(tak
             }
 
 
+def test_a_gpu_with_a_claim_that_can_not_be_read_takes_no_new_one() -> None:
+    fleet = [gpu_node("n1", gpu("GPU-1"), gpu("GPU-2", index=1))]
+    strange = replace(placed("other", on="GPU-1"), claim=None, obscure=("GPU-1",))
+    found = decide(world(model(replicas=1), pods=[strange, pod("llama-0")], gpu_nodes=fleet))
+    assert where(found) == {"llama-0": ("GPU-2",)}
+    found = decide(world(model(replicas=1), pods=[strange, pod("llama-0", need="90Gi")], gpu_nodes=fleet))
+    assert waiting(found)["rejected"] == {"GPUClaimUnreadable": 1, "InsufficientGPUMemory": 1}
+    ended = replace(strange, phase="Succeeded")
+    assert where(decide(world(model(replicas=1), pods=[ended, pod("llama-0")], gpu_nodes=fleet))) == {
+        "llama-0": ("GPU-1",)
+    }
+
+
 TWICE = {"GPUReportedTwice": 1}
 
 
@@ -329,3 +346,67 @@ def test_an_estimated_model_is_placed_by_its_estimate() -> None:
     wanted = Need.from_json(need)
     assert action.annotations[names.CLAIM] == str(wanted.bytes)
     assert action.annotations[names.KV_CACHE_BYTES] == str(wanted.kv)
+
+
+def test_the_gpu_is_filled_on_which_the_least_becomes_useless_to_what_is_usual() -> None:
+    """A gap of 40 GiB is what one more of the large model needs; the small one goes where 30 GiB are free."""
+    fleet = [gpu_node("n1", *gpus(2))]
+    large, small = model("large", per_gpu="40Gi", replicas=2), model("small", per_gpu="10Gi", replicas=1)
+    running = [
+        placed("large-0", of="large", on="GPU-1", claim="40Gi"),
+        placed("other-0", of="other", on="GPU-2", claim="30Gi"),
+    ]
+    [action] = decide(
+        world(large, small, pods=[*running, pod("small-0", of="small", need="10Gi")], gpu_nodes=fleet)
+    ).placements
+    # First fit takes the fullest, which is GPU-1; then no GPU would have 40 GiB but the one that is left with 40.
+    assert action.gpus == ("GPU-2",)
+    assert "the least memory that what is usual here can't use" in action.because
+
+
+def test_a_whole_fleet_at_once_is_packed_by_first_fit_decreasing() -> None:
+    wanted = [pod(f"llama-{number}", need="20Gi") for number in range(FEW + 1)]
+    found = decide(
+        world(model(replicas=len(wanted)), pods=wanted, pools=[PARALLEL], gpu_nodes=[gpu_node("n1", *gpus(12))])
+    )
+    assert len(found.placements) == len(wanted)
+    assert all(action.because.startswith("the first that fits") for action in found.placements)
+
+
+def test_where_even_headroom_is_asked_for_no_mix_decides() -> None:
+    even = pool(objective="Balanced", startup="Parallel")
+    [action] = decide(world(model(), pods=[pod()], pools=[even])).placements
+    assert action.because.startswith("the one with the most free memory")
+
+
+def test_the_mix_depends_on_the_models_alone() -> None:
+    """Who runs and who waits makes no difference, nor the order in which they come."""
+    large, small = model("large", per_gpu="40Gi", replicas=2), model("small", per_gpu="10Gi", replicas=5)
+    no_one = model("none", per_gpu="30Gi", replicas=0)
+    waiting_, running_ = (
+        [pod(name, of=name, need=need) for name, need in (("large", "40Gi"), ("small", "10Gi"))],
+        [placed(name, of=name, claim=need) for name, need in (("large", "40Gi"), ("small", "10Gi"))],
+    )
+    mixes = []
+    for pods in (waiting_, running_, running_[::-1]):
+        snapshot = world(small, no_one, large, pods=pods)
+        mixes.append(mix_of(cases(snapshot, Settings(), stock=inventory(snapshot))))
+    assert mixes[0] == mixes[1] == mixes[2]
+    assert [(each.memory, each.weight) for each in mixes[0]] == [(10 * GIB, 5.0), (40 * GIB, 2.0)]
+
+
+def test_what_a_replica_was_promised_of_its_node_holds_until_it_is_gone() -> None:
+    """It asked for a node without another of its model; the spec asks for less by now."""
+    need = Need(gpus=1, bytes=20 * GIB, kv=0, context=0, comm=0, apart=True).to_json()
+    fleet = [gpu_node("n1", gpu("GPU-1")), gpu_node("n2", gpu("GPU-2"))]
+    first = replace(placed(), need=need)
+
+    def second(*nodes: GPUNodeView, spread: str = "Ignore") -> dict[str, tuple[str, ...]]:
+        wanted = model(replicas=2, placement={"spread": spread})
+        return where(decide(world(wanted, pods=[first, pod("llama-1")], gpu_nodes=nodes)))
+
+    assert second(*fleet) == {"llama-1": ("GPU-2",)}
+    assert second(fleet[0]) == {}
+    first = placed()
+    assert second(fleet[0]) == {"llama-1": ("GPU-1",)}
+    assert second(fleet[0], spread="Require") == {}, "the new one asks for it"

@@ -15,7 +15,8 @@ from tests.unit.planning_world import (
     pool,
     world,
 )
-from vrampack.planning.rehearsal import Priority, Rehearsal, rehearse
+from vrampack.planning.playedkubernetes import Priority
+from vrampack.planning.rehearsal import Rehearsal, rehearse
 from vrampack.planning.snapshot import Snapshot
 from vrampack.planning.verdict import Settings
 

@@ -72,29 +72,29 @@ def kinds_created(found: Plan) -> list[str]:
     return [each.manifest["kind"] for each in of_kind(found, CreateChild)]
 
 
-def test_a_new_model_gets_a_deployment_and_a_budget() -> None:
-    created = of_kind(decide(world(model(replicas=3))), CreateChild)
-    found = {each.manifest["kind"]: each.manifest for each in created}
-    assert found.keys() == {"Deployment", "PodDisruptionBudget"}
-    spec = found["Deployment"]["spec"]
+def test_a_new_model_gets_a_deployment() -> None:
+    [created] = of_kind(decide(world(model(replicas=3))), CreateChild)
+    found = created.manifest
+    assert found["kind"] == "Deployment"
+    spec = found["spec"]
     assert spec["replicas"] == 3
-    assert rolling_update(found["Deployment"]) == SURGE
+    assert rolling_update(found) == SURGE
     assert spec["template"]["spec"]["schedulingGates"] == [{"name": names.GATE}]
-    [owner] = found["Deployment"]["metadata"]["ownerReferences"]
+    [owner] = found["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"]) == ("model-llama", True)
     assert spec["progressDeadlineSeconds"] == 2**31 - 1
 
 
-def test_its_service_follows_once_the_replicas_that_have_room_are_placed() -> None:
-    """None of them can be reached before, and Kubernetes would write the Service's endpoints anew for each."""
+def test_its_service_and_budget_follow_once_the_replicas_that_have_room_are_placed() -> None:
+    """None of them can be reached or disrupted before, and Kubernetes would write what it counts anew for each."""
     new = world(model(replicas=2))
     waiting = told(new, decide(new))
-    assert kinds_created(decide(waiting)) == ["Service"]  # no pod yet, or none that fits
+    assert kinds_created(decide(waiting)) == ["PodDisruptionBudget", "Service"]  # no pod yet, or none that fits
     snapshot = replace(waiting, pods=(pod("llama-0"), pod("llama-1")), pools=(PARALLEL,))
     first = decide(snapshot)
     assert where(first).keys() == {"llama-0", "llama-1"}
     assert kinds_created(first) == []
-    assert kinds_created(decide(told(snapshot, first))) == ["Service"]
+    assert kinds_created(decide(told(snapshot, first))) == ["PodDisruptionBudget", "Service"]
 
 
 def test_what_is_in_force_and_intact_is_left_alone() -> None:
@@ -356,11 +356,11 @@ def test_a_budget_is_written_once_the_replicas_of_its_model_are_placed() -> None
     assert (budget["metadata"]["name"], budget["spec"]["maxUnavailable"]) == ("llama", 1)
 
 
-def test_a_budget_that_is_missing_is_made_even_so() -> None:
-    made = [each for each in children(model()) if each.kind != "PodDisruptionBudget"]
-    found = decide(world(model(), pods=[pod()], made=made))
-    assert where(found) == {"llama-0": ("GPU-1",)}
-    assert [each.manifest["kind"] for each in of_kind(found, CreateChild)] == ["PodDisruptionBudget"]
+def test_a_budget_that_is_missing_where_a_replica_serves_is_made_even_so() -> None:
+    made = [each for each in children(model(replicas=2)) if each.kind != "PodDisruptionBudget"]
+    found = decide(world(model(replicas=2), pods=[placed("llama-0"), pod("llama-1")], made=made))
+    assert where(found) == {"llama-1": ("GPU-1",)}
+    assert kinds_created(found) == ["PodDisruptionBudget"]
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "PodDisruptionBudget"])

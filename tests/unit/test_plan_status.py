@@ -1,5 +1,6 @@
 """What the objects say: stable, with times that mean something, and the operator's own fields only."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +68,42 @@ def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:
     running = replace(told(failing, found), now=NOW + 90, pods=(placed(),))
     ready = condition(status_of(decide(running)), "Ready")
     assert (ready["status"], ready["lastTransitionTime"]) == ("True", "2027-01-15T08:01:30Z")
+
+
+def test_nodes_are_named_in_bounds_however_many_they_are_and_however_long_their_names() -> None:
+    names = [f"{'n' * 240}-{index:03}" for index in range(12)]
+    fleet = [gpu_node(name, gpu(f"GPU-{name[-3:]}")) for name in names]
+    pods = [placed(f"llama-{index}", on=f"GPU-{index:03}", node=name) for index, name in enumerate(names)]
+    nodes = status_of(decide(world(model(replicas=12), pods=pods, gpu_nodes=fleet)))["summary"]["nodes"]
+    assert len(nodes) < 1024
+    assert nodes.endswith("… and 4 more")
+
+
+def test_a_thousand_gpus_are_told_in_sentences_that_can_be_read() -> None:
+    products = [f"NVIDIA-{index:02}" for index in range(40)]
+    fleet = [
+        gpu_node(
+            f"n{index}",
+            *gpus(
+                8,
+                first=f"GPU-{index}",
+                product=products[index % 40],
+                foreign=[{"name": "notebook", "bytes": f"{60 + index % 20}Gi"}],
+            ),
+        )
+        for index in range(125)
+    ]
+    nodes = [node(view.name, ready=index % 3 > 0) for index, view in enumerate(fleet)]
+    pods = [pod(f"llama-{index:03}", need="50Gi") for index in range(300)]
+    asked = model(per_gpu="50Gi", replicas=300, placement={"gpuProducts": products[:16]})
+    found = decide(world(asked, pods=pods, gpu_nodes=fleet, nodes=nodes))
+    status = status_of(found)
+    assert status["waiting"][0]["count"] == 300
+    assert sum(status["waiting"][0]["rejected"].values()) == 1000
+    assert max(len(each["message"]) for each in status["conditions"]) < 500
+    assert len(json.dumps(status)) < 10_000
+    for each in (write.status for write in found.statuses if write.kind == "GPUNode"):
+        assert max(len(condition["message"]) for condition in each["conditions"]) < 500
 
 
 def test_an_event_for_each_new_reason() -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from tests.unit.planning_world import (
     H100,
+    NOW,
     PARALLEL,
+    STARTED,
     Json,
     annotated,
     children,
@@ -28,7 +30,7 @@ from tests.unit.planning_world import (
     world,
 )
 from vrampack.planning.need import Need
-from vrampack.planning.snapshot import ModelView
+from vrampack.planning.snapshot import Held, Memory, ModelView
 from vrampack.units import GIB
 
 ALONE = Need(gpus=1, bytes=20 * GIB, kv=0, context=0, comm=0, exclusive=True, avoid=()).to_json()
@@ -148,6 +150,32 @@ def test_a_need_that_can_not_be_read_stops_only_its_pod(need: str) -> None:
     assert waiting(found)["pod"] == "llama-0"
 
 
+def test_a_claim_that_was_refused_is_told_and_leaves_its_room_to_others_until_it_is_asked_again() -> None:
+    held = Held(until=NOW + 2, message='failed calling webhook "x"')
+    pods = [pod("llama-0", need="60Gi"), pod("other-0", of="other", need="60Gi")]
+    snapshot = world(
+        model(per_gpu="60Gi"),
+        model("other", per_gpu="60Gi"),
+        pods=pods,
+        memory=Memory(started=STARTED, unclaimed={"uid-llama-0": held}),
+    )
+
+    found = decide(snapshot)
+
+    assert where(found) == {"other-0": ("GPU-1",)}
+    assert waiting(found)["reason"] == "ClaimRefused"
+    assert waiting(found)["message"] == 'the API server refuses its claim: failed calling webhook "x"'
+    assert condition(status_of(found), "Ready")["reason"] == "ClaimRefused"
+    assert found.wake_at == held.until
+    assert "llama-0" in where(decide(replace(snapshot, now=held.until)))
+
+
+def test_the_fleets_status_is_not_held_up_by_a_claim_that_is_refused() -> None:
+    held = Held(until=NOW + 2, message="denied")
+    found = decide(world(model(), pods=[pod()], memory=Memory(started=STARTED, unclaimed={"uid-llama-0": held})))
+    assert status_of(found, "n1", kind="GPUNode")
+
+
 def test_pods_that_kubernetes_refuses_to_create_are_explained_in_its_words() -> None:
     refused = "pods is forbidden: exceeded quota: compute"
     made = tuple(
@@ -165,6 +193,7 @@ def test_pods_that_kubernetes_refuses_to_create_are_explained_in_its_words() -> 
     )
     found = decide(world(model(replicas=3), pods=[placed()], made=made))
     assert waiting(found) == waiting(found) | {"reason": "PodsRefused", "count": 2, "message": refused}
+    assert found.waiting == {"PodsRefused": 2}
     assert condition(status_of(found), "Ready")["reason"] == "PodsRefused"
 
 

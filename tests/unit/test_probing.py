@@ -116,10 +116,12 @@ def test_what_is_known_is_not_asked_again(status: dict[str, Any]) -> None:
     assert (answer.create, answer.found) == ((), {})
 
 
-def test_a_new_driver_a_new_runtime_and_the_admins_own_word_are_reasons_to_ask_again() -> None:
+def test_a_new_driver_runtime_toolkit_or_boot_and_the_admins_own_word_are_reasons_to_ask_again() -> None:
     known = {"injection": {"style": "Bare", "setup": SETUP}}
     assert asked(world(status=known | {"driver": "615.10"})).create
     assert asked(world(status=known | {"container_runtime": "containerd://2.2.0"})).create
+    assert asked(world(status=known | {"container_toolkit": "1.20.0"})).create
+    assert asked(world(status=known | {"boot_id": "5f2c9c4e-1b1c-4a55-9a39-3f0f6cf8d1c0"})).create, "a reboot"
     view = world(status=known).gpu_nodes[0]
     labelled = replace(node("n1"), labels={names.NODE_STACK: "toolkit-1.21"})
     assert setup_of(view, labelled) != setup_of(view, node("n1"))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.unit.planning_world import condition, decide, estimated, profile, status_of, world
 from vrampack.engines.arguments import check
 from vrampack.engines.vllm_flags import FLAGS
 from vrampack.errors import InvalidInputError
@@ -137,3 +138,15 @@ def test_what_is_passed_on_is_in_none_of_these_lists() -> None:
     assert not harmless & FLAGS.memory
     named = {flag.partition("=")[0] for flags in BY_RELEASE.values() for flag in flags}
     assert not harmless & named
+
+
+@pytest.mark.parametrize(
+    "variable", ["VLLM_ATTENTION_BACKEND", "VLLM_PP_LAYER_PARTITION", "VLLM_USE_FLASHINFER_SAMPLER"]
+)
+def test_nor_a_variable_that_does_the_same(variable: str) -> None:
+    env = {"spec": {"containers": [{"name": "engine", "env": [{"name": variable, "value": "1"}]}]}}
+    found = decide(world(estimated(podTemplate=env), profiles=[profile()]))
+    stalled = condition(status_of(found), "Stalled")
+    assert f"env[0].name: '{variable}' is not allowed" in stalled["message"]
+    harmless = {"spec": {"containers": [{"name": "engine", "env": [{"name": "VLLM_LOGGING_LEVEL", "value": "DEBUG"}]}]}}
+    assert decide(world(estimated(podTemplate=harmless), profiles=[profile()])).children

@@ -582,6 +582,8 @@ def test_classes_that_did_not_hear_the_precision() -> None:
     [
         (PLAIN, {"kv_cache_precision": "q8_0"}, "spec.precision.kvCache"),
         (of((4, LATENT)), {"kv_cache_precision": "nvfp4"}, "spec.precision.kvCache"),
+        (of((4, dataclasses.replace(FULL, key_dim=1))), {"kv_cache_precision": "nvfp4"}, "spec.precision.kvCache"),
+        (of((4, dataclasses.replace(FULL, value_dim=100))), {"kv_cache_precision": "nvfp4"}, "spec.precision.kvCache"),
         (PLAIN, {"engine_version": "latest"}, "spec.engine.version"),
         (HYBRID_MAMBA2, {"engine_version": "0.27.1", "prefix_caching": True}, "spec.engine.prefixCaching"),
         (QWEN3_NEXT, {"hybrid_cache": False}, "spec.engine.args"),

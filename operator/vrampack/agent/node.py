@@ -10,12 +10,13 @@ from typing import Final, Protocol
 from vrampack.agent.attribution import People, gpu_reading
 from vrampack.agent.complaint import Complaint
 from vrampack.agent.driver import Driver, Sight
+from vrampack.agent.engines import EngineReports
 from vrampack.agent.health import Errors, standing_errors
 from vrampack.agent.kubelet import Kubelet
 from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.mps import Attachments
 from vrampack.agent.nodewatch import NodeWatch, Reader
-from vrampack.agent.pods import Pod, free_for_vrampack
+from vrampack.agent.pods import Pod, free_for_vrampack, toolkit_of
 from vrampack.agent.processes import ProcessTable
 from vrampack.agent.reading import NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
@@ -56,7 +57,9 @@ class NodeAgent:
         kubelet: Kubelet | None = None,
         metrics: AgentMetrics | None = None,
         mps: Attachments | None = None,
+        engines: EngineReports | None = None,
     ) -> None:
+        self._engines = engines
         self._mps = mps
         self._kube = kube
         self._settings = settings
@@ -96,6 +99,8 @@ class NodeAgent:
                 await asyncio.wait({watching})
                 if self._mps is not None:
                     await self._mps.servers.close()
+                if self._engines is not None:
+                    await self._engines.close()
                 if self._kubelet is not None:
                     self._kubelet.close()
                 thread.submit(self._driver.close)
@@ -152,7 +157,7 @@ class NodeAgent:
         held = None
         if self._kubelet is not None:
             held = await self._kubelet.held(devices=sight.devices, pods=people.pods, node=node)
-        gpus = self._tenants.with_peaks(
+        gpus = self._tenants.remembered(
             [
                 gpu_reading(
                     device,
@@ -166,6 +171,9 @@ class NodeAgent:
                 for device in sight.devices
             ]
         )
+        if self._engines is not None:
+            self._engines.look(pods)
+            gpus = self._engines.told(gpus)
         cpu, memory, slots = free_for_vrampack(node, pods)
         return NodeReading(
             driver=sight.versions.driver,
@@ -176,6 +184,8 @@ class NodeAgent:
             memory=memory,
             pods=slots,
             container_runtime=node.status.node_info.container_runtime_version or None,
+            container_toolkit=toolkit_of(pods),
+            boot_id=node.status.node_info.boot_id or None,
             silence=sight.silence,
             kubelet="" if held is None else held.trouble,
             unattached=None if self._mps is None else await self._mps.look(gpus, self._limited(), now=now),
@@ -194,7 +204,7 @@ class NodeAgent:
 
     async def _report(self, reporter: Reporter, reading: NodeReading, *, now: float) -> None:
         if now >= self._renew_at:
-            await reporter.renew(there=self._watch.reported)
+            await reporter.renew(there=self._watch.reported and reporter.wrote(self._watch.observed_at))
             self._renew_at = now + self._settings.lease.renew
         await reporter.report(reading)
 
@@ -215,16 +225,7 @@ class NodeAgent:
         former = await reporter.adopt()
         booted = self._processes.booted_at()
         self._errors.adopt(standing_errors(former, booted=booted))
-        claims = [claim for gpu in former.gpus or () for claim in gpu.claims or ()]
-        self._tenants.adopt(
-            {claim.uid: f"{claim.namespace}/{claim.pod}" for claim in claims},
-            {
-                (each.pod_uid, gpu.uuid): each.peak.bytes
-                for gpu in former.gpus or ()
-                for each in gpu.processes or ()
-                if each.peak is not None
-            },
-        )
+        self._tenants.adopt(former)
         self._reporter, self._renew_at = reporter, 0.0
         return reporter
 

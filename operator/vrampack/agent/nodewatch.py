@@ -49,9 +49,14 @@ class _Wish(msgspec.Struct, frozen=True, rename="camel"):
     release_driver: bool = False
 
 
+class _Told(msgspec.Struct, frozen=True, rename="camel"):
+    observed_at: str | None = None
+
+
 class _Wished(msgspec.Struct, frozen=True):
     metadata: _Owned
     spec: _Wish = _Wish()
+    status: _Told = _Told()
 
 
 class _Wishes(msgspec.Struct, frozen=True):
@@ -70,6 +75,8 @@ class NodeWatch:
         self._wished = False
         self._owners: set[str] = set()
         self._read: set[str] = set()
+        self.observed_at: str | None = None
+        """When its status was written, as it says itself."""
         self.node: Node | None = None
         self.pods: list[Pod] = []
         self.changed = asyncio.Event()
@@ -144,4 +151,5 @@ class NodeWatch:
             case _:
                 wishes = msgspec.json.decode(raw, type=_Wishes).items
                 self._wished = any(each.spec.release_driver for each in wishes)
+                self.observed_at = next((each.status.observed_at for each in wishes), None)
                 self._owners = {owner.uid for each in wishes for owner in each.metadata.owner_references}

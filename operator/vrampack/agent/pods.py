@@ -1,5 +1,6 @@
 """Pods and Nodes as an agent sees them: what they claim, whether they run, what they ask of the node."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
@@ -12,6 +13,10 @@ from vrampack.kube.wire import Node
 from vrampack.units import parse_bytes, parse_millicores
 
 _CONFIG_HASH: Final = "kubernetes.io/config.hash"
+_TOOLKIT: Final = re.compile(r"/container-toolkit[^/:@]*:v?(\d+(?:\.\d+){1,2})")
+_SGLANG: Final = "sglang.launch_server"
+_TOOLKIT_APP: Final = "nvidia-container-toolkit-daemonset"
+"""The label ``app`` of the GPU Operator's pods that bring the toolkit to their node."""
 
 
 class ContainerState(wire.ContainerState, frozen=True):
@@ -24,11 +29,28 @@ class ContainerStatus(wire.ContainerStatus, frozen=True):
 
 
 class PodStatus(wire.PodStatus, frozen=True):
+    pod_ip: str = msgspec.field(name="podIP", default="")
     start_time: datetime | None = None
     container_statuses: tuple[ContainerStatus, ...] = ()
 
 
+class Port(msgspec.Struct, frozen=True, rename="camel"):
+    name: str = ""
+    container_port: int = 0
+
+
+class Container(wire.Container, frozen=True):
+    image: str = ""
+    command: tuple[str, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+class PodSpec(wire.PodSpec, frozen=True):
+    containers: tuple[Container, ...] = ()
+
+
 class Pod(wire.Pod, frozen=True):
+    spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
     @property
@@ -55,6 +77,24 @@ class Pod(wire.Pod, frozen=True):
         """Whether it has a process. Between two crashes a pod is in phase Running and has none."""
         states = self.status.container_statuses
         return self.status.phase == "Running" and (not states or any(one.state.running is not None for one in states))
+
+    @property
+    def restarts(self) -> int:
+        """Of its engine."""
+        statuses = self.status.container_statuses
+        return sum(each.restart_count for each in statuses if each.name == names.ENGINE_CONTAINER)
+
+    @property
+    def server_info(self) -> str:
+        """URL at which its engine tells the terms of its memory; empty where it has none."""
+        if not (self.managed and self.status.pod_ip):
+            return ""
+        engine = next((each for each in self.spec.containers if each.name == names.ENGINE_CONTAINER), None)
+        if engine is None or _SGLANG not in engine.command:
+            return ""
+        port = next((each.container_port for each in engine.ports if each.name == "http"), 0)
+        host = f"[{self.status.pod_ip}]" if ":" in self.status.pod_ip else self.status.pod_ip
+        return f"http://{host}:{port}/server_info" if port else ""
 
     @property
     def gpus(self) -> list[str]:
@@ -107,6 +147,17 @@ def decode_pods(raw: bytes) -> list[Pod]:
 def decode_nodes(raw: bytes) -> list[Node]:
     """The Nodes of a list that the API server sent."""
     return _DECODE_NODES.decode(raw).items
+
+
+def toolkit_of(pods: Iterable[Pod]) -> str | None:
+    """Version of the NVIDIA container toolkit by the image that brought it; None: none of these pods did."""
+    images = (
+        container.image
+        for pod in pods
+        if pod.metadata.labels.get("app") == _TOOLKIT_APP
+        for container in pod.spec.containers
+    )
+    return max((match[1] for image in images if (match := _TOOLKIT.search(image)) is not None), default=None)
 
 
 def free_for_vrampack(node: Node, pods: Iterable[Pod]) -> tuple[int, int, int]:

@@ -9,13 +9,18 @@ from vrampack.api.gpupool import InjectionStyle
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodUse:
     """What the processes of a pod of vrampack hold on one GPU. ``pids``: of the host, sorted. ``peak``: the most that
-    they were seen to hold together."""
+    they were seen to hold together. ``pod``, ``claim``: its namespace and name, and what it claims of this GPU, also
+    once the API server has it no more. ``weights``, ``graphs``: what its engine itself says of them; 0: nothing."""
 
     uid: str
     bytes: int
     pids: tuple[int, ...] = ()
     peak: int = 0
     container: str = ""
+    pod: str = ""
+    claim: int = 0
+    weights: int = 0
+    graphs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +133,8 @@ class NodeReading:
     memory: int
     pods: int
     container_runtime: str | None = None
+    container_toolkit: str | None = None
+    boot_id: str | None = None
     silence: Silence | None = None
     kubelet: str = ""
     stuck: tuple[Stuck, ...] = ()

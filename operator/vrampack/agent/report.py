@@ -68,6 +68,7 @@ class Reporter:
         self._clock = clock
         self._last: NodeReading | None = None
         self._written = 0.0
+        self._stamp: str | None = None
         self._former = GPUNodeStatus()
         self._conditions: dict[str, Condition] = {}
 
@@ -85,7 +86,11 @@ class Reporter:
         except NotFoundError:
             self._uid = ""  # deleted meanwhile: made again next time
             raise
-        self._last, self._conditions, self._written = reading, conditions, self._clock()
+        self._last, self._conditions, self._written, self._stamp = reading, conditions, self._clock(), now
+
+    def wrote(self, observed_at: str | None) -> bool:
+        """Whether the status of this time is the one that was written last. ``observed_at``: as it stands there."""
+        return observed_at == self._stamp
 
     async def renew(self, *, there: bool = False) -> None:
         """Shows that the agent is alive. Raises ClusterError.
@@ -124,6 +129,8 @@ class Reporter:
             self._last = None
             self._former = _readable(found.get("status", {}))
             self._conditions = {condition.type: condition for condition in self._former.conditions or ()}
+        elif not self.wrote(found.get("status", {}).get("observedAt")):
+            self._last = None  # what was written is gone: the store was restored from a backup
 
     def _object(self, metadata: dict[str, Any], **content: Any) -> dict[str, Any]:
         metadata = {"name": self.node, **metadata}

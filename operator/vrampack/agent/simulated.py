@@ -96,14 +96,15 @@ def read_node(*, fleet: Fleet, simulated: SimulatedNode, node: Node, pods: Seque
 
 
 def use_of(pod: Pod, *, loading_seconds: float, now: datetime) -> int:
-    """Bytes that a pod uses on each of its GPUs: it fills its share while it loads, then holds 95 to 99 % of it.
+    """Bytes that a pod uses on each of its GPUs: it fills its share while it loads, then holds 95 to 97 % of it:
+    the default headroom is left.
 
     A pod that vrampack did not place may carry any annotation: nothing was given to it. And where another scheduler
     chose the GPUs, nobody here knows which.
     """
     if not (pod.managed and pod.running) or pod.on_node:
         return 0
-    full = int(pod.claim * _fraction(pod.metadata.uid, low=0.95, high=0.99))
+    full = int(pod.claim * _fraction(pod.metadata.uid, low=0.95, high=0.97))
     started = pod.status.start_time
     if pod.ready or started is None or loading_seconds == 0:
         return full

@@ -18,7 +18,7 @@ from vrampack.api.gpunode import (
     NodeSummary,
     RemappedRows,
 )
-from vrampack.units import MIB, human_bytes, round_up
+from vrampack.units import MIB, human_bytes, round_up, shortened
 
 _MOST_PROCESSES = 256  # the bounds of the resource
 _MOST_FOREIGN = 64
@@ -27,6 +27,8 @@ _MOST_ALLOCATIONS = 64
 _MOST_MISMATCHES = 64
 _NAME = 256
 _MOST_WORDS = 2048
+_STATUSES = {True: ConditionStatus.TRUE, False: ConditionStatus.FALSE, None: ConditionStatus.UNKNOWN}
+_MOST_PRODUCTS = 256
 
 
 def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str) -> GPUNodeStatus:
@@ -37,10 +39,12 @@ def status_of(reading: NodeReading, *, conditions: Iterable[Condition], now: str
         cuda=reading.cuda or None,
         injection_style=reading.injection_style,
         container_runtime=reading.container_runtime,
+        container_toolkit=reading.container_toolkit,
+        boot_id=reading.boot_id,
         observed_at=now,
         summary=NodeSummary(
             gpus=len(reading.gpus),
-            product=", ".join(dict.fromkeys(gpu.product for gpu in reading.gpus)),
+            product=shortened(", ".join(dict.fromkeys(gpu.product for gpu in reading.gpus)), most=_MOST_PRODUCTS),
             memory=human_bytes(sum(gpu.memory for gpu in reading.gpus)),
             used=human_bytes(sum(gpu.used for gpu in reading.gpus)),
             healthy=f"{len(reading.gpus) - failed}/{len(reading.gpus)}",
@@ -61,19 +65,19 @@ def conditions_of(reading: NodeReading, *, before: Mapping[str, Condition], now:
     """The agent's conditions by type; each keeps the time of its last change of status."""
     conditions = {}
     for type_, holds, reason, message in _said(reading):
-        status = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
+        status = _STATUSES[holds]
         same = type_ in before and before[type_].status is status
         conditions[type_] = Condition(
             type=type_,
             status=status,
             last_transition_time=before[type_].last_transition_time if same else now,
             reason=reason,
-            message=message,
+            message=shortened(message, most=_MOST_WORDS),
         )
     return conditions
 
 
-def _said(reading: NodeReading) -> Iterator[tuple[str, bool, str, str]]:
+def _said(reading: NodeReading) -> Iterator[tuple[str, bool | None, str, str]]:
     silence, gpus = reading.silence, reading.gpus
     if silence is not None:
         yield "Reporting", False, silence.reason, silence.message
@@ -99,6 +103,7 @@ def _said(reading: NodeReading) -> Iterator[tuple[str, bool, str, str]]:
         )
     else:
         yield "AllocationsKnown", True, "KubeletAnswers", "what the kubelet has handed out is known"
+    yield _toolkit(reading)
     stuck = [
         f"pod {each.pod} (UID {each.uid}) is gone, and {_processes(each.pids)} of it still holds "
         f"{human_bytes(each.bytes)} on GPU {each.gpu}"
@@ -110,9 +115,20 @@ def _said(reading: NodeReading) -> Iterator[tuple[str, bool, str, str]]:
         yield "Released", True, "NothingStuck", "no process has outlived its pod on a GPU"
     if reading.unattached:
         message = f"without a limit, since they are beside the MPS server: {'; '.join(reading.unattached)}"
-        yield "MPSAttached", False, "ProcessBesideServer", message[:_MOST_WORDS]
+        yield "MPSAttached", False, "ProcessBesideServer", message
     elif reading.unattached is not None:
         yield "MPSAttached", True, "AllAttached", "every process of a pod on a GPU is a client of its MPS server"
+
+
+def _toolkit(reading: NodeReading) -> tuple[str, bool | None, str, str]:
+    if reading.container_toolkit is not None:
+        return "ToolkitKnown", True, "PodOfOperator", f"the NVIDIA container toolkit is {reading.container_toolkit}"
+    message = (
+        "no pod of the GPU Operator on this node brings the NVIDIA container toolkit, and what the host has installed "
+        "no unprivileged pod can ask: how GPUs are handed out is found out anew with another driver, container runtime "
+        "or boot, or another value of the node's label vrampack.dev/node-stack"
+    )
+    return "ToolkitKnown", None, "PartOfHost", message
 
 
 def _processes(pids: tuple[int, ...]) -> str:
@@ -137,6 +153,10 @@ def _gpu_status(gpu: GPUReading) -> GPUStatus:
                 pod_uid=each.uid,
                 bytes=_mebibytes(each.bytes),
                 peak=_mebibytes(each.peak) if each.peak else None,
+                pod=each.pod or None,
+                claim=Quantity.of(each.claim) if each.claim else None,
+                weights=Quantity.of(each.weights) if each.weights else None,
+                graphs=Quantity.of(each.graphs) if each.graphs else None,
                 pids=each.pids[:_MOST_PIDS] or None,
             )
             for each in gpu.processes[:_MOST_PROCESSES]

@@ -1,13 +1,14 @@
 """The pods of vrampack on a node over time: which left processes behind, and which are not where they should be."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from vrampack.agent.attribution import NAMELESS, UNATTRIBUTED
 from vrampack.agent.pods import Pod
 from vrampack.agent.reading import GPUReading, Stuck, WrongGPUs
+from vrampack.api.gpunode import GPUNodeStatus
 
 STUCK_SECONDS: Final = 30.0
 """Processes of a pod that is gone may take so long to end: the kubelet has killed them by then."""
@@ -21,6 +22,8 @@ class Tenants:
 
     names: dict[str, str] = field(default_factory=dict)
     """Namespace and name, by UID, of those that are here and of those whose processes still are."""
+    _claims: dict[tuple[str, str], int] = field(default_factory=dict)
+    """What these pods claim, by their UID and the GPU's."""
     _peaks: dict[tuple[str, str], int] = field(default_factory=dict)
     """The most that a pod was seen to use, by its UID and the GPU's."""
     _gone_since: dict[str, float] = field(default_factory=dict)
@@ -28,18 +31,32 @@ class Tenants:
 
     def update(self, pods: Iterable[Pod], *, seen: Iterable[str], now: float) -> None:
         """``pods``: that the API server has. ``seen``: UIDs of the pods that have a process on a GPU."""
-        here = {pod.metadata.uid: pod.name for pod in pods if pod.managed}
+        ours = [pod for pod in pods if pod.managed]
+        here = {pod.metadata.uid: pod.name for pod in ours}
         left = {uid: name for uid, name in self.names.items() if uid not in here and uid in set(seen)}
         self.names = {**here, **left}
         self._gone_since = {uid: self._gone_since.get(uid, now) for uid in left}
+        self._claims = {
+            **{(uid, gpu): claim for (uid, gpu), claim in self._claims.items() if uid in left},
+            **{(pod.metadata.uid, gpu): pod.claim for pod in ours if not pod.on_node for gpu in pod.gpus},
+        }
 
-    def adopt(self, claims: Mapping[str, str], peaks: Mapping[tuple[str, str], int]) -> None:
-        """What the agent before this one knew: pods by UID, whose processes are not foreign then, and their peaks."""
-        self.names = {**claims, **self.names}
+    def adopt(self, former: GPUNodeStatus) -> None:
+        """What the agent before this one knew: pods, whose processes are not foreign then, their claims and peaks."""
+        held = [(gpu.uuid, each) for gpu in former.gpus or () for each in gpu.claims or ()]
+        seen = [(gpu.uuid, each) for gpu in former.gpus or () for each in gpu.processes or ()]
+        names = {each.uid: f"{each.namespace}/{each.pod}" for _, each in held}
+        names |= {each.pod_uid: each.pod for _, each in seen if each.pod}
+        claims = {(each.uid, gpu): each.bytes.bytes for gpu, each in held}
+        claims |= {(each.pod_uid, gpu): each.claim.bytes for gpu, each in seen if each.claim is not None}
+        peaks = {(each.pod_uid, gpu): each.peak.bytes for gpu, each in seen if each.peak is not None}
+        self.names = {**names, **self.names}
+        self._claims = {**claims, **self._claims}
         self._peaks = {**peaks, **self._peaks}
 
-    def with_peaks(self, gpus: Sequence[GPUReading]) -> tuple[GPUReading, ...]:
-        """The same readings, with the most that each pod was seen to use; pods without a process are forgotten."""
+    def remembered(self, gpus: Sequence[GPUReading]) -> tuple[GPUReading, ...]:
+        """The same readings, with each pod's name, claim, and the most that it was seen to use; peaks of pods without a
+        process are forgotten."""
         self._peaks = {
             (use.uid, gpu.uuid): max(use.bytes, self._peaks.get((use.uid, gpu.uuid), 0))
             for gpu in gpus
@@ -48,7 +65,15 @@ class Tenants:
         return tuple(
             replace(
                 gpu,
-                processes=tuple(replace(use, peak=self._peaks[use.uid, gpu.uuid]) for use in gpu.processes),
+                processes=tuple(
+                    replace(
+                        use,
+                        peak=self._peaks[use.uid, gpu.uuid],
+                        pod=self.names.get(use.uid, ""),
+                        claim=self._claims.get((use.uid, gpu.uuid), 0),
+                    )
+                    for use in gpu.processes
+                ),
             )
             for gpu in gpus
         )

@@ -49,6 +49,14 @@ class GPUProcess(ApiModel):
     """Memory that its processes use."""
     peak: Quantity | None = None
     """The most that they were seen to use: what a start really took."""
+    pod: str | None = Field(default=None, max_length=317, pattern="^[^/]{1,63}/[^/]{1,253}$")
+    """Namespace and name of the pod, also once it is gone."""
+    claim: Quantity | None = None
+    """Memory of this GPU that the pod claims, also once it is gone: its claim lives until its processes are gone."""
+    weights: Quantity | None = None
+    """Weights on this GPU, as the engine itself says."""
+    graphs: Quantity | None = None
+    """Captured CUDA graphs, as the engine itself says."""
     pids: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, max_length=64)
     """The processes, by their ids on the host."""
 
@@ -277,11 +285,17 @@ class GPUNodeStatus(ApiModel):
     """What the node has left besides GPUs."""
     container_runtime: str | None = Field(default=None, max_length=128)
     """The node's container runtime and its version."""
+    container_toolkit: str | None = Field(default=None, max_length=64)
+    """Version of the NVIDIA container toolkit, where a pod of the GPU Operator brings it. Left out: it is part of the
+    host, where no unprivileged pod can ask for its version."""
+    boot_id: str | None = Field(default=None, max_length=64)
+    """Which boot of the node this is of. With another one it is found out anew how the node hands out GPUs."""
     mismatches: tuple[Mismatch, ...] | None = Field(default=None, max_length=64)
     """Pods whose processes are not on exactly the GPUs that they claim. Written by the agent."""
     injection_failures: InjectionFailures | None = None
     """How often pods did not get their GPUs here. Written by the operator."""
     conditions: tuple[Condition, ...] | None = Field(default=None, max_length=16, json_schema_extra=by_key("type"))
     """Reporting (the agent reads the GPUs), Healthy, Released (no process has outlived its pod), AllocationsKnown (the
-    kubelet says what it has handed out), AgentAlive (by its Lease), Overcommitted (claims and foreign use exceed a
-    GPU), InjectionKnown, InjectionBroken (pods did not get the GPUs that they claim)."""
+    kubelet says what it has handed out), ToolkitKnown (the version of the NVIDIA container toolkit), AgentAlive (by its
+    Lease), Overcommitted (claims and foreign use exceed a GPU), InjectionKnown, InjectionBroken (pods did not get the
+    GPUs that they claim)."""

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from vrampack.api.common import ApiModel, Condition, Percentage, Quantity, Rule, by_key, rules
-from vrampack.api.texts import LABEL_TEXT, LABELS_ARE_VALID, OPTIONAL_NAME, RUNTIME_CLASS
+from vrampack.api.texts import LABEL_TEXT, LABELS_ARE_VALID, OPTIONAL_NAME, PRODUCT, RUNTIME_CLASS
 
 Labels = dict[str, Annotated[str, Field(max_length=63)]]
 
@@ -71,6 +71,13 @@ class MovesMode(StrEnum):
     EVICT = "Evict"
 
 
+class Layouts(StrEnum):
+    """What becomes of the layouts of MIG devices."""
+
+    KEEP = "Keep"
+    SUGGEST = "Suggest"
+
+
 class SelectorOperator(StrEnum):
     """How a label is compared."""
 
@@ -117,6 +124,15 @@ class PoolLimit(ApiModel):
     """Namespaces that share this quota, by their labels. Empty: all."""
     memory: Quantity
     """GPU memory that their replicas may claim together, such as 160Gi."""
+
+
+class GPUPrice(ApiModel):
+    """What a GPU of one product costs while it is in use."""
+
+    product: Annotated[str, PRODUCT]
+    """Product as in the node label nvidia.com/gpu.product; of a MIG device with its profile, as in its GPUNode."""
+    price: Quantity
+    """Price in any unit, the same for all products, such as 1.86."""
 
 
 class Overuse(ApiModel):
@@ -203,8 +219,19 @@ class GPUPoolSpec(ApiModel):
     Parallel: they start together."""
     objective: PoolObjective = PoolObjective.FEWEST_GPUS
     """FewestGPUs leaves whole GPUs free; Balanced leaves every GPU the same room."""
+    prices: tuple[GPUPrice, ...] = Field(default=(), max_length=32, json_schema_extra=by_key("product"))
+    """With objective FewestGPUs: what GPUs cost while they are in use. The least price is looked for then, instead of
+    the least memory of GPUs in use. As long as a product of the pool has no price, memory counts; the condition Priced
+    names it."""
+    max_replicas_per_gpu: int | None = Field(default=None, ge=1, le=64)
+    """Most replicas on one GPU. Left out: as many as its memory takes. Those that are more already stay. A MIG device
+    has one."""
+    layouts: Layouts = Layouts.SUGGEST
+    """With mechanism MIG: Keep (MIG devices are as they are) or Suggest (status.suggestedLayouts lists how idle GPUs
+    would be cut for replicas that wait). vrampack never changes a layout."""
     refine_seconds: int = Field(default=0, ge=0, le=600)
-    """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing."""
+    """Work, in seconds of a usual machine, that the search for a better packing may take; 0 takes the first packing. It
+    delays no placement: what is found is for replicas that wait while engines start, and for moves."""
     overuse: Overuse = Overuse()
     """What becomes of a replica that uses more memory than it claims."""
     moves: Moves = Moves()
@@ -244,6 +271,21 @@ class SuggestedMove(ApiModel):
     """What the move is good for."""
 
 
+class SuggestedLayout(ApiModel):
+    """How a GPU in MIG mode that nobody uses would be cut for replicas that wait."""
+
+    node: str = Field(min_length=1, max_length=253)
+    """Node of the GPU."""
+    gpu: str = Field(min_length=1, max_length=96)
+    """UUID of the GPU."""
+    index: int | None = Field(default=None, ge=0)
+    """Index of the GPU on its node."""
+    devices: tuple[Annotated[str, Field(max_length=63)], ...] = Field(default=(), max_length=16)
+    """MIG devices that it would have, such as 3g.40gb; the largest first."""
+    because: str = Field(default="", max_length=256)
+    """For which replicas."""
+
+
 class MoveStatus(SuggestedMove):
     """A move that vrampack makes, or made in the last hour: a new replica first, and then the old one is evicted."""
 
@@ -263,9 +305,14 @@ class PackingBound(ApiModel):
     """How far the packing is from the best one possible."""
 
     least_memory: Quantity | None = None
-    """Memory of the GPUs that any packing of the present replicas needs at least; proven."""
+    """Memory of the GPUs that any packing of the present replicas needs at least; proven. Left out where prices
+    count."""
     used_memory: Quantity | None = None
-    """Memory of the GPUs that hold a replica now."""
+    """Memory of the GPUs that hold a replica now. Left out where prices count."""
+    least_price: Quantity | None = None
+    """Where spec.prices counts: what the GPUs of any packing cost at least; proven."""
+    used_price: Quantity | None = None
+    """Where spec.prices counts: what the GPUs cost that hold a replica now."""
     distance: str = Field(default="", max_length=16)
     """The difference as a percentage of the least."""
     explanation: str = Field(default="", max_length=512)
@@ -291,10 +338,12 @@ class GPUPoolStatus(ApiModel):
     """Free memory that no waiting or typical replica can use."""
     suggested_moves: tuple[SuggestedMove, ...] = Field(default=(), max_length=64)
     """Moves that would make room."""
+    suggested_layouts: tuple[SuggestedLayout, ...] = Field(default=(), max_length=32)
+    """With mechanism MIG: layouts of idle GPUs that would give replicas that wait a MIG device."""
     moves: tuple[MoveStatus, ...] = Field(default=(), max_length=128)
     """Moves under way, and those of the last hour."""
     bound: PackingBound | None = None
     """How far the packing is from the best one possible."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=by_key("type"))
     """Ready, Fenced (the kubelet hands out no GPU that vrampack may use), MechanismReady (what the cluster lacks for
-    it), and Overlap where another pool matches the same node."""
+    it), Priced where there are prices, and Overlap where another pool matches the same node."""

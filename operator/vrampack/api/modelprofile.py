@@ -252,6 +252,9 @@ class Measurement(ApiModel):
     """Buffers for communication."""
     runtime_context: Quantity | None = None
     """CUDA context and libraries."""
+    besides_cache: Quantity | None = None
+    """All that its processes were seen to hold, less the KV cache that the engine was told. Written by vrampack from
+    what the driver says of running replicas."""
     samples: int = Field(ge=1)
     """Runs that were measured."""
     observed_at: str = Field(max_length=40, json_schema_extra={"format": "date-time"})

@@ -38,6 +38,7 @@ TEMPLATE_HASH: Final = f"{GROUP}/template-hash"  # of the template as it was ren
 ESTIMATE: Final = f"{GROUP}/estimate"  # the estimate in force, JSON
 COMMIT: Final = f"{GROUP}/commit"  # the model's revision in force
 DRAFT_COMMIT: Final = f"{GROUP}/draft-commit"  # that of the model that drafts
+DRAFT_DIGEST: Final = f"{GROUP}/draft-weights-digest"  # the next one, of the model that drafts
 DIGEST: Final = f"{GROUP}/weights-digest"  # over the weight files of that revision, when the template was made
 
 # On a ModelDeployment, by the user: any new value adopts the newest estimate and template.
@@ -51,6 +52,7 @@ ENGINE_CONTAINER: Final = "engine"
 
 FIELD_MANAGER: Final = "vrampack"
 STATUS_MANAGER: Final = "vrampack-status"
+MEASUREMENT_MANAGER: Final = "vrampack-measurements"
 PLACEMENT_MANAGER: Final = "vrampack-placement"
 AGENT_MANAGER: Final = "vrampack-agent"
 

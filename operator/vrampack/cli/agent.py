@@ -116,6 +116,7 @@ async def _agent(
     lease_seconds: int,
 ) -> None:
     from vrampack.agent.driver import Driver
+    from vrampack.agent.engines import EngineReports
     from vrampack.agent.kubelet import Kubelet
     from vrampack.agent.metrics import AgentMetrics, serve
     from vrampack.agent.mps import Attachments, MpsServers
@@ -142,6 +143,7 @@ async def _agent(
                 clock=time.monotonic,
             ),
             metrics=metrics,
+            engines=EngineReports(),
             mps=Attachments(servers=MpsServers(folder=mps_folder)) if mps_folder is not None else None,
         )
         gate = await _gate(agent, start_port) if start_port else None

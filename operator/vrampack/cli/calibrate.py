@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,9 +67,11 @@ def calibrate(
 ) -> None:
     """Turn start-up logs into measurements of a ModelProfile, or print the start that writes such a log.
 
-    What is printed goes to `kubectl apply --server-side --subresource=status -f -`, which replaces all measurements of
-    the profile; --apply keeps the others. Exit status: 0, 2 where the question is wrong, 1 where the cluster refuses.
+    What is printed goes to `kubectl apply --server-side --subresource=status --force-conflicts -f -`, which replaces
+    all measurements of the profile; --apply keeps the others. Exit status: 0, 2 where the question is wrong, 1 where
+    the cluster refuses.
     """
+    from vrampack.cli.estimateview import StalledError
     from vrampack.errors import InvalidInputError, UnsupportedModelError
 
     if bool(logs) == (command is not None):
@@ -77,6 +79,7 @@ def calibrate(
     if output is Output.TABLE:
         raise typer.BadParameter("measurements are printed as yaml or json")
     from vrampack.cli.calibration import Known
+    from vrampack.planning.measurements import MAX_MEASUREMENTS
 
     known = Known(
         version=engine_version,
@@ -92,10 +95,13 @@ def calibrate(
             return
         subject = _subject(file, endpoint) if file is not None else None
         found = _measurements(logs or [], known, subject)
+        if len(found) > MAX_MEASUREMENTS:
+            allowed = f"at most {MAX_MEASUREMENTS} ways to run an engine: a ModelProfile holds no more"
+            raise InvalidInputError(field="LOGFILE", value=len(found), allowed=allowed)
         name = profile or (subject.profile.name if subject is not None and subject.profile is not None else "")
         if not name:
             raise InvalidInputError(field="--profile", value=None, allowed="name the ModelProfile, or give --file")
-    except (InvalidInputError, UnsupportedModelError) as error:
+    except (InvalidInputError, UnsupportedModelError, StalledError) as error:
         typer.echo(f"vrampack: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from error
     if apply:
@@ -109,9 +115,10 @@ def calibrate(
 def _print_command(manifest: Path, endpoint: str | None) -> None:
     from vrampack.cli.calibration import command
 
+    start = command(_subject(manifest, endpoint))
     typer.echo("# On an idle GPU of the product that it is to be served on. Stop it when it answers; then:")
     typer.echo(f"#   vrampack calibrate start.log -f {manifest} --gpu-product PRODUCT --apply")
-    typer.echo(command(_subject(manifest, endpoint)))
+    typer.echo(start)
 
 
 def _subject(manifest: Path, endpoint: str | None) -> "Subject":
@@ -131,11 +138,12 @@ def _subject(manifest: Path, endpoint: str | None) -> "Subject":
 
 
 def _measurements(logs: list[Path], known: "Known", subject: "Subject | None") -> "list[Measurement]":
-    from vrampack.cli.calibration import measurement, observation, observations
+    from vrampack.cli.calibration import observation, observations
     from vrampack.models.enginelogs import read_starts, read_stream
     from vrampack.models.llamacpplogs import LLAMACPP
     from vrampack.models.sglanglogs import SGLANG
     from vrampack.models.vllmlogs import VLLM
+    from vrampack.planning.measurements import measurement_of
 
     dialects = (VLLM, SGLANG, LLAMACPP)
     starts: list[Start] = []
@@ -144,21 +152,42 @@ def _measurements(logs: list[Path], known: "Known", subject: "Subject | None") -
             starts += read_stream(sys.stdin.buffer, name="stdin", dialects=dialects)
         else:
             starts += read_starts(path, dialects=dialects)
+    starts = _usable(starts)
     found = observations(observation(start, known=known, subject=subject) for start in starts)
     for each in found:
         _say(each)
-    now = datetime.now(UTC)
-    return [measurement(each, now=now) for each in found]
+    now = time.time()
+    return [measurement_of(each, at=now) for each in found]
+
+
+def _usable(starts: "list[Start]") -> "list[Start]":
+    """Those with a figure that counts. What does not count is said with its reason, never taken for nothing.
+
+    Raises InvalidInputError where there is none.
+    """
+    from vrampack.errors import InvalidInputError
+    from vrampack.models.enginelogs import figures
+
+    reasons = dict.fromkeys(
+        f"{term.replace('_', ' ')}: {why}" for start in starts for term, why in start.unusable.items()
+    )
+    found = [start for start in starts if figures(start)]
+    if not found:
+        words = "; ".join(reasons) or "what was in use before the engine began says nothing of it"
+        raise InvalidInputError(field="LOGFILE", value=None, allowed=f"no figure in it can be used ({words})")
+    for reason in reasons:
+        typer.echo(f"vrampack: left out: {reason}", err=True)
+    return found
 
 
 def _say(found: "Observation") -> None:
-    """What was not printed stays computed: whoever calibrates should know."""
-    from vrampack.cli.calibration import TERMS
+    """What was not printed, or does not count, stays computed: whoever calibrates should know."""
+    from vrampack.planning.measurements import TERMS
     from vrampack.units import counted
 
     absent = [term.replace("_", " ") for term in TERMS if getattr(found, term) is None]
     words = f"{found.setup.engine} {found.setup.version} on {found.setup.product}: {counted(found.samples, 'start')}"
-    typer.echo(f"vrampack: {words}" + (f"; not printed: {', '.join(absent)}" if absent else ""), err=True)
+    typer.echo(f"vrampack: {words}" + (f"; not measured: {', '.join(absent)}" if absent else ""), err=True)
 
 
 async def _apply(name: str, found: "list[Measurement]", kubeconfig: Path | None) -> None:

@@ -1,27 +1,27 @@
 """From start-up logs to measurements, and from a manifest to the start that prints one."""
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-from vrampack.api.common import Quantity
-from vrampack.api.engine import CudaGraphs, Parallelism
 from vrampack.api.modelprofile import Measurement
 from vrampack.api.names import API_VERSION, ENGINE_CONTAINER
+from vrampack.api.source import SourceKind, parse_source
 from vrampack.cli.estimatesubject import Subject
+from vrampack.cli.estimateview import StalledError
 from vrampack.errors import InvalidInputError
 from vrampack.memory.calibration import Observation, Setup, merged, release
 from vrampack.models.enginelogs import Start, figures
-from vrampack.planning.measurements import observation_of, setup_of
+from vrampack.planning.measurements import MAX_MEASUREMENTS, measurement_of, most_of, observation_of, setup_of
 from vrampack.planning.verdict import Blocked, Sized
-
-MAX_MEASUREMENTS: Final = 64
-TERMS: Final = ("weights", "activations", "cuda_graphs", "communication", "runtime_context")
 
 _KV_NAMES: Final = {"bfloat16": "bf16", "float16": "fp16", "f16": "fp16", "float32": "fp32", "f32": "fp32"}
 _FP8: Final = "fp8"
+_HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+")
+"""As engines are told a model on the hub; a folder of theirs begins with a slash, and llama.cpp prints free words."""
 _DRIVERS: Final = ("max_sequences", "max_batched_tokens", "context_length")
 _OPTIONS: Final = {
     "version": "--engine-version",
@@ -46,18 +46,21 @@ class Known:
 
 
 def kv_precision_of(subject: Subject) -> str:
-    """The resolved precision of a ModelDeployment's KV cache. Raises InvalidInputError where it can't be served."""
+    """The resolved precision of a ModelDeployment's KV cache. Raises StalledError where it can't be served."""
     return _sized(subject).facts.kv_cache_precision
 
 
 def observation(start: Start, *, known: Known, subject: Subject | None) -> Observation:
     """What one start shows. ``subject``: the ModelDeployment that was run, for what the log does not say.
 
-    Raises InvalidInputError for what nobody says, and where log and manifest contradict each other.
+    Raises InvalidInputError for what nobody says, and where log and manifest contradict each other, StalledError for a
+    ModelDeployment that can't be served.
     """
     asked = setup_of(subject.spec, product="", kv_cache=kv_precision_of(subject)) if subject is not None else None
     if asked is not None and asked.engine != start.engine:
         raise _contradiction("engine", start.engine, asked.engine)
+    if subject is not None and (other := _other_model(start, subject)):
+        raise _contradiction("model", start.model, other)
     split = {name: getattr(start, name) for name in ("tensor", "pipeline", "data", "expert", "cuda_graphs")}
     if asked is not None:
         for name, printed in split.items():
@@ -90,44 +93,15 @@ def observations(found: Iterable[Observation]) -> list[Observation]:
     return [merged(runs) for runs in by_setup.values()]
 
 
-def measurement(found: Observation, *, now: datetime) -> Measurement:
-    """The record, as it stands in ``status.measurements``."""
-    setup = found.setup
-    sizes = {name: getattr(found, name) for name in TERMS}
-    quantities = {name: Quantity.of(size) for name, size in sizes.items() if size is not None}
-    return Measurement.model_validate(
-        {
-            "engine": setup.engine,
-            "version": setup.version,
-            "gpu_product": setup.product,
-            "parallelism": Parallelism(
-                tensor=setup.tensor,
-                pipeline=setup.pipeline,
-                data=setup.data,
-                expert=setup.expert,
-                decode_context=setup.decode_context,
-            ),
-            "kv_cache": setup.kv_cache,
-            "max_sequences": setup.max_sequences,
-            "max_batched_tokens": setup.max_batched_tokens,
-            "context_length": setup.context_length,
-            "cuda_graphs": (CudaGraphs.AUTO if setup.cuda_graphs else CudaGraphs.DISABLED).value,
-            "args": setup.args,
-            "samples": found.samples,
-            "observed_at": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            **{"graphs" if name == "cuda_graphs" else name: size for name, size in quantities.items()},
-        }
-    )
-
-
 def joined(former: Sequence[Measurement], newer: Sequence[Measurement]) -> tuple[Measurement, ...]:
     """Both, the newest last; of one setup the most that was ever seen. Beyond 64 the oldest go."""
     kept = {observation_of(each).setup: each for each in former}
     for each in newer:
         seen = observation_of(each)
         if (before := kept.pop(seen.setup, None)) is not None:
-            now = datetime.fromisoformat(each.observed_at)
-            kept[seen.setup] = measurement(_most(observation_of(before), seen), now=now)
+            earlier = observation_of(before)
+            both = replace(most_of(earlier, seen), samples=earlier.samples + seen.samples)
+            kept[seen.setup] = measurement_of(both, at=datetime.fromisoformat(each.observed_at).timestamp())
         else:
             kept[seen.setup] = each
     return tuple(kept.values())[-MAX_MEASUREMENTS:]
@@ -145,7 +119,7 @@ def patch(profile: str, found: Sequence[Measurement]) -> dict[str, Any]:
 
 def command(subject: Subject) -> str:
     """The start to run on an idle GPU: the operator's own, without the figures that it takes from a claim, so that the
-    engine measures what is left and prints what it found. Raises InvalidInputError for what can't be served."""
+    engine measures what is left and prints what it found. Raises StalledError for what can't be served."""
     sized = _sized(subject)
     spec = sized.template["spec"]
     container = next(each for each in spec["containers"] if each["name"] == ENGINE_CONTAINER)
@@ -171,14 +145,15 @@ def command(subject: Subject) -> str:
 def _sized(subject: Subject) -> Sized:
     sized = subject.sized()
     if isinstance(sized, Blocked):
-        raise InvalidInputError(field=subject.name, value=sized.reason, allowed=sized.message)
+        raise StalledError(f"{subject.name}: {sized.message}")
     return sized
 
 
-def _most(one: Observation, other: Observation) -> Observation:
-    pairs = {term: (getattr(one, term), getattr(other, term)) for term in TERMS}
-    both = {term: max((size for size in pair if size is not None), default=None) for term, pair in pairs.items()}
-    return Observation(setup=other.setup, samples=one.samples + other.samples, **both)
+def _other_model(start: Start, subject: Subject) -> str:
+    """The manifest's model on the hub, where the log names another one; empty: the same, or not to be told."""
+    source = parse_source(subject.spec.model.source)
+    told = source.kind is SourceKind.HUB and _HUB_NAME.fullmatch(start.model) is not None
+    return source.name if told and start.model.casefold() != source.name.casefold() else ""
 
 
 def _kv_cache(start: Start) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -12,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from vrampack.api.gpupool import SuggestedMove
     from vrampack.kube.client import Kube
+    from vrampack.planning.defragment import Advice
 
 _GROUP: Final = "/apis/vrampack.dev/v1alpha1"
 _MANAGER: Final = "vrampack-defrag"
@@ -49,7 +51,8 @@ def defrag(
     patience: Patience = 1800,
     output: Form = Output.TABLE,
 ) -> None:
-    """List moves of running replicas, each with what it gains and what it costs; --apply makes them.
+    """List moves of running replicas, each with what it gains and what it costs, and how well each pool is packed;
+    --apply makes the moves.
 
     A replica is moved by eviction, so disruption budgets hold. The GPUs that it leaves are cordoned meanwhile, so that
     it does not come back to them. A pool whose moves.mode is Evict does all this by itself, and better: there the new
@@ -59,26 +62,32 @@ def defrag(
     """
     if apply and output is not Output.TABLE:
         raise typer.BadParameter("--apply makes the moves and tells of each: leave --output out")
-    moves = _found(kubeconfig, operator_namespace, pool)
+    advice = _found(kubeconfig, operator_namespace, pool)
+    moves = _moves(advice)
     if output is Output.TABLE:
-        _show(moves)
+        _show(advice)
     else:
         from vrampack.cli.estimate import Output as Structured
         from vrampack.cli.estimate import echo_structured
 
-        echo_structured({"moves": [each.wire() for each in moves]}, Structured(output.value))
+        pools = [{"pool": name, "packing": each.packing} for name, each in advice.items()]
+        echo_structured({"moves": [each.wire() for each in moves], "pools": pools}, Structured(output.value))
     if apply and moves:
         if not yes:
             typer.confirm(f"Evict {len(moves)} replicas, one after another?", abort=True)
         for _ in range(len(moves)):
             if not asyncio.run(_apply(kubeconfig, moves[0], patience=patience)):
                 raise typer.Exit(_STOPPED)
-            moves = _found(kubeconfig, operator_namespace, pool)  # each is found anew for what is there then
+            moves = _moves(_found(kubeconfig, operator_namespace, pool))  # each is found anew for what is there then
             if not moves:
                 return
 
 
-def _found(kubeconfig: Path | None, operator_namespace: str, pool: str | None) -> "list[SuggestedMove]":
+def _moves(advice: "Mapping[str, Advice]") -> "list[SuggestedMove]":
+    return [move for each in advice.values() for move in each.moves]
+
+
+def _found(kubeconfig: Path | None, operator_namespace: str, pool: str | None) -> "Mapping[str, Advice]":
     from vrampack.cli.livesnapshot import live_snapshot
     from vrampack.errors import InvalidInputError
     from vrampack.planning.defragment import suggestions
@@ -87,13 +96,16 @@ def _found(kubeconfig: Path | None, operator_namespace: str, pool: str | None) -
     known = [each.name for each in snapshot.pools]
     if pool is not None and pool not in known:
         raise InvalidInputError(field="--pool", value=pool, allowed=f"it is one of {', '.join(known)}")
-    return [move for name, some in suggestions(snapshot).items() if pool in (None, name) for move in some]
+    return {name: each for name, each in suggestions(snapshot).items() if pool in (None, name)}
 
 
-def _show(moves: "list[SuggestedMove]") -> None:
+def _show(advice: "Mapping[str, Advice]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    for line in packing_lines(advice):
+        typer.echo(line)
+    moves = _moves(advice)
     if not moves:
         typer.echo("nothing would be gained by a move")
         return
@@ -109,6 +121,17 @@ def _show(moves: "list[SuggestedMove]") -> None:
     console.print("\nvrampack defrag --apply makes these moves. By hand, for each of them:", style="dim")
     for line in commands(moves[0]):
         typer.echo(f"  {line}")
+
+
+def packing_lines(advice: "Mapping[str, Advice]") -> list[str]:
+    """How well each pool is packed, and where else that stands."""
+    lines = []
+    for name, each in advice.items():
+        if each.packing:
+            lines.append(f"pool {name}: {each.packing}")
+            if not each.exists:
+                lines.append(f"  create a GPUPool {name}, and its status says so all the time")
+    return lines
 
 
 def commands(move: "SuggestedMove") -> list[str]:

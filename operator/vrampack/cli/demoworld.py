@@ -84,7 +84,8 @@ async def demo_world(assets: Assets, *, agents: bool = False, say: Callable[[str
         HubDouble(open_terms=True) as hub,
     ):
         say(f"a Kubernetes control plane with {len(nodes)} simulated nodes")
-        settings = ("--namespace", NAMESPACE, "--create-namespace", "--set", "operator.replicas=0", "--wait")
+        absent = "operator.replicas=0,agent.enabled=false"  # they are processes here
+        settings = ("--namespace", NAMESPACE, "--create-namespace", "--set", absent, "--wait")
         bound = f"agent.bindToNode={str(agents).lower()}"  # a simulated agent stands for many nodes
         await cluster.helm("install", "vrampack", str(bundle.chart()), *settings, "--set", bound)
         say("the chart, installed by helm: resource kinds, roles, admission policies")

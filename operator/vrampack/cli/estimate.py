@@ -132,6 +132,8 @@ def estimate(
     """
     if (model is None) == (not file):
         raise typer.BadParameter("give either MODEL or a manifest with -f")
+    if file and revision is not None:
+        raise typer.BadParameter("--revision is for MODEL: a manifest says it in spec.model.revision")
     from vrampack.cli.estimateview import StalledError, cards_of, to_json, view_of
     from vrampack.errors import InvalidInputError, UnsupportedModelError
 

@@ -161,7 +161,7 @@ def _facts(
             field=f"{name}: spec.model.source",
             value=spec.model.source,
             allowed="its ModelProfile is needed: give the file that has it with another -f (vrampack profile FOLDER "
-            "--source pvc://CLAIM/PATH writes one)",
+            f"--source {spec.model.source if source.kind is SourceKind.CLAIM else 'pvc://CLAIM/PATH'} writes one)",
         )
     return found, found.spec.revision if found.spec else ""
 

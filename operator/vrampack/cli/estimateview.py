@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from vrampack.cli.estimatesubject import Subject
-from vrampack.errors import InvalidInputError, VrampackError
-from vrampack.estimator import TERMS
+from vrampack.errors import VrampackError
+from vrampack.estimator import TERMS, gpu_bytes
 from vrampack.memory.estimate import estimate
 from vrampack.memory.gpus import GPUS, gpu_named
 from vrampack.memory.inverse import Reach, largest_concurrency, longest_context
@@ -14,7 +14,6 @@ from vrampack.packing.problem import Device, Host, Item
 from vrampack.packing.room import Rooms
 from vrampack.planning.verdict import Sized
 from vrampack.planning.whatif import Question, would_fit_if
-from vrampack.units import parse_bytes
 
 GPUS_OF_A_NODE: Final = 8
 """How many of a product may stand in one node, where a change of the split is looked for."""
@@ -158,15 +157,7 @@ def _card(name: str) -> Card:
     if known is not None:
         short = next(short for short, gpu in GPUS.items() if gpu is known)
         return Card(name=short, label=known.label, usable=known.usable)
-    try:
-        return Card(name=name, label=name, usable=parse_bytes(name))
-    except ValueError as error:
-        raise InvalidInputError(
-            field="--gpu",
-            value=name,
-            allowed=f"write one of {', '.join(GPUS)}, a value of the node label nvidia.com/gpu.product, or the memory "
-            "of a GPU, such as 24Gi",
-        ) from error
+    return Card(name=name, label=name, usable=gpu_bytes(name, field="--gpu"))
 
 
 def _eligible(subject: Subject, cards: Sequence[Card]) -> list[str]:

@@ -69,18 +69,16 @@ class _Question:
 
 
 def answer(manifests: Manifests, prices: Path, *, read: Read, seconds: float, output: Output) -> int:
-    """Prints the cheapest set, and gives the exit status: 0 there is one, 2 there is none.
+    """Prints the cheapest set, and gives the exit status: 0 there is one, 2 there is none, 1 it was interrupted before
+    that was known.
 
     Raises InvalidInputError for a price list that can't be read, and a model whose memory is not known.
     """
     question = _question(manifests, read_prices(prices), read)
-    until = time.monotonic() + seconds
-    best: Purchase | None = None
-    with suppress(KeyboardInterrupt), Console(stderr=True).status("looking for the cheapest …") as status:
-        for best in purchases(offers=question.offers, items=question.items):
-            status.update(f"{question.money(best.price)} {question.unit}; Ctrl-C ends the search …")
-            if seconds and time.monotonic() > until:
-                break
+    best, ended = _cheapest(question, seconds=seconds)
+    if best is None and not ended:
+        typer.echo("vrampack: interrupted before any set was found that holds the models", err=True)
+        return 1
     if output in (Output.JSON, Output.YAML):
         echo_structured(_to_json(question, best), Structured(output.value))
     elif output is Output.MARKDOWN:
@@ -88,6 +86,22 @@ def answer(manifests: Manifests, prices: Path, *, read: Read, seconds: float, ou
     else:
         Console().print(*_picture(question, best), sep="\n")
     return DOES_NOT_FIT if best is None else 0
+
+
+def _cheapest(question: _Question, *, seconds: float) -> tuple[Purchase | None, bool]:
+    """The best that is found in ``seconds``, or as soon as there is one after them, and whether the search came to an
+    end of its own or by the clock. Ctrl-C ends it, with the best so far."""
+    until = time.monotonic() + seconds
+    best: Purchase | None = None
+    ended = False
+    with suppress(KeyboardInterrupt), Console(stderr=True).status("looking for the cheapest …") as status:
+        for best in purchases(offers=question.offers, items=question.items):
+            if best is not None:
+                status.update(f"{question.money(best.price)} {question.unit}; Ctrl-C ends the search …")
+                if time.monotonic() > until:
+                    break
+        ended = True
+    return best, ended
 
 
 def read_prices(path: Path) -> PriceList:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from vrampack.api.names import GROUP, VERSION
 from vrampack.api.resources import RESOURCES
 from vrampack.api.schema import definition
+from vrampack.cli.metadata import check_metadata
 from vrampack.errors import InvalidInputError
 
 Json = dict[str, Any]
@@ -109,12 +110,14 @@ def parsed(model: type[_Spec], raw: Json, *, field: str) -> _Spec:
 
 
 def check_object(found: Json) -> None:
-    """Raises InvalidInputError for an object of ours in another version, and for fields of its spec that don't exist:
-    kubectl refuses them, and an API server drops them."""
+    """Raises InvalidInputError for an object of ours in another version, for what an API server refuses of names,
+    namespaces and labels, and for fields that don't exist: kubectl refuses them, and an API server drops them."""
+    name_of(found)
     if found["apiVersion"] != f"{GROUP}/{VERSION}":
         field = f"{found['kind']} {name_of(found)}: apiVersion"
         raise InvalidInputError(field=field, value=found["apiVersion"], allowed=f"write {GROUP}/{VERSION}")
     (resource,) = (each for each in RESOURCES if each.kind == found["kind"])
+    check_metadata(found, resource)
     (version,) = definition(resource)["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     _check_fields(schema, found.get("spec"), field=f"{name_of(found)}: spec")

@@ -12,7 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from vrampack.cli.planview import BoundRow, PlanView
-    from vrampack.planning.rehearsal import Priority, Rehearsal
+    from vrampack.planning.playedkubernetes import Priority
+    from vrampack.planning.rehearsal import Rehearsal
     from vrampack.planning.snapshot import Snapshot
 
 DOES_NOT_FIT: Final = 2

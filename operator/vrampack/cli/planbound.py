@@ -52,5 +52,5 @@ def _row(pool: str, question: Whole, best: Refined) -> BoundRow:
         fewer = len(question.packing.unplaced) - len(best.packing.unplaced)
         words += f"; packed anew as a whole, {fewer} more of those that wait would fit"
     elif other.used < question.used:
-        words += f"; packed anew as a whole, it would be {said(best.bound, used=other.used, gpus=other.gpus)}"
+        words += f"; packed anew as a whole, it would be {said(best.bound, question=other)}"
     return BoundRow(pool=pool, least=best.bound.opened, used=question.used, words=words, relaxes=best.bound.relaxes)

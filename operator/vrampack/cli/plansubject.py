@@ -17,11 +17,12 @@ from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modelprofile import ModelProfileSpec, ModelProfileStatus
 from vrampack.api.source import SourceKind, parse_source, profile_name
 from vrampack.cli.manifests import check_object, files_in, mapping, name_of, objects_of, parsed
+from vrampack.cli.metadata import check_metadata, check_namespace
 from vrampack.errors import InvalidInputError, ModelSourceError, UnsupportedModelError
 from vrampack.kube.wire import Metadata, Node, NodeStatus
 from vrampack.models.facts import ModelFacts
 from vrampack.models.profile import profile_manifest
-from vrampack.planning.rehearsal import DEFAULT_CLASS, Priority
+from vrampack.planning.playedkubernetes import DEFAULT_CLASS, Priority
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import GPUNodeView, Memory, ModelView, NodeView, PoolView, ProfileView, Snapshot
 
@@ -55,6 +56,7 @@ def read_manifests(paths: Iterable[Path], *, namespace: str) -> Manifests:
     Raises InvalidInputError with the path of the first thing that no API server would take, and where there is no
     ModelDeployment at all.
     """
+    check_namespace(namespace, field="--namespace")
     files = [file for path in paths for file in files_in(path)]
     objects = [each for file in files for each in objects_of(file)]
     models: dict[str, ModelView] = {}
@@ -77,6 +79,7 @@ def read_manifests(paths: Iterable[Path], *, namespace: str) -> Manifests:
                 case _:
                     pools.append(_pool(each))
         elif kind == "PriorityClass":
+            _check_class(each)
             classes |= priority_classes([each])
         else:
             ignored[str(kind or "?")] += 1
@@ -95,7 +98,26 @@ def read_manifests(paths: Iterable[Path], *, namespace: str) -> Manifests:
     )
 
 
+_HIGHEST: Final = 10**9
+"""Of a user's PriorityClass."""
+_POLICIES: Final = ("PreemptLowerPriority", "Never")
 _ONCE: Final = "it is in the manifests more than once: leave one"
+
+
+def _check_class(found: Json) -> None:
+    """Raises InvalidInputError for what an API server refuses of a class that a user makes."""
+    name, value, policy = name_of(found), found.get("value"), found.get("preemptionPolicy", _POLICIES[0])
+    check_metadata(found, None)
+    if name.startswith("system-"):
+        raise InvalidInputError(
+            field="PriorityClass.metadata.name", value=name, allowed="system- is for Kubernetes' own"
+        )
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value <= _HIGHEST:
+        allowed = f"write a whole number from {-(2**31)} to {_HIGHEST}"
+        raise InvalidInputError(field=f"PriorityClass {name}: value", value=value, allowed=allowed)
+    if policy not in _POLICIES:
+        allowed = f"it is one of {', '.join(_POLICIES)}"
+        raise InvalidInputError(field=f"PriorityClass {name}: preemptionPolicy", value=policy, allowed=allowed)
 
 
 def priority_classes(objects: Iterable[Json]) -> dict[str, Priority]:

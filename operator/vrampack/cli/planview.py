@@ -76,7 +76,8 @@ class Saving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundRow:
-    """How far a pool's packing is from the best one possible. ``least`` and ``used``: bytes of the GPUs in use."""
+    """How far a pool's packing is from the best one possible. ``least`` and ``used``: bytes of the GPUs in use,
+    or millionths of their price where the pool has prices."""
 
     pool: str
     least: int

@@ -52,6 +52,7 @@ def profile(
     """
     from vrampack.api.source import SourceKind, parse_source
     from vrampack.errors import InvalidInputError, UnsupportedModelError
+    from vrampack.estimator import check_path
     from vrampack.models.profile import profile_manifest
 
     if output is Output.TABLE:
@@ -62,6 +63,7 @@ def profile(
                 raise typer.BadParameter("--source is for a folder: a model on the hub is its own source")
             facts = read_facts(model, file=model_file, revision=revision, endpoint=endpoint)
         else:
+            check_path(model)
             if source is None:
                 raise typer.BadParameter(
                     "say with --source where the engine will load these files from, such as pvc://CLAIM/PATH"
@@ -71,7 +73,7 @@ def profile(
                 raise typer.BadParameter("--source: a ModelProfile is no place for files; write pvc://CLAIM/PATH")
             if (kind is SourceKind.HUB) != (revision is not None and _COMMIT.fullmatch(revision) is not None):
                 raise typer.BadParameter("--revision: write the full commit with --source hf://…, and nothing else")
-            facts = replace(_read_folder(Path(model), source), commit=revision or "")
+            facts = replace(_read_folder(Path(model) / model_file, source), commit=revision or "")
         manifest = profile_manifest(facts)
         if facts.weights.precision == "gguf":
             manifest["spec"]["file"] = facts.files[0].name

@@ -4,8 +4,10 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -22,6 +24,7 @@ from vrampack.controller.trigger import Trigger
 from vrampack.engines.startgate import StartGate
 from vrampack.kube.act import Actor
 from vrampack.kube.client import Kube
+from vrampack.kube.history import History
 from vrampack.kube.mirror import Mirror
 from vrampack.kube.observe import Observer
 from vrampack.planning import verdict
@@ -91,7 +94,9 @@ async def run(settings: Settings) -> None:
             token_namespaces=settings.hub_token_namespaces,
         )
         stack.push_async_callback(watch.close)
-        mirror = Mirror(kube)
+        restored = asyncio.Event()
+        history = History(on_restore=restored.set)
+        mirror = Mirror(kube, history=history)
         refiner = Refiner(poke=trigger.poke)
         stack.push_async_callback(refiner.close)
         loop = Loop(
@@ -101,6 +106,7 @@ async def run(settings: Settings) -> None:
                 lease_clock=time.monotonic,
                 mirror=mirror,
                 probing=bool(settings.probe_image),
+                history=history,
             ),
             actor=Actor(
                 kube,
@@ -139,26 +145,19 @@ async def run(settings: Settings) -> None:
         if settings.metrics_port:
             await stack.enter_async_context(listening(metrics_app(registry), port=settings.metrics_port))
         _log.info("vrampack runs as %s in namespace %s", settings.identity, settings.namespace)
-        await _together(settings, stop, watching, trigger, pulse, leadership, loop)
+        kopf = run_kopf(kubeconfig=settings.kubeconfig, poke=trigger.poke, stop=stop, ready=watching, renew=restored)
+        await _together(stop, kopf, pulse, leadership, loop)
     _log.info("vrampack has stopped")
 
 
 async def _together(
-    settings: Settings,
-    stop: asyncio.Event,
-    watching: asyncio.Event,
-    trigger: Trigger,
-    pulse: Pulse,
-    leadership: Leadership,
-    loop: Loop,
+    stop: asyncio.Event, kopf: Coroutine[Any, Any, None], pulse: Pulse, leadership: Leadership, loop: Loop
 ) -> None:
     """The loop ends before the Lease is given back, so that nothing is written without it."""
     leading = asyncio.Event()
     lead = asyncio.create_task(leadership.run(leading), name="lease")
     passes = asyncio.create_task(loop.run(), name="passes")
-    watches = asyncio.create_task(
-        run_kopf(kubeconfig=settings.kubeconfig, poke=trigger.poke, stop=stop, ready=watching), name="watches"
-    )
+    watches = asyncio.create_task(kopf, name="watches")
     pulses = asyncio.create_task(pulse.run(), name="pulse")
     stopped = asyncio.create_task(stop.wait(), name="stop")
     try:

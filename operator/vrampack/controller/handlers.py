@@ -96,12 +96,18 @@ def _read_of(node: Any) -> tuple[object, ...]:
 
 
 async def run_kopf(
-    *, kubeconfig: str | None, poke: Callable[[], None], stop: asyncio.Event, ready: asyncio.Event
+    *,
+    kubeconfig: str | None,
+    poke: Callable[[], None],
+    stop: asyncio.Event,
+    ready: asyncio.Event,
+    renew: asyncio.Event,
 ) -> None:
     """Watches until ``stop`` is set. ``ready`` is set while all these kinds are watched.
 
     An API server that is away is waited out. Should kopf end by itself, it is started again, a little later each time.
-    ``poke`` and both events belong to the caller's loop.
+    So it is whenever ``renew`` is set: each of its watches goes on from the version it knows, and would be deaf until a
+    store that was restored from a backup has come that far again. ``poke`` and the events belong to the caller's loop.
     """
     home = asyncio.get_running_loop()
     away = type(home)()
@@ -113,12 +119,22 @@ async def run_kopf(
     with _less_said(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="kopf") as threads:
         ended: asyncio.Future[Any] = asyncio.wrap_future(threads.submit(_run, away, watches))
         stopped: asyncio.Future[Any] = asyncio.create_task(stop.wait())
+        renewed: asyncio.Future[Any] = asyncio.create_task(_each(renew, lambda: _tell(away, watches.renew.set)))
         try:
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
+            renewed.cancel()
             away.call_soon_threadsafe(watches.stop.set)
             await asyncio.shield(ended)
+
+
+async def _each(event: asyncio.Event, act: Callable[[], None]) -> None:
+    """Acts whenever it is set."""
+    while True:
+        await event.wait()
+        event.clear()
+        act()
 
 
 @contextmanager
@@ -165,6 +181,7 @@ class _Watches:
 
     def __init__(self, *, kubeconfig: str | None, poke: Callable[[], None], set_ready: Callable[[bool], None]) -> None:
         self.stop = asyncio.Event()
+        self.renew = asyncio.Event()
         self._kubeconfig = kubeconfig
         self._poke = poke
         self._set_ready = set_ready
@@ -195,29 +212,40 @@ class _Watches:
         register(registry, self._poke)
         kopf.on.login(registry=registry, backoff=_LOGIN_WAIT)(self._sign_in)
         insights = Insights()
-        stopped = asyncio.create_task(self.stop.wait())
+        self.renew.clear()
+        over = asyncio.create_task(_any(self.stop, self.renew))
         found = asyncio.create_task(insights.ready_resources.wait())
         life = asyncio.create_task(
             kopf.operator(registry=registry, settings=_settings(), insights=insights, standalone=True, clusterwide=True)
         )
         try:
-            await asyncio.wait({life, stopped, found}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({life, over, found}, return_when=asyncio.FIRST_COMPLETED)
             if found.done():
                 if missing := _missing(insights):
                     _LOG.error("The API server does not serve %s: apply the CRDs of this version", ", ".join(missing))
                     return
                 self._set_ready(True)
-                await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({life, over}, return_when=asyncio.FIRST_COMPLETED)
             if life.done():
                 life.result()
         finally:
             self._set_ready(False)
-            for task in (stopped, found, life):
+            for task in (over, found, life):
                 task.cancel()
-            await asyncio.gather(stopped, found, life, return_exceptions=True)
+            await asyncio.gather(over, found, life, return_exceptions=True)
 
     async def _sign_in(self, **_: Any) -> kopf.ConnectionInfo:
         return await sign_in(self._kubeconfig)
+
+
+async def _any(*events: asyncio.Event) -> None:
+    """Returns when one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waits:
+            each.cancel()
 
 
 def _missing(insights: Insights) -> list[str]:

@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -13,16 +12,17 @@ from vrampack.controller.metrics import HELD, Metrics, Pass, Phase, Placement
 from vrampack.controller.metrics import Memory as MemoryKind
 from vrampack.controller.modelwatch import ModelWatch
 from vrampack.controller.probes import Heartbeat
+from vrampack.controller.recollection import Recollection
 from vrampack.controller.refiner import Refiner
 from vrampack.controller.resolver import Resolver
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import UnavailableError
-from vrampack.kube.act import Actor, InterruptedActError, Outcome
+from vrampack.kube.act import Actor
 from vrampack.kube.mirror import newest
 from vrampack.kube.observe import Observer
+from vrampack.kube.outcome import InterruptedActError, Outcome
 from vrampack.planning.actions import Plan
 from vrampack.planning.plan import plan
-from vrampack.planning.snapshot import Held, Memory, Snapshot
 from vrampack.planning.verdict import Settings
 
 _log = logging.getLogger(__name__)
@@ -30,91 +30,8 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
 _SETTLING: Final = 0.5
-_LONGEST_REFUSAL: Final = 600.0
-_TRUSTED: Final = 30.0
-"""Seconds for which a watch is believed to tell of everything."""
-_FIRST_HELD: Final = 2.0
-_LONGEST_HELD: Final = 60.0
-"""How long a pod that a PodDisruptionBudget did not let go is not asked again; doubles with each time in a row."""
-
-
-class Recollection:
-    """What is remembered between passes: where the scheduler refused what, and when a pod was last deleted."""
-
-    def __init__(self, *, refusal_seconds: float, now: float) -> None:
-        self._refusal_seconds = refusal_seconds
-        self._started = now
-        self._refusals: dict[tuple[str, str], tuple[float, int]] = {}
-        self._deletions: dict[str, float] = {}
-        self._unbound: dict[str, float] = {}
-        self._over: dict[str, float] = {}
-        self._conflicts: frozenset[tuple[str, str]] = frozenset()
-        self._child_errors: Mapping[str, str] = {}
-        self._held: dict[str, Held] = {}
-        self._since: int | None = None
-        self._listed = -math.inf
-
-    def memory(self) -> Memory:
-        """An immutable copy, for a snapshot."""
-        return Memory(
-            started=self._started,
-            refusals={key: until for key, (until, _) in self._refusals.items()},
-            deletions=dict(self._deletions),
-            refused_since=dict(self._unbound),
-            over_since=dict(self._over),
-            conflicts=self._conflicts,
-            child_errors=dict(self._child_errors),
-            held=dict(self._held),
-        )
-
-    def new_enough(self, now: float) -> int | None:
-        """The resourceVersion at which pods are new enough for a pass; None: it has to ask the API server.
-
-        That is after a pass that did not end well: a write without an answer may be one that landed. And it is every so
-        often, whatever is known. ``now``: seconds of a clock that never jumps.
-        """
-        since, self._since = self._since, None
-        if since is None or now - self._listed > _TRUSTED:
-            self._listed = now
-            return None
-        return since
-
-    def trust(self, since: int) -> None:
-        """Ends a pass that knows what it has seen and written."""
-        self._since = since
-
-    def saw(self, snapshot: Snapshot, *, over: frozenset[str]) -> bool:
-        """Notes which placed pods are not bound, and which use too much (by UID); True where one is new."""
-        unbound = {
-            pod.uid: self._unbound.get(pod.uid, snapshot.now)
-            for pod in snapshot.pods
-            if pod.claim is not None and not (pod.node or pod.deleting or pod.ended or pod.gated)
-        }
-        new = bool(unbound.keys() - self._unbound.keys() or over - self._over.keys())
-        self._unbound = unbound
-        self._over = {uid: self._over.get(uid, snapshot.now) for uid in over}
-        return new
-
-    def did(self, outcome: Outcome, *, now: float, complete: bool) -> bool:
-        """Notes what came of a plan; True where the next one will differ for it."""
-        for deletion in outcome.deleted:
-            key = (deletion.model, deletion.node)
-            _, count = self._refusals.get(key, (0.0, 0))
-            pause = min(self._refusal_seconds * 2 ** (count + 2), _LONGEST_REFUSAL)
-            self._refusals[key] = (now + pause, count + 1)
-            self._deletions[deletion.node] = now
-        self._held = {uid: held for uid, held in self._held.items() if held.until + _LONGEST_HELD > now}
-        for uid, message in outcome.held.items():
-            times = self._held[uid].times + 1 if uid in self._held else 1
-            pause = min(_FIRST_HELD * 2 ** (times - 1), _LONGEST_HELD)
-            self._held[uid] = Held(until=now + pause, message=message, times=times)
-        self._refusals = {key: each for key, each in self._refusals.items() if each[0] + _LONGEST_REFUSAL > now}
-        if not complete:
-            return False
-        conflicts = frozenset((model, kind) for model, kind, _ in outcome.name_conflicts)
-        changed = conflicts != self._conflicts or dict(outcome.child_errors) != dict(self._child_errors)
-        self._conflicts, self._child_errors = conflicts, outcome.child_errors
-        return changed or bool(outcome.held)
+_LONGEST_UNTOLD: Final = 10.0
+"""Seconds for which statuses, events, Services and budgets may wait while replicas are placed in every pass."""
 
 
 class Loop:
@@ -151,6 +68,7 @@ class Loop:
         self._recollection: Recollection | None = None
         self._pause = _FIRST_PAUSE
         self._alarm: asyncio.TimerHandle | None = None
+        self._untold_since: float | None = None
         self.observed_once = False
 
     async def run(self) -> None:
@@ -197,15 +115,17 @@ class Loop:
             since=since,
         )
         self.observed_once = True
-        snapshot = replace(snapshot, looks=self._watch.looks())
+        snapshot = recollection.departures.noted(replace(snapshot, looks=self._watch.looks()))
         observed = self._monotonic()
         decided = plan(snapshot, self._settings)
         planned = self._monotonic()
+        hurried = self._hurried(decided, now=began)
         self._resolver.request(decided.resolve)
         self._watch.watch(decided.watch)
         self._refiner.ask(decided.questions)
+        recollection.departures.placing(decided.placements)
         try:
-            outcome = await self._actor.act(decided)
+            outcome = await self._actor.act(decided.first() if hurried else decided)
         except InterruptedActError as error:
             recollection.did(error.outcome, now=self._clock(), complete=False)
             self._count(error.outcome)
@@ -221,7 +141,7 @@ class Loop:
         ):
             self._metrics.time_phase(phase, seconds)
         again = recollection.saw(snapshot, over=decided.over_budget)
-        again = recollection.did(outcome, now=self._clock(), complete=True) or again
+        again = recollection.did(outcome, now=self._clock(), complete=not hurried) or hurried or again
         self._count(outcome)
         self._show(decided)
         if outcome.placed or outcome.deleted or outcome.child_errors or outcome.name_conflicts:
@@ -243,6 +163,20 @@ class Loop:
             self._trigger.poke()
         elif decided.wake_at is not None:
             self._wake(decided.wake_at)
+
+    def _hurried(self, decided: Plan, *, now: float) -> bool:
+        """Whether others may wait for a place meanwhile, so that what the pass tells has to wait for them.
+
+        When many come at once, each pass would tell what the next one changes, and those that came during it would wait
+        for that.
+        """
+        if decided.placements and not (decided.deletions or decided.evictions):
+            if self._untold_since is None:
+                self._untold_since = now
+            if now - self._untold_since < _LONGEST_UNTOLD:
+                return True
+        self._untold_since = None
+        return False
 
     def _count(self, outcome: Outcome) -> None:
         now = self._clock()

@@ -38,11 +38,8 @@ class Placement(StrEnum):
     """What became of the patch that gives a pod its GPUs."""
 
     PLACED = "placed"
-    CONFLICT = "conflict"
-    """The pod changed meanwhile; the next pass reads it again."""
     REFUSED = "refused"
-    """By a policy of the chart, or by Kubernetes."""
-    ERROR = "error"
+    """By a policy or webhook, or by Kubernetes. One that finds another version of the pod is a conflict."""
 
 
 class Memory(StrEnum):
@@ -118,13 +115,11 @@ class Metrics:
     def count_placement(self, result: Placement, *, seconds_since_event: float | None = None) -> None:
         """``seconds_since_event``: since the pod was created, or lost its place; for those that were placed."""
         self._placements.labels(result).inc()
-        if result is Placement.CONFLICT:
-            self._conflicts.inc()
         if seconds_since_event is not None:
             self._event_to_placement.observe(max(0.0, seconds_since_event))
 
     def count_conflict(self) -> None:
-        """Of a write that is no placement."""
+        """Of any write."""
         self._conflicts.inc()
 
     def count_evictions(self, reason: str, count: int) -> None:

@@ -114,6 +114,7 @@ class ModelWatch:
                 source=watch.source,
                 revision=watch.revision or None,
                 commit=watch.commit,
+                file=watch.file,
                 token=token,
                 endpoint=self.endpoint,
                 patience=self.patience,

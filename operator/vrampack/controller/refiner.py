@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from typing import Final
 
@@ -104,9 +105,9 @@ class Refiner:
                 return
             after = await self._work(_further, found)
             if after == found:
-                return
+                break
             found = after
-        self._tell(pool, found)
+        self._tell(pool, replace(found, complete=True))
 
     def _tell(self, pool: str, found: Findings) -> bool:
         """Notes what was found; False where something else is asked by now."""
@@ -143,7 +144,7 @@ def _further(findings: Findings) -> Findings:
 
 def _told(found: Findings) -> object:
     """What a status says of it; the work alone is no news."""
-    return found.room, found.closing, found.bound
+    return found.room, found.closing, found.bound, found.plan, found.layouts, found.complete
 
 
 def _one_process() -> Executor:

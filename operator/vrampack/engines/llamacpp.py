@@ -6,6 +6,7 @@ all layers are asked for by a number that no model has. Settings that not every 
 variables that go with the flags: a build that does not know one ignores it, where an unknown flag would end it.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from vrampack.engines.arguments import check
@@ -15,23 +16,18 @@ from vrampack.engines.base import (
     EngineInput,
     Fragment,
     cache_of,
-    hub_environment,
     literal,
-    share_environment,
 )
 from vrampack.engines.llamacpp_flags import FLAGS
-from vrampack.engines.releases import RELEASES, image
+from vrampack.engines.releases import RELEASES
 from vrampack.engines.serving import (
     CACHE,
     DRAIN_SECONDS,
     ENDPOINTS_SECONDS,
-    LAST_SECONDS,
-    cpu,
     hub_cache,
     model_location,
-    probes,
+    server,
     sleep,
-    volumes_and_mounts,
 )
 from vrampack.errors import InvalidInputError
 from vrampack.memory.llamacpp import LlamaContext
@@ -60,25 +56,11 @@ def container(given: EngineInput, /) -> EngineContainer:
         )
     _refuse_features(given)
     check(given.args, flags=FLAGS)
-    volumes, mounts = volumes_and_mounts(given)
-    return EngineContainer(
-        engine="llamacpp",
-        image=given.image or image("llamacpp", version=given.version),
-        port=given.port,
-        entry=ENTRY,
-        args=(*_arguments(given, _context(given)), *given.args),
-        env=(*share_environment(), *hub_environment(given), *_environment(given)),
-        volumes=volumes,
-        mounts=mounts,
-        probes=probes(given),
-        # The server ends at once when it is told to, so the hook waits for answers that are under way.
-        pre_stop=sleep(ENDPOINTS_SECONDS + DRAIN_SECONDS),
-        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + LAST_SECONDS,
-        cpu=cpu(given),
-        memory=given.host_memory,
-        owns_command=True,
-        owned_variables=VARIABLES,
-    )
+    arguments = _arguments(given, _context(given))
+    made = server(given, engine="llamacpp", arguments=arguments, environment=_environment(given))
+    # The server ends at once when it is told to, so the hook waits for answers that are under way.
+    ending = sleep(ENDPOINTS_SECONDS + DRAIN_SECONDS)
+    return replace(made, entry=ENTRY, shared_memory=0, pre_stop=ending, owned_variables=VARIABLES)
 
 
 def _context(given: EngineInput) -> LlamaContext:

@@ -1,9 +1,12 @@
 """Images and versions of the engines, in one place: what is run where a ModelDeployment names no image."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol, TypeVar
+
+from vrampack.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,40 @@ RELEASES: Final[Mapping[str, Release]] = MappingProxyType(
         "tgi": Release(image="ghcr.io/huggingface/text-generation-inference:{version}", newest="3.3.6", oldest="3.0.0"),
     }
 )
+
+
+class Spoken(Protocol):
+    """A way of speaking to an engine, from a release on."""
+
+    @property
+    def since(self) -> tuple[int, ...]: ...
+
+
+Dialect = TypeVar("Dialect", bound=Spoken)
+
+
+def dialect_of(engine: str, *, version: str, dialects: Sequence[Dialect]) -> Dialect:
+    """How a release is spoken to. ``dialects``: the newest first.
+
+    Raises InvalidInputError for a version that is no release, or older than what was read.
+    """
+    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if match is not None:
+        release = tuple(int(part or 0) for part in match.groups())
+        for dialect in dialects:
+            if release >= dialect.since:
+                return dialect
+    raise unspoken(engine, version=version)
+
+
+def unspoken(engine: str, *, version: str) -> InvalidInputError:
+    """The error for a version whose flags are not known."""
+    known = RELEASES[engine]
+    return InvalidInputError(
+        field="spec.engine.version",
+        value=version,
+        allowed=f"write a release of {engine}, {known.oldest} or newer, such as {known.newest}",
+    )
 
 
 def image(engine: str, *, version: str) -> str:

@@ -1,8 +1,22 @@
 """What the pods of all inference servers have in common: where weights are, how long a start may take, how it ends."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from vrampack.engines.base import ClaimModel, EngineInput, Fragment, HubModel, Probes, literal, startup_seconds
+from vrampack.engines.base import (
+    ClaimModel,
+    EngineContainer,
+    EngineInput,
+    Fragment,
+    HubModel,
+    Probes,
+    hub_environment,
+    literal,
+    share_environment,
+    shared_memory,
+    startup_seconds,
+)
+from vrampack.engines.releases import image
 
 CACHE: Final = "/var/cache/vrampack"
 MODELS: Final = "/models"
@@ -19,6 +33,39 @@ LAST_SECONDS: Final = 15
 """From the end of the drain to the end of the process."""
 
 DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def server(
+    given: EngineInput,
+    *,
+    engine: str,
+    arguments: Sequence[str],
+    environment: Sequence[Fragment],
+    fraction_of_all: bool = False,
+) -> EngineContainer:
+    """The container of an inference server whose command and arguments are vrampack's alone. ``arguments``: without
+    the user's. ``environment``: beside its share and the hub. ``fraction_of_all``: whether it is told a fraction of the
+    whole GPU, so that no runtime may show it less.
+
+    Raises InvalidInputError where it has no image of this version.
+    """
+    volumes, mounts = volumes_and_mounts(given)
+    return EngineContainer(
+        engine=engine,
+        image=given.image or image(engine, version=given.version),
+        port=given.port,
+        args=(*arguments, *given.args),
+        env=(*share_environment(limits=not fraction_of_all), *hub_environment(given), *environment),
+        volumes=volumes,
+        mounts=mounts,
+        shared_memory=shared_memory(given),
+        probes=probes(given),
+        pre_stop=sleep(ENDPOINTS_SECONDS),
+        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + LAST_SECONDS,
+        cpu=cpu(given),
+        memory=given.host_memory,
+        owns_command=True,
+    )
 
 
 def volumes_and_mounts(given: EngineInput) -> tuple[tuple[Fragment, ...], tuple[Fragment, ...]]:

@@ -9,8 +9,7 @@ Whatever SGLang would choose by the size of the GPU (chunks, graphs, requests) i
 """
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vrampack.engines.arguments import check
@@ -20,23 +19,14 @@ from vrampack.engines.base import (
     Fragment,
     HubModel,
     cache_of,
-    hub_environment,
     literal,
-    share_environment,
-    shared_memory,
 )
-from vrampack.engines.releases import RELEASES, image
+from vrampack.engines.releases import dialect_of
 from vrampack.engines.serving import (
-    DRAIN_SECONDS,
     DTYPES,
-    ENDPOINTS_SECONDS,
-    LAST_SECONDS,
-    cpu,
     hub_cache,
     model_location,
-    probes,
-    sleep,
-    volumes_and_mounts,
+    server,
 )
 from vrampack.engines.sglang_flags import FLAGS
 from vrampack.errors import InvalidInputError
@@ -79,44 +69,11 @@ def container(given: EngineInput, /) -> EngineContainer:
     Raises InvalidInputError for a version or a precision that it can't serve, and for user arguments that vrampack sets
     or that may change GPU memory.
     """
-    dialect = dialect_of(given.version)
+    dialect = dialect_of("sglang", version=given.version, dialects=DIALECTS)
     check(given.args, flags=FLAGS)
-    volumes, mounts = volumes_and_mounts(given)
-    return EngineContainer(
-        engine="sglang",
-        image=given.image or image("sglang", version=given.version),
-        port=given.port,
-        command=COMMAND,
-        own_gate=GATE_PORT if dialect.gated else None,
-        args=(*_arguments(given, dialect), *given.args),
-        env=(*share_environment(), *hub_environment(given), *_environment(given)),
-        volumes=volumes,
-        mounts=mounts,
-        shared_memory=shared_memory(given),
-        probes=probes(given),
-        pre_stop=sleep(ENDPOINTS_SECONDS),
-        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + LAST_SECONDS,
-        cpu=cpu(given),
-        memory=given.host_memory,
-        owns_command=True,
-        owned_variables=("SGLANG_",),
-    )
-
-
-def dialect_of(version: str) -> Dialect:
-    """The flags of a release. Raises InvalidInputError for one that is none, or older than what was read."""
-    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
-    if match is not None:
-        release = int(match[1]), int(match[2]), int(match[3] or 0)
-        for dialect in DIALECTS:
-            if release >= dialect.since:
-                return dialect
-    known = RELEASES["sglang"]
-    raise InvalidInputError(
-        field="spec.engine.version",
-        value=version,
-        allowed=f"write a release of sglang, {known.oldest} or newer, such as {known.newest}",
-    )
+    made = server(given, engine="sglang", arguments=_arguments(given, dialect), environment=_environment(given))
+    gate = GATE_PORT if dialect.gated else None
+    return replace(made, command=COMMAND, own_gate=gate, owned_variables=("SGLANG_",))
 
 
 def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:

@@ -6,6 +6,7 @@ PyTorch then does not let it exceed, and of that it fills all but the claim's he
 """
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from vrampack.engines.arguments import check
@@ -17,23 +18,14 @@ from vrampack.engines.base import (
     Fragment,
     HubModel,
     cache_of,
-    hub_environment,
     literal,
-    share_environment,
-    shared_memory,
 )
-from vrampack.engines.releases import RELEASES, image
+from vrampack.engines.releases import unspoken
 from vrampack.engines.serving import (
-    DRAIN_SECONDS,
     DTYPES,
-    ENDPOINTS_SECONDS,
-    LAST_SECONDS,
-    cpu,
     hub_cache,
     model_location,
-    probes,
-    sleep,
-    volumes_and_mounts,
+    server,
 )
 from vrampack.engines.tgi_flags import FLAGS
 from vrampack.errors import InvalidInputError
@@ -76,36 +68,13 @@ def container(given: EngineInput, /) -> EngineContainer:
     """
     match = re.match(r"v?(\d+)\.(\d+)", given.version)
     if match is None or int(match[1]) < _MAJOR:
-        known = RELEASES["tgi"]
-        raise InvalidInputError(
-            field="spec.engine.version",
-            value=given.version,
-            allowed=f"write a release of tgi, {known.oldest} or newer, such as {known.newest}",
-        )
+        raise unspoken("tgi", version=given.version)
     _refuse_features(given)
     check(given.args, flags=FLAGS)
     _, _, budget = cache_of(given)
-    volumes, mounts = volumes_and_mounts(given)
-    return EngineContainer(
-        engine="tgi",
-        image=given.image or image("tgi", version=given.version),
-        port=given.port,
-        command=COMMAND,
-        args=(*_arguments(given), *given.args),
-        env=(*share_environment(limits=False), *hub_environment(given), *_environment(given, budget)),
-        volumes=volumes,
-        mounts=mounts,
-        shared_memory=shared_memory(given),
-        probes=probes(given),
-        pre_stop=sleep(ENDPOINTS_SECONDS),
-        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + LAST_SECONDS,
-        cpu=cpu(given),
-        memory=given.host_memory,
-        owns_command=True,
-        owned_variables=_VARIABLES,
-        alone=ALONE,
-        fraction_bytes=budget.claim,
-    )
+    environment = _environment(given, budget)
+    made = server(given, engine="tgi", arguments=_arguments(given), environment=environment, fraction_of_all=True)
+    return replace(made, command=COMMAND, owned_variables=_VARIABLES, alone=ALONE, fraction_bytes=budget.claim)
 
 
 def _arguments(given: EngineInput) -> list[str]:

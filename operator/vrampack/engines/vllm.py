@@ -9,8 +9,7 @@ replica needs the same memory on every GPU.
 """
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vrampack.engines.arguments import check
@@ -23,28 +22,20 @@ from vrampack.engines.base import (
     EngineInput,
     Fragment,
     HubModel,
-    hub_environment,
     literal,
-    share_environment,
-    shared_memory,
     startup_seconds,
 )
-from vrampack.engines.releases import RELEASES, image
+from vrampack.engines.releases import dialect_of
 from vrampack.engines.serving import (
     CACHE,
     DRAIN_SECONDS,
     DTYPES,
-    ENDPOINTS_SECONDS,
-    LAST_SECONDS,
     MODELS,
-    cpu,
     is_offline,
     model_location,
-    probes,
-    sleep,
-    volumes_and_mounts,
+    server,
 )
-from vrampack.engines.vllm_flags import FLAGS
+from vrampack.engines.vllm_flags import FLAGS, VARIABLES
 from vrampack.errors import InvalidInputError
 from vrampack.memory.constants import GRAPH_LARGEST_BATCH
 
@@ -96,27 +87,11 @@ def container(given: EngineInput, /) -> EngineContainer:
     Raises InvalidInputError for a version or a precision that it can't serve, and for user arguments that vrampack sets
     or that may change GPU memory.
     """
-    dialect = _dialect(given.version)
+    dialect = dialect_of("vllm", version=given.version, dialects=DIALECTS)
     check(given.args, flags=FLAGS)
     _check_drafts(given, dialect)
-    volumes, mounts = volumes_and_mounts(given)
-    return EngineContainer(
-        engine="vllm",
-        image=given.image or image("vllm", version=given.version),
-        port=given.port,
-        entry=ENTRY,
-        args=(*_arguments(given, dialect), *given.args),
-        env=(*share_environment(), *hub_environment(given), *_environment(given)),
-        volumes=volumes,
-        mounts=mounts,
-        probes=probes(given),
-        shared_memory=shared_memory(given),
-        pre_stop=sleep(ENDPOINTS_SECONDS),
-        grace_seconds=ENDPOINTS_SECONDS + DRAIN_SECONDS + LAST_SECONDS,
-        cpu=cpu(given),
-        memory=given.host_memory,
-        owns_command=True,
-    )
+    made = server(given, engine="vllm", arguments=_arguments(given, dialect), environment=_environment(given))
+    return replace(made, entry=ENTRY, owned_variables=VARIABLES)
 
 
 def _arguments(given: EngineInput, dialect: Dialect) -> list[str]:
@@ -273,18 +248,3 @@ def _kv_cache_dtype(given: EngineInput, dialect: Dialect, dtype: str) -> str:
             allowed=f"vllm keeps the KV cache of a model that computes in {dtype} as {own} or fp8",
         )
     return dtype if dialect.plain_kv_dtype and asked != "fp32" else "auto"
-
-
-def _dialect(version: str) -> Dialect:
-    match = re.match(r"v?(\d+)\.(\d+)", version)
-    if match is not None:
-        release = int(match[1]), int(match[2])
-        for dialect in DIALECTS:
-            if release >= dialect.since:
-                return dialect
-    known = RELEASES["vllm"]
-    raise InvalidInputError(
-        field="spec.engine.version",
-        value=version,
-        allowed=f"write a release of vllm, {known.oldest} or newer, such as {known.newest}",
-    )

@@ -134,3 +134,21 @@ FLAGS: Final = Flags(
     ),
     lists=frozenset({"--allowed-media-domains", "--api-key", "--collect-detailed-traces"}),
 )
+
+VARIABLES: Final = (
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
+    "VLLM_ALLREDUCE_USE_",
+    "VLLM_ATTENTION_BACKEND",
+    "VLLM_DEEPEP_",
+    "VLLM_ENABLE_FUSED_MOE_ACTIVATION_CHUNKING",
+    "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE",
+    "VLLM_FUSED_MOE_CHUNK_SIZE",
+    "VLLM_KV_CACHE_LAYOUT",
+    "VLLM_MEMORY_PROFILER_",
+    "VLLM_PP_LAYER_PARTITION",
+    "VLLM_SPARSE_INDEXER_",
+    "VLLM_USE_FLASHINFER_SAMPLER",
+    "VLLM_USE_NCCL_SYMM_MEM",
+    "VLLM_USE_V1",
+)
+"""Beginnings of environment variables that change GPU memory."""

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -20,9 +19,12 @@ from vrampack.errors import (
 from vrampack.kube import paths
 from vrampack.kube.client import Kube
 from vrampack.kube.events import Recorder
+from vrampack.kube.outcome import InterruptedActError, Outcome, Tally
 from vrampack.planning.actions import (
     ApplyChild,
+    ChildAction,
     CreateChild,
+    DeleteChild,
     DeletePod,
     EvictPods,
     PatchChild,
@@ -37,80 +39,13 @@ from vrampack.planning.snapshot import ProbeView
 _log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-ChildAction = CreateChild | ApplyChild | PatchChild
 
 _STALE: Final = (ConflictError, NotFoundError)
 _IN_FLIGHT: Final = 64
 """Writes at once: enough to keep an API server busy. Each takes a connection, and memory for TLS with it."""
 _ALREADY_THERE: Final = "already exists"
-_VERSIONED: Final = ("ModelDeployment", "GPUPool")
-"""Their status has one writer, and what stands there is what the next decision rests on; a GPUNode's changes whenever
-its agent reports."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of a plan."""
-
-    placed: tuple[PlacePod, ...] = ()
-    deleted: tuple[DeletePod, ...] = ()
-    evicted: tuple[EvictPods, ...] = ()
-    held: Mapping[str, str] = field(default_factory=dict)
-    """By pod UID: what the API server said to an eviction that a PodDisruptionBudget does not allow now."""
-    dropped: int = 0
-    """Writes that were not sent: this process does not lead, or not yet for long enough to claim."""
-    conflicts: int = 0
-    """Writes that found another version or nothing: the next pass sees why."""
-    refused: tuple[PlacePod, ...] = ()
-    """Placements that the API server refuses."""
-    errors: int = 0
-    """Deletions, statuses and events that it refuses."""
-    name_conflicts: frozenset[tuple[str, str, str]] = frozenset()
-    """Model, kind and name of children that can't be created, because an object of that name is there."""
-    child_errors: Mapping[str, str] = field(default_factory=dict)
-    """By model, what the API server says to a child that it refuses."""
-    newest: int = field(default=0, compare=False)
-    """The highest resourceVersion that a claim was written at; 0 without one."""
-
-
-@dataclass(slots=True)
-class _Tally:
-    """An Outcome while it grows."""
-
-    placed: list[PlacePod] = field(default_factory=list)
-    deleted: list[DeletePod] = field(default_factory=list)
-    evicted: list[EvictPods] = field(default_factory=list)
-    held: dict[str, str] = field(default_factory=dict)
-    dropped: int = 0
-    conflicts: int = 0
-    refused: list[PlacePod] = field(default_factory=list)
-    errors: int = 0
-    name_conflicts: set[tuple[str, str, str]] = field(default_factory=set)
-    child_errors: dict[str, str] = field(default_factory=dict)
-    newest: int = 0
-
-    def outcome(self) -> Outcome:
-        return Outcome(
-            placed=tuple(self.placed),
-            deleted=tuple(self.deleted),
-            evicted=tuple(self.evicted),
-            held=dict(self.held),
-            dropped=self.dropped,
-            conflicts=self.conflicts,
-            refused=tuple(self.refused),
-            errors=self.errors,
-            name_conflicts=frozenset(self.name_conflicts),
-            child_errors=dict(self.child_errors),
-            newest=self.newest,
-        )
-
-
-class InterruptedActError(UnavailableError):
-    """The API server went away in the middle. ``outcome``: what was done until then."""
-
-    def __init__(self, error: UnavailableError, *, outcome: Outcome) -> None:
-        self.outcome = outcome
-        super().__init__(str(error), status=error.status)
+_VERSIONED: Final = ("ModelDeployment", "GPUPool", "ModelProfile")
+"""What stands there is what the next decision rests on; a GPUNode's status changes whenever its agent reports."""
 
 
 class Actor:
@@ -143,7 +78,7 @@ class Actor:
         Raises InterruptedActError, an UnavailableError, where a write got no answer: the others of its kind are
         ended first, the kinds behind it are not begun.
         """
-        tally = _Tally()
+        tally = Tally()
         children: dict[str, list[ChildAction]] = {}
         for action in plan.children:
             children.setdefault(action.model, []).append(action)
@@ -160,7 +95,7 @@ class Actor:
             raise InterruptedActError(error, outcome=tally.outcome()) from error
         return tally.outcome()
 
-    async def _place(self, action: PlacePod, tally: _Tally) -> None:
+    async def _place(self, action: PlacePod, tally: Tally) -> None:
         pod = action.pod
         path = paths.item("Pod", namespace=pod.namespace, name=pod.name)
         async with self._slots:
@@ -176,20 +111,20 @@ class Actor:
             except UnavailableError:
                 raise
             except (ClusterError, InvalidInputError) as error:
-                tally.refused.append(action)
+                tally.refused[pod.uid] = _said(error)
                 _log.warning("claim for pod %s/%s on %s refused: %s", pod.namespace, pod.name, action.node, error)
             else:
                 tally.placed.append(action)
                 tally.newest = max(tally.newest, int(written["metadata"]["resourceVersion"]))
 
-    async def _children(self, actions: Sequence[ChildAction], tally: _Tally) -> None:
+    async def _children(self, actions: Sequence[ChildAction], tally: Tally) -> None:
         """Those of one model one by one, in their order. One that is refused does not hold up the others."""
         for action in actions:
             async with self._slots:
                 if self._leads(tally):
                     await self._child(action, tally)
 
-    async def _child(self, action: ChildAction, tally: _Tally) -> None:
+    async def _child(self, action: ChildAction, tally: Tally) -> None:
         kind, name = _identity(action)
         try:
             await self._send(action)
@@ -221,19 +156,22 @@ class Actor:
                 path = paths.item(action.kind, namespace=action.namespace, name=action.name)
                 body = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": version}}
                 await self._kube.merge_patch(path, body, field_manager=names.FIELD_MANAGER)
+            case DeleteChild(uid=uid, resource_version=version):
+                path = paths.item(action.kind, namespace=action.namespace, name=action.name)
+                await self._kube.delete(path, uid=uid, resource_version=version)
 
-    async def _probe(self, manifest: Json, tally: _Tally) -> None:
+    async def _probe(self, manifest: Json, tally: Tally) -> None:
         meta = manifest["metadata"]
         path = paths.collection("Pod", namespace=meta["namespace"])
         await self._sent(
             f"probe {meta['name']}", lambda: self._kube.create(path, manifest, field_manager=names.FIELD_MANAGER), tally
         )
 
-    async def _end_probe(self, probe: ProbeView, tally: _Tally) -> None:
+    async def _end_probe(self, probe: ProbeView, tally: Tally) -> None:
         path = paths.item("Pod", namespace=probe.namespace, name=probe.name)
         await self._sent(f"end of probe {probe.name}", lambda: self._kube.delete(path, uid=probe.uid), tally)
 
-    async def _delete(self, action: DeletePod, tally: _Tally) -> None:
+    async def _delete(self, action: DeletePod, tally: Tally) -> None:
         pod = action.pod
         path = paths.item("Pod", namespace=pod.namespace, name=pod.name)
         if await self._sent(
@@ -243,7 +181,7 @@ class Actor:
         ):
             tally.deleted.append(action)
 
-    async def _evict(self, action: EvictPods, tally: _Tally) -> None:
+    async def _evict(self, action: EvictPods, tally: Tally) -> None:
         """Asks first whether each may go. Between that and the evictions a budget may shrink: then some are gone, which
         the next pass sees."""
         for dry_run in (True, False):
@@ -264,7 +202,7 @@ class Actor:
         for event in action.events:
             await self._tell(event, tally)
 
-    async def _write(self, action: WriteStatus, tally: _Tally) -> None:
+    async def _write(self, action: WriteStatus, tally: Tally) -> None:
         meta = {"name": action.name}
         if action.namespace:
             meta["namespace"] = action.namespace
@@ -277,16 +215,18 @@ class Actor:
             "status": action.status,
         }
         path = paths.item(action.kind, namespace=action.namespace, name=action.name) + "/status"
+        # Of a ModelProfile the resolver writes the rest, and each leaves out what is the other's.
+        manager = names.MEASUREMENT_MANAGER if action.kind == "ModelProfile" else names.STATUS_MANAGER
         await self._sent(
             f"status of {action.kind} {action.name}",
-            lambda: self._kube.apply(path, body, field_manager=names.STATUS_MANAGER, force=True),
+            lambda: self._kube.apply(path, body, field_manager=manager, force=True),
             tally,
         )
 
-    async def _tell(self, event: Tell, tally: _Tally) -> None:
+    async def _tell(self, event: Tell, tally: Tally) -> None:
         await self._sent(f"event on {event.kind} {event.name}", lambda: self._events.tell(event), tally)
 
-    async def _sent(self, what: str, write: Callable[[], Coroutine[Any, Any, object]], tally: _Tally) -> bool:
+    async def _sent(self, what: str, write: Callable[[], Coroutine[Any, Any, object]], tally: Tally) -> bool:
         async with self._slots:
             if not self._leads(tally):
                 return False
@@ -303,7 +243,7 @@ class Actor:
                 return True
         return False
 
-    def _leads(self, tally: _Tally) -> bool:
+    def _leads(self, tally: Tally) -> bool:
         if self._epoch() is None:
             tally.dropped += 1
             return False
@@ -318,11 +258,12 @@ async def _together(writes: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 def _identity(action: ChildAction) -> tuple[str, str]:
-    if isinstance(action, PatchChild):
+    if isinstance(action, PatchChild | DeleteChild):
         return action.kind, action.name
     return action.manifest["kind"], action.manifest["metadata"]["name"]
 
 
-def _said(error: ClusterError) -> str:
+def _said(error: ClusterError | InvalidInputError) -> str:
     """The API server's own words, without the request before them."""
-    return str(error).partition(f": {error.status} ")[2] or str(error)
+    status = error.status if isinstance(error, ClusterError) else 0
+    return str(error).partition(f": {status} ")[2] or str(error)

@@ -9,8 +9,10 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -39,6 +41,9 @@ _RESTARTS = 3
 _REREAD_SECONDS = 60.0
 _GONE = 410
 _DISRUPTION = re.compile("disruption ?budget", re.IGNORECASE)
+# An internal error that is one object's own: a webhook that is down, addresses that are used up, more than etcd takes.
+# Each is met before anything is written, and nobody else has to wait for it.
+_OWN_TROUBLE = re.compile("webhook|failed to allocate|too large|larger than max", re.IGNORECASE)
 # The loader stumbles over a file of another shape.
 _NOT_A_KUBECONFIG = (ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
 _WATCH_SECONDS = (300, 600)  # as other clients do, so that those of one moment don't come back in one moment
@@ -55,12 +60,15 @@ class Kube:
     """One pool of connections to one API server. Paths are those of its REST API, such as ``/api/v1/pods``.
 
     Every request raises ConflictError (409), NotFoundError (404), UnavailableError (no answer in time, 429, 5xx) or
-    ClusterError (any other refusal; its ``status`` says which). Nothing is tried again: callers read afresh instead.
+    ClusterError (any other refusal, and a 500 that is this object's own; its ``status`` says which). Nothing is tried
+    again: callers read afresh instead.
     """
 
     def __init__(self, configuration: Any, *, timeout: float = 30) -> None:
         """``configuration``: one of ``kubernetes.aio``. ``timeout``: seconds for one request with its answer."""
         configuration.connection_pool_maxsize = _CONNECTIONS
+        configuration.proxy = configuration.proxy or _proxy_of(configuration.host)
+        configuration.client_session_kwargs = {"trust_env": False}
         self._configuration = configuration
         self._rest = RESTClientObject(configuration)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -262,6 +270,13 @@ def _away(method: str, path: str, error: Exception) -> UnavailableError:
     return UnavailableError(f"{method} {path}: {str(error) or 'no answer in time'}")
 
 
+def _proxy_of(url: str) -> str | None:
+    """What the environment says (HTTPS_PROXY, NO_PROXY), asked once: aiohttp would ask it for every request, and look
+    for credentials in a netrc file, each in a thread."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+
 def _as_pod(configuration: Any) -> bool:
     """Whether this process runs in a pod with a ServiceAccount; its token is read again every minute."""
     try:
@@ -307,5 +322,8 @@ def _message(answer: bytes) -> str:
 
 
 def _refusal(status: int, message: str) -> ClusterError:
+    said = message.partition(f": {status} ")[2]  # what comes before names the object
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and _OWN_TROUBLE.search(said):
+        return ClusterError(message, status=status)
     kinds: dict[int, type[ClusterError]] = {404: NotFoundError, 409: ConflictError, 429: UnavailableError}
     return kinds.get(status, UnavailableError if status >= 500 else ClusterError)(message, status=status)

@@ -15,44 +15,51 @@ from vrampack.api import names
 from vrampack.errors import ClusterError
 from vrampack.kube import paths, wire
 from vrampack.kube.client import Kube
-from vrampack.kube.pages import pages
+from vrampack.kube.history import History
+from vrampack.kube.lists import Lists
 from vrampack.kube.views import UNREADABLE, read_pod
 from vrampack.planning.snapshot import PodView
 
 _log = logging.getLogger(__name__)
 
-_PAGE: Final = 250  # few at a time: a page is in memory as a whole
-_GONE: Final = 410
 _PATIENCE_SECONDS: Final = 5.0
 
 
 def newest(pods: Iterable[PodView]) -> int:
     """The highest resourceVersion among them. Kubernetes orders those of one kind by number."""
-    return max((int(pod.resource_version) for pod in pods), default=0)
+    return max((wire.number(pod.resource_version) for pod in pods), default=0)
 
 
 class Mirror:
-    """All pods that carry the label of a ModelDeployment."""
+    """All pods that carry the label of a ModelDeployment.
 
-    def __init__(self, kube: Kube, *, patience: float = _PATIENCE_SECONDS) -> None:
-        """``patience``: seconds that a reader waits for the watch to come as far as it has to."""
+    A watch that has ended begins anew with a list, though it could go on from where it was: while it was away the store
+    may have been restored from a backup, and then have come further than what was known of the one before.
+    """
+
+    def __init__(self, kube: Kube, *, history: History | None = None, patience: float = _PATIENCE_SECONDS) -> None:
+        """``history``: how far each list is known to have come; with that of the one who reads, what it hears counts
+        here too. ``patience``: seconds that a reader waits for the watch to come as far as it has to."""
         self._kube = kube
+        self._history = history or History()
+        self._lists = Lists(kube, history=self._history)
         self._patience = patience
         self._path = paths.collection("Pod")
         self._event = msgspec.json.Decoder(wire.Event)
         self._pods: dict[tuple[str, str], PodView] = {}
-        self._version = ""
-        self._live = False
+        self._version = 0
+        self._restores = 0
+        self._watching = False
         self._news = asyncio.Event()
 
     async def read(self, *, since: int) -> tuple[PodView, ...] | None:
         """All of them by namespace and name, with all that was written up to the resourceVersion ``since``.
 
-        None where the watch is away, or does not come that far in time.
+        None where the watch is away or of another past, or does not come that far in time.
         """
         try:
             async with asyncio.timeout(self._patience):
-                while self._live and int(self._version) < since:
+                while self._live and self._version < since:
                     await self._news.wait()
         except TimeoutError:
             return None
@@ -60,34 +67,32 @@ class Mirror:
 
     async def follow(self) -> AsyncGenerator[None]:
         """Yields once all are known, and after every change. Ends as watches do, to be called again; raises as every
-        request does."""
-        if not self._version:
-            await self._list()
-        query = {"labelSelector": names.MODEL_DEPLOYMENT, "resourceVersion": self._version}
+        request does, and RestoredError."""
+        self._restores = self._history.restores
+        await self._list()
+        query = {"labelSelector": names.MODEL_DEPLOYMENT, "resourceVersion": str(self._version)}
         try:
             async with aclosing(self._kube.watch(self._path, **query)) as batches:
                 async for batch in batches:
                     changed = [self._note(self._event.decode(line)) for line in batch]
-                    self._tell(live=True)
+                    self._tell(watching=True)
                     if any(changed) or not batch:
                         yield
-        except ClusterError as error:
-            if error.status == _GONE:
-                self._version = ""  # too old to go on from there
-            raise
         except msgspec.DecodeError as error:
-            self._version = ""
             raise ClusterError(f"WATCH {self._path}: the answer is no watch: {error}") from error
         finally:
-            self._tell(live=False)
+            self._tell(watching=False)
+
+    @property
+    def _live(self) -> bool:
+        return self._watching and self._restores == self._history.restores
 
     async def _list(self) -> None:
         self._pods = {}
-        async for page in pages(self._kube, self._path, labelSelector=names.MODEL_DEPLOYMENT, limit=_PAGE):
+        async for page in self._lists.pages(self._path, selector=names.MODEL_DEPLOYMENT):
             found = filter(None, map(_read, page.items or ()))
             self._pods |= {(pod.namespace, pod.name): pod for pod in found}
-            version = page.version
-        self._version = version
+            self._version = page.version
 
     def _note(self, event: wire.Event) -> bool:
         """Whether it tells of a pod."""
@@ -95,20 +100,27 @@ class Mirror:
             status = msgspec.json.decode(event.object)
             raise ClusterError(f"WATCH {self._path}: {status.get('message')}", status=status.get("code"))
         if event.type == "BOOKMARK":
-            self._version = msgspec.json.decode(event.object)["metadata"]["resourceVersion"]
+            self._reach(msgspec.json.decode(event.object)["metadata"]["resourceVersion"])
             return False
         pod = _read(event.object)
+        if pod is None and event.type == "DELETED":
+            raise ClusterError(f"WATCH {self._path}: a pod is gone, and which one can't be read")
         if pod is None:
             return False
         if event.type == "DELETED":
             self._pods.pop((pod.namespace, pod.name), None)
         else:
             self._pods[pod.namespace, pod.name] = pod
-        self._version = pod.resource_version
+        self._reach(pod.resource_version)
         return True
 
-    def _tell(self, *, live: bool) -> None:
-        self._live = live
+    def _reach(self, version: str) -> None:
+        if (reached := wire.number(version)) > 0:
+            self._history.heard(self._path, reached, floor=self._version)
+            self._version = reached
+
+    def _tell(self, *, watching: bool) -> None:
+        self._watching = watching
         self._news.set()
         self._news = asyncio.Event()
 

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -29,21 +30,42 @@ _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
 def read_pod(raw: msgspec.Raw) -> tuple[wire.Metadata, PodView]:
-    """A pod that can't be read in whole still counts: its claim stands in its metadata. Raises one of UNREADABLE where
-    not even that can be read."""
+    """A pod that can't be read in whole still counts: its claim stands in its metadata, of which all counts that can be
+    read. Raises one of UNREADABLE where there is none: that is no pod."""
     try:
         pod = msgspec.json.decode(raw, type=wire.Pod)
         return pod.metadata, pod_view(pod)
     except UNREADABLE as error:
-        pod = wire.Pod(metadata=msgspec.json.decode(raw, type=wire.Head).metadata)
-        _log.warning("pod %s/%s: only its claim can be read: %s", pod.metadata.namespace, pod.metadata.name, error)
-        return pod.metadata, pod_view(pod)
+        meta = _legible(msgspec.json.decode(raw, type=_Bare).metadata)
+        _log.warning("pod %s/%s: only its claim can be read: %s", meta.namespace, meta.name, error)
+        return meta, pod_view(wire.Pod(metadata=meta))
+
+
+class _Bare(msgspec.Struct, frozen=True):
+    """An object of which nothing but its having metadata is known."""
+
+    metadata: dict[str, Any]
+
+
+def _legible(found: Mapping[str, Any]) -> wire.Metadata:
+    """The metadata field by field, and labels and annotations entry by entry. A name or UID that can't be read is as it
+    stands there, so that two such pods stay two, and resourceVersion 0 is none that a write could rest on."""
+    read: dict[str, Any] = {key: str(found.get(key, "")) for key in ("name", "uid")}
+    for field in msgspec.structs.fields(wire.Metadata):
+        value = found.get(field.encode_name)
+        if isinstance(value, dict):
+            value = {key: each for key, each in value.items() if isinstance(each, str)}
+        with suppress(msgspec.ValidationError):
+            read[field.name] = msgspec.convert(value, field.type)
+    version = str(read.get("resource_version", ""))
+    return wire.Metadata(**read | {"resource_version": version if _WHOLE_NUMBER.fullmatch(version) else "0"})
 
 
 def pod_view(pod: wire.Pod) -> PodView:
     """Raises ValueError where a quantity is none."""
     meta, spec, status = pod.metadata, pod.spec, pod.status
     annotations = meta.annotations or {}
+    claim = claim_of(annotations)
     gates = tuple(gate.name for gate in spec.scheduling_gates)
     statuses = status.init_container_statuses + status.container_statuses
     return PodView(
@@ -67,7 +89,8 @@ def pod_view(pod: wire.Pod) -> PodView:
             (one.state.waiting.reason for one in statuses if one.state.waiting and _failing(one.state.waiting)), ""
         ),
         need=annotations.get(names.NEED, ""),
-        claim=claim_of(annotations),
+        claim=claim,
+        obscure=() if claim is not None else claimed_gpus(annotations),
         because=annotations.get(names.BECAUSE, ""),
         annotated=meta.annotations is not None,
         priority=spec.priority,
@@ -110,9 +133,14 @@ def probe_view(pod: wire.Pod) -> ProbeView:
     )
 
 
+def claimed_gpus(annotations: Mapping[str, str]) -> tuple[str, ...]:
+    """UUIDs of the GPUs that a pod claims, whether or not the rest of its claim can be read."""
+    return tuple(uuid for uuid in annotations.get(names.GPUS, "").split(",") if uuid)
+
+
 def claim_of(annotations: Mapping[str, str]) -> Claim | None:
     """The claim of a pod; None where there is none that can be read."""
-    gpus = tuple(uuid for uuid in annotations.get(names.GPUS, "").split(",") if uuid)
+    gpus = claimed_gpus(annotations)
     claimed, epoch = annotations.get(names.CLAIM, ""), annotations.get(names.EPOCH, "")
     if not gpus or not _WHOLE_NUMBER.fullmatch(claimed) or not _WHOLE_NUMBER.fullmatch(epoch):
         return None
@@ -128,6 +156,9 @@ def replica_set_view(replica_set: wire.ReplicaSet) -> ReplicaSetView:
         uid=meta.uid,
         owner_uid=meta.owner_uid,
         replicas=replica_set.spec.replicas,
+        requests=frozenset(
+            each.resource_claim_template_name for each in replica_set.spec.template.spec.resource_claims
+        ),
     )
 
 

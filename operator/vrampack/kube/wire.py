@@ -14,6 +14,11 @@ from vrampack.units import parse_bytes, parse_millicores
 Json = dict[str, Any]
 
 
+def number(version: str) -> int:
+    """A resourceVersion as the number that orders it; 0 where it is none."""
+    return int(version) if version.isascii() and version.isdigit() else 0
+
+
 class _Object(msgspec.Struct, frozen=True, rename="camel"):
     """Fields that are absent from the JSON have their defaults; fields that are not named here are skipped."""
 
@@ -157,8 +162,21 @@ class Pod(_Object, frozen=True):
     status: PodStatus = PodStatus()
 
 
+class PodClaim(_Object, frozen=True):
+    resource_claim_template_name: str = ""
+
+
+class TemplateSpec(_Object, frozen=True):
+    resource_claims: tuple[PodClaim, ...] = ()
+
+
+class Template(_Object, frozen=True):
+    spec: TemplateSpec = TemplateSpec()
+
+
 class ReplicaSetSpec(_Object, frozen=True):
     replicas: int = 1
+    template: Template = Template()
 
 
 class ReplicaSet(_Object, frozen=True):
@@ -173,6 +191,7 @@ class NodeSpec(_Object, frozen=True):
 
 class NodeInfo(_Object, frozen=True):
     container_runtime_version: str = ""
+    boot_id: str = msgspec.field(name="bootID", default="")
 
 
 class NodeStatus(_Object, frozen=True):
@@ -215,9 +234,9 @@ class Page(msgspec.Struct, frozen=True):
         return self.metadata.following
 
     @property
-    def version(self) -> str:
-        """The resourceVersion of the whole list: where a watch goes on from."""
-        return self.metadata.resource_version
+    def version(self) -> int:
+        """The resourceVersion of the whole list: where a watch goes on from. 0: it has none that is a number."""
+        return number(self.metadata.resource_version)
 
 
 class Event(msgspec.Struct, frozen=True):

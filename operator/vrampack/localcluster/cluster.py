@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -194,11 +194,22 @@ class LocalCluster:
 
     def pause_apiserver(self) -> None:
         """Freezes the API server: connections are taken and never answered, until ``resume_apiserver``."""
-        self._plane.signal_process("kube-apiserver", signal.SIGSTOP)
+        self._plane.pause_process("kube-apiserver")
 
     def resume_apiserver(self) -> None:
         """Lets a frozen API server go on."""
-        self._plane.signal_process("kube-apiserver", signal.SIGCONT)
+        self._plane.resume_process("kube-apiserver")
+
+    async def back_up(self) -> Path:
+        """A copy of etcd's data as it is now; the API server is away while it is made."""
+        copy = self.folder / "backups" / str(time.time_ns())
+        await self._plane.back_up(copy)
+        return copy
+
+    async def restore(self, backup: Path) -> None:
+        """Brings the data of a backup back, as Kubernetes asks for it: with every process of the control plane started
+        anew, and nobody else. Raises LocalClusterError where one dies."""
+        await self._plane.restore(backup)
 
     async def stop_kwok(self) -> None:
         """Ends all nodes at once, for good: pods stay as they are, and no node is Ready after the grace seconds."""

@@ -34,6 +34,11 @@ class Layout:
     def etcd_url(self) -> str:
         return f"http://127.0.0.1:{self.etcd_port}"
 
+    @property
+    def store(self) -> Path:
+        """The folder of etcd's data."""
+        return self.folder / "etcd"
+
     def pki(self, name: str) -> Path:
         return self.folder / "pki" / name
 
@@ -48,7 +53,7 @@ def etcd(assets: Assets, layout: Layout) -> Sequence[str | Path]:
     peer = f"http://127.0.0.1:{layout.etcd_peer_port}"
     return [
         assets.etcd,
-        f"--data-dir={layout.folder / 'etcd'}",
+        f"--data-dir={layout.store}",
         f"--listen-client-urls={layout.etcd_url}",
         f"--advertise-client-urls={layout.etcd_url}",
         f"--listen-peer-urls={peer}",

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from vrampack.errors import LocalClusterError, NotFoundError
@@ -87,9 +88,30 @@ class ControlPlane:
         """Stops one process, in order."""
         await self._children[name].stop(patience=_PATIENCE_SECONDS)
 
-    def signal_process(self, name: str, number: signal.Signals) -> None:
-        """Sends a signal to one process."""
-        self._children[name].signal(number)
+    def pause_process(self, name: str) -> None:
+        """Freezes one process; it stands still on return."""
+        self._children[name].pause()
+
+    def resume_process(self, name: str) -> None:
+        """Lets a frozen process go on."""
+        self._children[name].signal(signal.SIGCONT)
+
+    async def back_up(self, copy: Path) -> None:
+        """Copies the store; the API server is away meanwhile."""
+        for name in ("kube-apiserver", "etcd"):
+            await self.stop_process(name)
+        shutil.copytree(self.layout.store, copy)
+        for name in ("etcd", "kube-apiserver"):
+            await self.start_process(name)
+
+    async def restore(self, copy: Path) -> None:
+        """Makes the store what it was. Every process is started anew: each remembers versions of a later one."""
+        for name in reversed(_COMMANDS):
+            await self.stop_process(name)
+        shutil.rmtree(self.layout.store)
+        shutil.copytree(copy, self.layout.store)
+        for name in _COMMANDS:
+            await self.start_process(name)
 
     def pids(self) -> Mapping[str, int]:
         """The process ids by name."""

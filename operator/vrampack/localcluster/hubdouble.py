@@ -104,9 +104,11 @@ class HubDouble:
         that passes. None takes the fault away."""
         self._repositories[repository].set_fault(fault, times=times, retry_after=retry_after)
 
-    def move_branch(self, repository: str, branch: str = "main") -> str:
-        """A new commit with new weights on the branch, which is made if there is none. Old commits stay."""
-        return self._repositories[repository].move(branch)
+    def move_branch(self, repository: str, branch: str = "main", *, without: Collection[str] = ()) -> str:
+        """A new commit with new weights on the branch, which is made if there is none. Old commits stay.
+
+        ``without``: files that it lacks."""
+        return self._repositories[repository].move(branch, without=without)
 
     def commit(self, repository: str, branch: str = "main") -> str:
         """Where the branch is."""
@@ -137,7 +139,7 @@ class HubDouble:
             return page
         commit = held.commit_of(request.match_info.get("revision", "main"))
         with_blobs = request.query.get("blobs", "").lower() == "true"
-        siblings = [_sibling(file, commit, with_blobs=with_blobs) for file in held.files.values()]
+        siblings = [_sibling(file, commit, with_blobs=with_blobs) for file in held.files_at(commit).values()]
         return web.json_response(
             {
                 "id": held.model.repository,
@@ -159,7 +161,7 @@ class HubDouble:
         if (page := await self._meet_fault(held)) is not None:
             return page
         commit = held.commit_of(request.match_info["revision"])
-        file = held.files.get(request.match_info["path"])
+        file = held.files_at(commit).get(request.match_info["path"])
         if file is None:
             raise Refusal(404, "Entry not found", code="EntryNotFound")
         digest = file.digest(commit)
@@ -173,10 +175,11 @@ class HubDouble:
     async def _storage(self, request: web.Request) -> web.StreamResponse:
         """Where large files lie: the address itself is the permission, as with a signed one."""
         held = self._named(request)
-        file = None if held is None else held.files.get(request.match_info["path"])
+        commit = request.match_info["commit"]
+        file = None if held is None else held.files_at(commit).get(request.match_info["path"])
         if held is None or file is None:
             raise Refusal(403, "Access denied")
-        headers = {"ETag": f'"{file.digest(request.match_info["commit"])}"', "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{file.digest(commit)}"', "Accept-Ranges": "bytes"}
         return await self._send(request, file, headers, held.fault)
 
     async def _send(

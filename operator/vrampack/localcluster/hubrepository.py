@@ -1,7 +1,7 @@
 """One repository of the hub double: its files at every commit, who may see it, and what it is made to do wrong."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from vrampack.localcluster.hubcatalogue import CatalogueModel
@@ -47,15 +47,16 @@ class Repository:
         self._times: int | None = None
         self._retry_after = 1
         self._files = files_of(model)
-        self._commits: set[str] = set()
+        self._commits: dict[str, frozenset[str]] = {}
+        """With the files that each of them lacks."""
         self.branches: dict[str, str] = {}
         self.move("main")
 
-    def move(self, branch: str) -> str:
-        """A new commit on the branch. Old ones stay."""
+    def move(self, branch: str, *, without: Collection[str] = ()) -> str:
+        """A new commit on the branch, which lacks some of the files. Old ones stay."""
         text = f"{self.model.repository} {branch} {len(self._commits)}"
         commit = hashlib.sha256(text.encode()).hexdigest()[:40]
-        self._commits.add(commit)
+        self._commits[commit] = frozenset(without)
         self.branches[branch] = commit
         return commit
 
@@ -89,8 +90,12 @@ class Repository:
             case _:
                 return fault
 
+    def files_at(self, commit: str) -> Mapping[str, StoredFile]:
+        """By name, less what the commit lacks and a fault takes away."""
+        return {name: file for name, file in self._present.items() if name not in self._commits.get(commit, ())}
+
     @property
-    def files(self) -> Mapping[str, StoredFile]:
+    def _present(self) -> Mapping[str, StoredFile]:
         """By name, less what a fault takes away."""
         match self.fault:
             case Fault.NO_CONFIG:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -108,6 +109,13 @@ class Child:
         """Sends a signal; a process that is gone takes none."""
         with contextlib.suppress(ProcessLookupError):
             self._popen.send_signal(number)
+
+    def pause(self) -> None:
+        """Freezes the process, and returns when it stands still: a signal alone is only on its way, and until the last
+        thread has taken it the process may still answer. One that is gone is left alone."""
+        self.signal(signal.SIGSTOP)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self._popen.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def obituary(self) -> str:
         """How the process ended and the last lines of its log."""

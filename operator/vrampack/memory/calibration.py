@@ -4,13 +4,22 @@ A measurement speaks only for runs of its own kind (`Setup.alike`): the same eng
 GPUs, KV precision, graph mode and arguments that change memory. What drives a term (sequences, batched tokens, tokens
 of one sequence) may differ, and memory grows with each of them. So a run whose drivers were all at least as large as
 those that are asked for bounds the term from above, and replaces the computed one; a run whose drivers were all at most
-as large bounds it from below, and no estimate goes below it. In between nothing is known, and nothing is scaled.
+as large bounds it from below, and no estimate goes below it. In between nothing is known.
+
+A run with much more to do would replace the term by far too much. So what is computed for both loads tells them apart:
+the term is what is computed for the load that is asked for, and on top what the run took beyond what is computed for
+its own load, but never more than the run took. It is below the computed term only where the run itself was, so nothing
+rests on how well the computed term scales.
+
+What the driver counts of a process is a whole, and short peaks escape whoever looks now and then. So that figure is a
+floor for the sum of all terms, and replaces none of them; only of an engine that holds all its memory from its start is
+it also the most, and takes the place of the allowance.
 """
 
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -42,6 +51,9 @@ _DRIVERS: Final[Mapping[str, tuple[str, ...]]] = {
 _STEADY: Final = frozenset({"weights"})
 """Terms that no two starts differ in."""
 _FITTED: Final = frozenset({"cuda_graphs", "runtime_context"})
+_OF_WHOLE: Final = (_SEQUENCES, _TOKENS, _CONTEXT)
+_AT_ONCE: Final = frozenset({"llamacpp"})
+"""Engines that take all their memory before they answer, and no more later: what they were seen to hold is all."""
 _VERSION: Final = re.compile(r"v?(?P<release>[^+]*)(\+.*)?")
 
 
@@ -83,6 +95,10 @@ class Setup:
         )
 
 
+ComputedFor = Callable[[Setup], Estimate | None]
+"""The estimate of the same model for another load of the same kind; None: the engine would refuse that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """Bytes on the GPU that used the most, of one or more runs of a setup. None: that term was not seen."""
@@ -93,27 +109,40 @@ class Observation:
     cuda_graphs: int | None = None
     communication: int | None = None
     runtime_context: int | None = None
+    besides_cache: int | None = None
+    """All of these and whatever else the processes held, but for the KV cache: as the driver counts it."""
     samples: int = 1
 
 
 def calibrated(
-    estimate: Estimate, *, observations: Iterable[Observation], asked: Setup, headroom_percent: float
+    estimate: Estimate,
+    *,
+    observations: Iterable[Observation],
+    asked: Setup,
+    headroom_percent: float,
+    computed_for: ComputedFor | None = None,
 ) -> Estimate:
     """The estimate with measured terms where there are any; ``measured`` names them, and the sum is exact again.
 
     Unchanged where no observation speaks for ``asked``. The KV cache is never measured: the engine is told its bytes.
+    ``computed_for``: how a run with more to do is told apart; without it such a run's figures count as they are.
     """
     known = [each for each in observations if each.setup.alike(asked)]
-    changes: dict[str, Any] = {
-        term: round_up(value, MIB)
+    found = {
+        term: value
         for term in _DRIVERS
-        if (value := _term(term, getattr(estimate, term), known, asked)) is not None
+        if (value := _term(term, estimate, known, asked, computed_for or _unknown)) is not None
     }
-    if not changes:
+    exact = {term for term, value in found.items() if not value.carried}
+    fitted = not (exact >= _FITTED and (estimate.gpus == 1 or "communication" in exact))
+    allowance = estimate.allowance if fitted else 0  # it is there for how far fitted terms may be off
+    changes: dict[str, Any] = {term: round_up(value.bytes, MIB) for term, value in found.items()}
+    terms = {term: changes.get(term, getattr(estimate, term)) for term in _DRIVERS}
+    seen = _left_over(known, asked, terms=terms, allowance=allowance)
+    if not changes and seen is None:
         return estimate
-    measured = tuple(sorted(changes))
-    if changes.keys() >= _FITTED and (estimate.gpus == 1 or "communication" in changes):
-        changes["allowance"] = 0  # it is there for how far fitted terms may be off, and none is fitted any more
+    measured = tuple(sorted(changes if seen is None else (*changes, "allowance")))
+    changes["allowance"] = allowance if seen is None else seen
     before = sum(getattr(estimate, term) for term in changes)
     total = estimate.per_gpu - estimate.headroom - before + sum(changes.values())
     headroom = math.ceil(total // MIB * headroom_percent / 100) * MIB
@@ -129,7 +158,7 @@ def merged(runs: Sequence[Observation]) -> Observation:
         raise ValueError("runs of one setup are merged, and there is at least one")
     terms = {
         term: _most([(value, each.samples) for each in runs if (value := getattr(each, term)) is not None])
-        for term in _DRIVERS
+        for term in (*_DRIVERS, "besides_cache")
     }
     return Observation(setup=runs[0].setup, **terms, samples=sum(each.samples for each in runs))
 
@@ -153,9 +182,24 @@ def _most(values: Sequence[tuple[int, int]]) -> int | None:
     return found[-2] if found[-1] > far >= found[-2] else found[-1]
 
 
-def _term(term: str, computed: int, known: Sequence[Observation], asked: Setup) -> int | None:
-    """Bytes of a term by what was seen; None: the computed one stands."""
-    above: list[int] = []
+@dataclass(frozen=True, slots=True, order=True)
+class _Figure:
+    """``carried``: over from a run that had more to do, and less than that run took."""
+
+    bytes: int
+    carried: bool = False
+
+
+def _unknown(setup: Setup) -> None:
+    """Nothing is known of what is computed for another load."""
+
+
+def _term(
+    term: str, estimate: Estimate, known: Sequence[Observation], asked: Setup, computed_for: ComputedFor
+) -> _Figure | None:
+    """A term by what was seen; None: the computed one stands."""
+    computed = getattr(estimate, term)
+    above: list[_Figure] = []
     below: list[int] = []
     for each in known:
         value = getattr(each, term)
@@ -163,13 +207,37 @@ def _term(term: str, computed: int, known: Sequence[Observation], asked: Setup) 
             continue
         pairs = [(getattr(each.setup, driver), getattr(asked, driver)) for driver in _DRIVERS[term]]
         if all(seen >= wanted for seen, wanted in pairs):
-            above.append(_with_spread(term, value, each.samples))
+            most = _with_spread(term, value, each.samples)
+            there = None if pairs == [(wanted, wanted) for _, wanted in pairs] else computed_for(each.setup)
+            beyond = computed + max(0, most - getattr(there, term)) if there is not None else most
+            above.append(_Figure(min(most, beyond), carried=beyond < most))
         if all(seen <= wanted for seen, wanted in pairs):
             below.append(value)
     least = max(below, default=0)
     if above:
-        return max(min(above), least)
-    return least if least > computed else None
+        return max(min(above), _Figure(least))
+    return _Figure(least) if least > computed else None
+
+
+def _left_over(known: Sequence[Observation], asked: Setup, *, terms: Mapping[str, int], allowance: int) -> int | None:
+    """What processes were seen to hold beside all terms, in whole MiB; None: ``allowance`` stands."""
+    above: list[int] = []
+    below: list[int] = []
+    for each in known:
+        value = each.besides_cache
+        if value is None:
+            continue
+        pairs = [(getattr(each.setup, driver), getattr(asked, driver)) for driver in _OF_WHOLE]
+        # Less than the weights alone can't be all that it held.
+        if asked.engine in _AT_ONCE and value >= terms["weights"] and all(seen >= wanted for seen, wanted in pairs):
+            above.append(_with_spread("besides_cache", value, each.samples))
+        if all(seen <= wanted for seen, wanted in pairs):
+            below.append(value)
+    accounted = sum(terms.values())
+    least = max(0, max(below, default=0) - accounted)
+    if above:
+        return round_up(max(0, min(above) - accounted, least), MIB)
+    return round_up(least, MIB) if least > allowance else None
 
 
 def _with_spread(term: str, value: int, samples: int) -> int:

@@ -16,7 +16,7 @@ from vrampack.memory.constants import DTYPE_BYTES
 from vrampack.memory.enginepools import PoolClaim, PrintedPool, refuse_splits
 from vrampack.memory.layers import LatentAttention, Mixer, PagedAttention, RecurrentState, Span, StateKind
 from vrampack.memory.vllm.drafting import drafting_layers
-from vrampack.memory.vllm.pages import dtype_bytes
+from vrampack.memory.vllm.pages import check_groups, dtype_bytes
 from vrampack.memory.vllm.pipeline import stages
 from vrampack.memory.workload import Workload
 from vrampack.units import GIB, round_up
@@ -216,6 +216,7 @@ def _paged_bytes(mixer: PagedAttention, workload: Workload) -> int:
     heads = max(1, mixer.kv_heads // workload.tensor)
     width = heads * (mixer.key_dim + mixer.value_dim)
     if workload.kv_cache_precision == "nvfp4":
+        check_groups(mixer.key_dim, mixer.value_dim)
         return width // 2 + heads * mixer.key_dim * 2 // 16
     index = 2 * mixer.index_dim if mixer.index_dim else 0
     return width * _element(workload.kv_cache_precision) + index

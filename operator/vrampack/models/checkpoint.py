@@ -1,9 +1,12 @@
 """From the files of a model to its facts: the configuration, the headers of the weight files, and never a weight."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
+from vrampack.errors import InvalidInputError, UnsupportedModelError
+from vrampack.memory.architecture import Architecture, Weights
 from vrampack.memory.tensorlayout import weights_from_file_sizes
 from vrampack.models.config import architecture_of
 from vrampack.models.facts import ModelFacts, WeightFile, digest_of
@@ -11,7 +14,9 @@ from vrampack.models.files import ModelFiles, invalid, missing, read_json
 from vrampack.models.quantization import precision_of, quantization_of
 from vrampack.models.safetensors import PREFIX_BYTES, Tensor, header_length, parse_header
 from vrampack.models.tensorfacts import weights_of_config
+from vrampack.models.tensornames import Role, parse_name
 from vrampack.models.weights import bytes_by_dtype, matrix_types, stored_dtype, weights_of
+from vrampack.units import counted
 
 INDEX_FILE: Final = "model.safetensors.index.json"
 SINGLE_FILE: Final = "model.safetensors"
@@ -26,6 +31,11 @@ _MAX_CONFIG_BYTES: Final = 16 * 1024**2
 _MAX_INDEX_BYTES: Final = 64 * 1024**2
 _MAX_SHARDS: Final = 2048
 _AT_ONCE: Final = 8
+_LEAST_SHARE, _MOST_SHARE = 0.1, 4.0
+"""Of the bytes that config.json implies: one bit for each of 16 is less than any quantization keeps, and no tower or
+side tensor makes a model four times as large."""
+_WHOLE_SHARE: Final = 0.75
+"""Of the same: with tensors of fewer layers than config.json says, less than this is a part of a model."""
 
 
 def facts_of(files: ModelFiles) -> ModelFacts:
@@ -49,15 +59,40 @@ def facts_of(files: ModelFiles) -> ModelFacts:
             tensors |= each
     architecture = architecture_of(config, stored_dtype=stored_dtype(tensors), quant_config=side)
     precision = precision_of(config, dtype=architecture.dtype, matrix_types=matrix_types(tensors), quant_config=side)
+    weights = weights_of(tensors, architecture=architecture, precision=precision, quantization=quantization)
+    if why := _of_another_model(tensors, weights, config, side, architecture):
+        raise invalid(files, found[0].name, why)
     return ModelFacts(
         source=files.source,
         commit=files.commit,
         architecture=architecture,
-        weights=weights_of(tensors, architecture=architecture, precision=precision, quantization=quantization),
+        weights=weights,
         weights_digest=digest_of(found),
         by_dtype=bytes_by_dtype(tensors),
         files=found,
     )
+
+
+def _of_another_model(
+    tensors: Mapping[str, Tensor],
+    weights: Weights,
+    config: dict[str, Any],
+    side: dict[str, Any] | None,
+    architecture: Architecture,
+) -> str:
+    """Why these tensors can't be those of the model that config.json describes; empty: they may be, or nobody knows."""
+    try:
+        implied = weights_of_config(config, architecture=architecture, quant_config=side).total
+    except (UnsupportedModelError, InvalidInputError):
+        return ""
+    share = weights.total / max(implied, 1)
+    if not _LEAST_SHARE <= share <= _MOST_SHARE:
+        return f"its tensors have {weights.total} bytes, and config.json implies {implied}"
+    names = map(parse_name, tensors)
+    layers = {name.layer for name in names if name.layer is not None and not (name.encoder or name.role is Role.TOWER)}
+    if layers and share < _WHOLE_SHARE and max(layers) + 1 < architecture.layers:
+        return f"it has tensors of {counted(max(layers) + 1, 'layer')}, and config.json says {architecture.layers}"
+    return ""
 
 
 def _pickled(

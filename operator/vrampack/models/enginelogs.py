@@ -68,12 +68,36 @@ class Start:
     """Whether it was told the bytes of its KV cache: then it prints no breakdown."""
     kv_tokens: int | None = None
     ranks: dict[str, Seen] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Terms of which a printed figure does not count, and why in words."""
 
     def rank(self, name: str) -> Seen:
         """The figures of a rank; beyond a bound, those of the last one."""
         if name not in self.ranks and len(self.ranks) >= MAX_RANKS:
             return self.ranks[next(reversed(self.ranks))]
         return self.ranks.setdefault(name, Seen())
+
+    def take(self, rank: str, term: str, text: str, *, unit: int, summed: bool = False) -> None:
+        """A printed figure of a rank. Printed again it is the larger one that counts, or their sum.
+
+        One below zero says only that memory was given back while the engine looked: not what the term takes. Nothing
+        of such a sum counts then.
+        """
+        seen = self.rank(rank)
+        if float(text) < 0:
+            self.unusable[term] = f"{text} was printed: memory was given back meanwhile, which is no measure of it"
+            if summed:
+                setattr(seen, term, None)
+            return
+        before = getattr(seen, term)
+        size = _bytes(text, unit)
+        if not summed:
+            size = max(size, before or 0)
+        elif before is not None:
+            size += before
+        elif term in self.unusable:
+            return
+        setattr(seen, term, size)
 
     def most(self, term: str) -> int | None:
         """Of the rank that used the most: the claim is the same on all."""
@@ -82,8 +106,9 @@ class Start:
 
     @property
     def measured(self) -> bool:
-        """Whether there is anything to learn from it."""
-        return any(getattr(seen, each.name) is not None for seen in self.ranks.values() for each in fields(Seen))
+        """Whether it printed figures, usable or not."""
+        figures = (getattr(seen, each.name) for seen in self.ranks.values() for each in fields(Seen))
+        return bool(self.unusable) or any(figure is not None for figure in figures)
 
 
 Reader = Callable[[str, Start], bool]
@@ -176,12 +201,12 @@ def figures(start: Start) -> dict[str, int]:
 def _non_torch(seen: Seen) -> int | None:
     if seen.non_torch is not None or seen.consumed is None or seen.weights is None:
         return seen.non_torch
-    return max(0, seen.consumed - seen.weights + GIB // 100)  # both were rounded
+    rest = seen.consumed - seen.weights + GIB // 100  # both were rounded
+    return rest if rest >= 0 else None
 
 
 def gib(text: str) -> int:
-    """Bytes that a printed figure stands for, at most: what rounding may have taken is given back. Below zero is zero:
-    the allocator gave back more than it took."""
+    """Bytes that a printed figure stands for, at most: what rounding may have taken is given back. Not below zero."""
     return _bytes(text, GIB)
 
 

@@ -1,13 +1,17 @@
 """The files of one model at one commit, wherever they are: on the hub, in its cache on this machine, in a folder."""
 
+import errno
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from vrampack.errors import ModelSourceError
 
 _NAMED: Final = 3
+_MAX_FILES: Final = 10_000
 _WEIGHT_ENDINGS: Final = (".bin", ".gguf", ".pth", ".safetensors")
 
 
@@ -67,6 +71,26 @@ def missing(files: ModelFiles, name: str) -> ModelSourceError:
         reason="ModelFilesMissing",
         retriable=False,
     )
+
+
+def listed(
+    folder: Path,
+    *,
+    size: Callable[[os.DirEntry[str]], int | None],
+    digest: Callable[[str], str | None] = lambda _: None,
+) -> dict[str, Listed]:
+    """What lies in a folder of this machine, and not deeper. ``size``: None leaves an entry out.
+
+    Raises OSError where the folder can't be read, or holds more than anybody's model does.
+    """
+    found: dict[str, Listed] = {}
+    with os.scandir(folder) as entries:
+        for number, entry in enumerate(entries):
+            if number >= _MAX_FILES:
+                raise OSError(errno.E2BIG, f"it holds more than {_MAX_FILES} files")
+            if (length := size(entry)) is not None:
+                found[entry.name] = Listed(bytes=length, digest=digest(entry.name))
+    return found
 
 
 def invalid(files: ModelFiles, name: str, why: str) -> ModelSourceError:

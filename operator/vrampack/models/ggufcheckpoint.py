@@ -31,8 +31,8 @@ def gguf_facts(files: ModelFiles, *, file: str = "") -> ModelFacts:
     A model in parts is named by any of them. Raises ModelSourceError for files that are missing, broken or not told
     apart, UnsupportedModelError and InvalidInputError as `gguf_architecture` does.
     """
-    names = _parts(files, _chosen(files, file))
-    found = tuple(_weight_file(files, name) for name in names)
+    found = gguf_files(files, file=file)
+    names = [each.name for each in found]
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="files") as pool:
         headers = list(pool.map(lambda each: _header(files, each), found))
     if headers[0].metadata.get("split.count", 1) != len(headers):
@@ -48,6 +48,11 @@ def gguf_facts(files: ModelFiles, *, file: str = "") -> ModelFacts:
         by_dtype=bytes_by_type(whole.tensors),
         files=found,
     )
+
+
+def gguf_files(files: ModelFiles, *, file: str = "") -> tuple[WeightFile, ...]:
+    """The parts of the model that ``file`` names, with size and digest. Raises ModelSourceError."""
+    return tuple(_weight_file(files, name) for name in _parts(files, _chosen(files, file)))
 
 
 def read_gguf(path: Path, *, source: str = "", digest: bool = False) -> ModelFacts:

@@ -6,31 +6,31 @@ when the server ignores the range. Proxies are those of the environment (``HTTPS
 """
 
 import asyncio
-import json
 import os
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 import tenacity
-from huggingface_hub import HfApi, constants, get_session, hf_hub_url
-from huggingface_hub.hf_api import ModelInfo
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+from huggingface_hub import constants, get_session, hf_hub_url
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id  # type: ignore[attr-defined]
 
 from vrampack.api.source import SourceKind, parse_source
 from vrampack.errors import ModelSourceError
 from vrampack.models.checkpoint import facts_of, weight_files
 from vrampack.models.facts import ModelFacts, digest_of
 from vrampack.models.files import Listed, ModelFiles
-from vrampack.models.ggufcheckpoint import gguf_facts
+from vrampack.models.ggufcheckpoint import gguf_facts, gguf_files
 from vrampack.models.hubcache import cached_files, is_offline
 from vrampack.models.huberrors import HUB_ERRORS, Asked, explain, no_hub
+from vrampack.models.hublisting import COMMIT, MAX_INFO_BYTES, listing_of_answer, listing_of_cache, written
 from vrampack.models.readcache import ReadCache
 
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CHUNK: Final = 64 * 1024
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-")
 _ENDPOINT: Final = re.compile(
     r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?"
 )
@@ -91,7 +91,7 @@ async def resolve_commit(
 
     Raises ModelSourceError.
     """
-    if revision and _COMMIT.fullmatch(revision):
+    if revision and COMMIT.fullmatch(revision):
         return revision
     repository = _repository(source, token, endpoint, patience)
     return (await asyncio.to_thread(repository.at, revision or None)).commit
@@ -105,22 +105,30 @@ async def look(
     token: str | None,
     endpoint: str | None,
     patience: Patience | None = None,
+    file: str = "",
 ) -> Seen:
     """Where a branch or tag is now, and whether the files at ``commit`` are still what they were.
 
-    Two to four small requests, and no weight file is touched. Raises ModelSourceError; a revision that is gone is no
-    error.
+    ``file`` as for `read_facts`: then only that file's digest counts. Two to four small requests, and no weight file is
+    touched. Raises ModelSourceError; a revision that is gone is no error, and neither is a newer one in which such
+    weights are not.
     """
     repository = _repository(source, token, endpoint, patience)
 
     def digest_at(wanted: str | None) -> tuple[str, str]:
         try:
             files = repository.at(wanted)
-            return files.commit, digest_of(weight_files(files))
         except ModelSourceError as error:
             if error.reason == "RevisionNotFound":
                 return "", ""
             raise
+        try:
+            found = gguf_files(files, file=file) if _is_gguf(files, file) else weight_files(files)
+        except ModelSourceError as error:
+            if error.retriable or files.commit == commit:
+                raise
+            return files.commit, ""
+        return files.commit, digest_of(found)
 
     def both() -> Seen:
         head, digest = digest_at(revision or None)
@@ -160,61 +168,83 @@ class _Repository:
         """The files at a branch, tag or commit. Raises ModelSourceError."""
         if is_offline():
             return cached_files(source=self.source, repository=self.name, revision=revision)
-        if self.cache is not None and revision is not None and _COMMIT.fullmatch(revision):
+        if self.cache is not None and revision is not None and COMMIT.fullmatch(revision):
             known = self.cache.get(self.endpoint, self.name, revision)
-            if known is not None and (listing := _listing(known)) is not None:
+            if known is not None and (listing := listing_of_cache(known)) is not None:
                 return _HubFiles(repository=self, listing=listing, commit=revision)
-        info = self.info(revision)
-        if not info.sha:
-            raise no_hub(ValueError("no commit"), self.asked(revision))
-        listing = {
-            each.rfilename: Listed(bytes=each.size, digest=each.lfs.sha256 if each.lfs is not None else each.blob_id)
-            for each in info.siblings or ()
-        }
+        commit, listing = self.info(revision)
         if self.cache is not None:
-            said = {name: [each.bytes, each.digest] for name, each in listing.items()}
-            self.cache.put(json.dumps(said).encode(), self.endpoint, self.name, info.sha)
-        return _HubFiles(repository=self, listing=listing, commit=info.sha)
+            self.cache.put(written(listing), self.endpoint, self.name, commit)
+        return _HubFiles(repository=self, listing=listing, commit=commit)
 
     def asked(self, revision: str | None) -> Asked:
         return Asked(repository=self.name, revision=revision, endpoint=self.endpoint, with_token=self.token is not None)
 
-    def info(self, revision: str | None) -> ModelInfo:
-        api = HfApi(endpoint=self.endpoint, token=self.token or False)
+    def info(self, revision: str | None) -> tuple[str, Mapping[str, Listed]]:
+        """The commit of a branch, tag or the default branch, and its files."""
         asked = self.asked(revision)
+        url = f"{self.endpoint}/api/models/{self.name}"
+        if revision is not None:
+            url += f"/revision/{quote(revision, safe='')}"
 
-        def ask() -> ModelInfo:
+        def ask() -> tuple[str, Mapping[str, Listed]]:
+            validate_repo_id(self.name)
+            _, content = self._get(f"{url}?blobs=True", most=MAX_INFO_BYTES + 1)
             try:
-                return api.model_info(self.name, revision=revision, files_metadata=True, timeout=self.patience.timeout)
-            except HUB_ERRORS:
-                raise
-            except (ValueError, KeyError, TypeError, AttributeError) as error:  # the library trusts the answer's form
+                return listing_of_answer(content)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise no_hub(error, asked) from error
 
         return self._patiently(ask, asked)
 
-    def read(self, commit: str, name: str, *, start: int, length: int) -> bytes:
-        return self._patiently(lambda: self._read_once(commit, name, start, length), self.asked(commit))
+    def read(self, commit: str, name: str, *, start: int, length: int, whole: int | None = None) -> bytes:
+        """``whole``: bytes of the file, where they are known: an answer of another length is none of the hub's, such as
+        a proxy's page."""
+        if whole is not None:
+            length = min(length, whole - start)
+            if length <= 0:
+                return b""
+        asked = self.asked(commit)
+
+        beyond = 1 if whole == start + length else 0  # an answer that is longer than the file shows
+
+        def ask() -> bytes:
+            content = self._read_once(commit, name, start, length + beyond)
+            if whole is not None and len(content) != length:
+                raise no_hub(ValueError(f"{len(content)} bytes instead of {length}"), asked)
+            return content
+
+        return self._patiently(ask, asked)
 
     def _read_once(self, commit: str, name: str, start: int, length: int) -> bytes:
-        """At most ``length`` bytes from ``start`` on; what follows is never taken from the wire."""
+        """At most ``length`` bytes from ``start`` on."""
         url = hf_hub_url(self.name, name, revision=commit, endpoint=self.endpoint)
-        headers = build_hf_headers(token=self.token or False, library_name="vrampack") | {
-            "Range": f"bytes={start}-{start + length - 1}",
-            "Accept-Encoding": "identity",
-        }
+        wanted = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+        first, content = self._get(url, most=start + length, start=start, headers=wanted)
+        if first > start:
+            raise no_hub(ValueError(f"bytes from {first} on instead of {start}"), self.asked(commit))
+        return content[start - first : start - first + length]
+
+    def _get(
+        self, url: str, *, most: int, start: int = 0, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Where in the file the answer begins, and its bytes up to the file's first ``most``: what follows is never
+        taken from the wire. A part that does not say where it begins is taken to begin at ``start``."""
+        sent = build_hf_headers(token=self.token or False, library_name="vrampack") | dict(headers or {})
         started = time.monotonic()
         content = bytearray()
-        with get_session().stream("GET", url, headers=headers, timeout=self.patience.timeout) as response:
+        with get_session().stream("GET", url, headers=sent, timeout=self.patience.timeout) as response:
             hf_raise_for_status(response)
-            skipped = 0 if response.status_code == 206 else start
-            for chunk in response.iter_bytes(min(_CHUNK, skipped + length)):
+            part = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+            first = 0 if response.status_code != 206 else int(part[1]) if part is not None else start
+            wanted = most - first
+            for chunk in response.iter_bytes(max(1, min(_CHUNK, wanted))):
                 content += chunk
-                if len(content) >= skipped + length:
+                if len(content) >= wanted:
                     break
                 if time.monotonic() - started > self.patience.deadline:
-                    raise TimeoutError(f"{name} took more than {self.patience.deadline:g} s")
-        return bytes(content[skipped : skipped + length])
+                    raise TimeoutError(f"{url} took more than {self.patience.deadline:g} s")
+        return first, bytes(content[: max(0, wanted)])
 
     def _patiently(self, call: Callable[[], _Answer], asked: Asked) -> _Answer:
         """Tries again what may pass: as long as the hub asks for, when that is not too long."""
@@ -263,10 +293,11 @@ class _HubFiles:
 
     def read(self, name: str, *, start: int = 0, length: int) -> bytes:
         cache, place = self.repository.cache, self.place
+        whole = self.listing[name].bytes
         if cache is None:
-            return self.repository.read(self.commit, name, start=start, length=length)
+            return self.repository.read(self.commit, name, start=start, length=length, whole=whole)
         if (content := cache.get(place, self.commit, name, start, length)) is None:
-            content = self.repository.read(self.commit, name, start=start, length=length)
+            content = self.repository.read(self.commit, name, start=start, length=length, whole=whole)
             cache.put(content, place, self.commit, name, start, length)
         return content
 
@@ -276,18 +307,9 @@ class _HubFiles:
 
 
 def _facts(files: ModelFiles, file: str) -> ModelFacts:
-    weights = {name.rpartition(".")[2] for name in files.listing}
-    if file or ("gguf" in weights and "safetensors" not in weights):
-        return gguf_facts(files, file=file)
-    return facts_of(files)
+    return gguf_facts(files, file=file) if _is_gguf(files, file) else facts_of(files)
 
 
-def _listing(content: bytes) -> Mapping[str, Listed] | None:
-    """A listing as it was written into the cache; None: it is something else."""
-    try:
-        return {
-            str(name): Listed(bytes=None if size is None else int(size), digest=None if digest is None else str(digest))
-            for name, (size, digest) in json.loads(content).items()
-        }
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None
+def _is_gguf(files: ModelFiles, file: str) -> bool:
+    endings = {name.rpartition(".")[2] for name in files.listing}
+    return bool(file) or ("gguf" in endings and "safetensors" not in endings)

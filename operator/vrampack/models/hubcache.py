@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from vrampack.errors import ModelSourceError
-from vrampack.models.files import Listed, invalid
+from vrampack.models.files import Listed, invalid, listed
 
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -19,7 +19,6 @@ _DIGEST: Final = _COMMIT
 """A blob is named by the digest that the hub tells for it."""
 _DEFAULT_BRANCH: Final = "main"
 _MAX_REF_BYTES: Final = 256
-_MAX_FILES: Final = 10_000
 
 
 def is_offline() -> bool:
@@ -69,17 +68,10 @@ class CachedFiles:
     @cached_property
     def listing(self) -> Mapping[str, Listed]:
         """The regular files, and links to such. Raises ModelSourceError where the folder can't be read."""
-        found: dict[str, Listed] = {}
         try:
-            with os.scandir(self.folder) as entries:
-                for entry in entries:
-                    if len(found) >= _MAX_FILES:
-                        raise invalid(self, "the folder", f"it holds more than {_MAX_FILES} files")
-                    if (size := _size(entry)) is not None:
-                        found[entry.name] = Listed(bytes=size, digest=self._blob(entry.name))
+            return listed(self.folder, size=_size, digest=self._blob)
         except OSError as error:
             raise invalid(self, "the folder", error.strerror or type(error).__name__) from error
-        return found
 
     def read(self, name: str, *, start: int = 0, length: int) -> bytes:
         try:

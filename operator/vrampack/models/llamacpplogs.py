@@ -3,7 +3,8 @@
 import re
 from typing import Final
 
-from vrampack.models.enginelogs import NUMBER, Dialect, Start, mib
+from vrampack.models.enginelogs import NUMBER, Dialect, Start
+from vrampack.units import MIB
 
 _BUFFER: Final = re.compile(
     rf"(\w{{1,60}}):\s{{1,40}}([A-Za-z]\w{{1,40}})(?:\[\w{{1,20}}\])? {{1,4}}(?:(model|KV|RS|compute|output|LoRA) )?"
@@ -28,8 +29,7 @@ def _read(line: str, start: Start) -> bool:
     if (match := _BUFFER.search(line)) is not None:
         ours = True
         if (term := _TERMS.get(match[3] or "")) is not None and _DEVICE.fullmatch(match[2]):
-            seen = start.rank(match[2].partition("_")[0])
-            setattr(seen, term, (getattr(seen, term) or 0) + mib(match[4]))
+            start.take(match[2].partition("_")[0], term, match[4], unit=MIB, summed=True)
     for pattern in _VERSIONS:
         if (match := pattern.search(line)) is not None:
             start.version = f"b{match[1]}"

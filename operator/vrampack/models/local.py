@@ -18,11 +18,10 @@ from typing import Any, Final
 from vrampack.errors import ModelSourceError
 from vrampack.models.checkpoint import facts_of
 from vrampack.models.facts import ModelFacts
-from vrampack.models.files import Listed
+from vrampack.models.files import Listed, listed
 
 _MAX_CONFIG_BYTES: Final = 16 * 1024**2
 """Those of mixed quantizations list every module: 2.8 MB for 57,000 of them."""
-_MAX_FILES: Final = 10_000
 _CHUNK: Final = 8 * 1024**2
 
 Hashed = Callable[[int], None]
@@ -71,16 +70,10 @@ class Folder:
     @cached_property
     def listing(self) -> Mapping[str, Listed]:
         """Links that lead nowhere too: whoever reads one is told so. Raises ModelSourceError."""
-        found: dict[str, Listed] = {}
         try:
-            with os.scandir(self.folder) as entries:
-                for entry in entries:
-                    if len(found) >= _MAX_FILES:
-                        raise _invalid(self.folder, f"it holds more than {_MAX_FILES} files")
-                    found[entry.name] = Listed(bytes=_size(entry), digest=None)
+            return listed(self.folder, size=_size)
         except OSError as error:
             raise _unreadable(self.folder, error) from error
-        return found
 
     def read(self, name: str, *, start: int = 0, length: int) -> bytes:
         return read_part(self.folder / name, start=start, length=length)

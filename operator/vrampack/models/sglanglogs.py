@@ -3,7 +3,8 @@
 import re
 from typing import Final
 
-from vrampack.models.enginelogs import NUMBER, Dialect, Start, gib
+from vrampack.models.enginelogs import NUMBER, Dialect, Start
+from vrampack.units import GIB
 
 _RANK: Final = re.compile(r"^\[[\d :.,-]{8,30}((?: (?:TP|DP|PP|EP)\d{1,4}){0,4})\]")
 _FIGURES: Final = (
@@ -45,10 +46,9 @@ def _read(line: str, start: Start) -> bool:
     for term, pattern in _FIGURES:
         if (match := pattern.search(line)) is not None:
             rank = _RANK.search(line)
-            seen = start.rank(rank[1].strip() if rank is not None else "")
             # A draft model loads, and is captured, after the model: both are there.
-            before = getattr(seen, term) or 0
-            setattr(seen, term, before + gib(match[1]) if term != "communication" else max(before, gib(match[1])))
+            name = rank[1].strip() if rank is not None else ""
+            start.take(name, term, match[1], unit=GIB, summed=term != "communication")
             ours = True
     return ours
 

@@ -7,7 +7,8 @@ with ``VLLM_LOGGING_LEVEL=DEBUG``; since about 0.27 weights and non-torch only t
 import re
 from typing import Final
 
-from vrampack.models.enginelogs import NUMBER, Dialect, Seen, Start, gib
+from vrampack.models.enginelogs import NUMBER, Dialect, Start, gib
+from vrampack.units import GIB
 
 _RANK: Final = re.compile(r"\((?:Worker|VllmWorker|EngineCore|RayWorker)\w{0,40} ?[^)]{0,60}\)")
 _PID: Final = re.compile(r" ?pid=\d+")
@@ -67,16 +68,24 @@ def _read(line: str, start: Start) -> bool:
     if (match := _TOKENS.search(line)) is not None:
         start.kv_tokens = int(match[1].replace(",", "") or 0)
         ours = True
-    seen: Seen | None = None
     for term, pattern in _FIGURES:
         if (match := pattern.search(line)) is not None:
-            seen = start.rank(_rank(line))
             # A term is printed more than once, each time rounded: the most is what it may be.
-            setattr(seen, term, max(gib(match[1]), getattr(seen, term) or 0))
+            start.take(_rank(line), term, match[1], unit=GIB)
+            ours = True
     if (match := _FREE.search(line)) is not None:
-        seen = start.rank(_rank(line))
-        seen.context = max(0, gib(match[2]) - gib(match[1]), seen.context or 0)
-    return ours or seen is not None
+        _context(start, _rank(line), free=match[1], total=match[2])
+        ours = True
+    return ours
+
+
+def _context(start: Start, rank: str, *, free: str, total: str) -> None:
+    """What was in use before it began. More free than there is makes no sense."""
+    if float(free) > float(total):
+        start.unusable["context"] = f"{free} of {total} GiB free was printed: more than there is"
+        return
+    seen = start.rank(rank)
+    seen.context = max(gib(total) - gib(free), seen.context or 0)
 
 
 def _settings(line: str, start: Start) -> bool:

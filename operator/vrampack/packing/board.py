@@ -53,29 +53,32 @@ class Board:
         self._columns()
         self._groups(ordered)
         self._turn: IntArray | None = None
+        self._kind: IntArray | None = None
         self._masks: dict[int, tuple[object, IntArray]] = {}
 
     def _columns(self) -> None:
         devices, size = self.devices, len(self.devices)
-        self.products: dict[str, int] = {}
         self.prices: IntArray | None = None
-        if any(each.price is not None for each in devices):
+        if any(price is not None for price in map(attrgetter("price"), devices)):
             self.prices = column(
                 self._price(each, place) for each, place in zip(devices, self.host.tolist(), strict=True)
             )
-        self.product = column(self.products.setdefault(each.product, len(self.products)) for each in devices)
+        names = list(map(attrgetter("product"), devices))
+        self.products = {name: code for code, name in enumerate(dict.fromkeys(names))}
+        self.product = column(map(self.products.__getitem__, names))
         self.capacity = column(map(attrgetter("capacity"), devices))
         self.free = column(map(attrgetter("free"), devices))
-        self.slots = column(PLENTY if each.slots is None else each.slots for each in devices)
+        self.slots = column([PLENTY if each.slots is None else each.slots for each in devices])
+        self.counted = bool((self.slots < PLENTY).any())
+        """Whether any device takes only so many items."""
         self.exclusive = np.fromiter(map(attrgetter("exclusive"), devices), np.bool_, size)
-        self.occupied = np.fromiter((bool(each.tenants) for each in devices), np.bool_, size)
+        self.occupied = np.fromiter(map(bool, map(attrgetter("tenants"), devices)), np.bool_, size)
         self.in_use = self.exclusive | self.occupied
         self.closed = np.zeros(size, np.int64)
-        for row, device in enumerate(devices):
-            if device.closed is not None:
-                path = f"hosts[{self.names[int(self.host[row])]}].devices[{device.id}]"
-                self.closed[row] = self.code(device.closed, path)
-        self.divisible = np.fromiter((bool(each.layouts) for each in devices), np.bool_, size)
+        for row in [row for row, device in enumerate(devices) if device.closed is not None]:
+            path = f"hosts[{self.names[int(self.host[row])]}].devices[{devices[row].id}]"
+            self.closed[row] = self.code(devices[row].closed, path)
+        self.divisible = np.fromiter(map(bool, map(attrgetter("layouts"), devices)), np.bool_, size)
         self.kept = np.zeros(size, np.int64)
         """For how many items a device is kept."""
         self.open = (self.closed == 0) & (self.host_closed[self.host] == 0) & ~self.asleep
@@ -83,7 +86,7 @@ class Board:
         self.size_of_host = np.bincount(self.host[~self.asleep], minlength=len(self.names))
         self.cuts: dict[int, tuple[int, ...]] = {}
         self.whole = ~(self.divisible | self.asleep)
-        self.whole &= np.fromiter((each.slice_of is None for each in devices), np.bool_, size)
+        self.whole &= np.array([each.slice_of is None for each in devices], np.bool_)
         self.gpu = np.arange(size)
         """The same number for all slices of one GPU."""
         numbers: dict[tuple[int, str], int] = {}
@@ -94,22 +97,23 @@ class Board:
         of_product = self.host * len(self.products) + self.product
         self.set = np.where(self.whole, np.cumsum(np.diff(of_product, prepend=-1) != 0) - 1, -1)
         """Whole devices of one product on one host."""
-        links: dict[str | None, int] = {}
-        link = column(links.setdefault(each.link, len(links)) for each in devices)
+        reported = list(map(attrgetter("link"), devices))
+        links = {name: code for code, name in enumerate(dict.fromkeys(reported))}
         self.linked = len(links) > 1
         self.domain = self.set
         """The same, in one domain of fast links."""
         if self.linked:
+            link = column(map(links.__getitem__, reported))
             self.domain = np.where(self.whole, np.unique(self.set * len(links) + link, return_inverse=True)[1], -1)
 
     def _groups(self, hosts: Sequence[Host]) -> None:
         tenants: dict[str, list[int]] = defaultdict(list)
         vetoes: dict[str, list[int]] = defaultdict(list)
         guests: dict[str, list[int]] = defaultdict(list)
-        for row, device in enumerate(self.devices):
-            for group in device.tenants:
+        for row in [row for row, each in enumerate(self.devices) if each.tenants or each.avoided_by]:
+            for group in self.devices[row].tenants:
                 tenants[group].append(row)
-            for group in device.avoided_by:
+            for group in self.devices[row].avoided_by:
                 vetoes[group].append(row)
         for place, host in enumerate(hosts):
             for group in host.tenants:
@@ -140,6 +144,17 @@ class Board:
         return twin
 
     @property
+    def kind(self) -> IntArray:
+        """By row, a number that devices of one size and price share: the larger the size, then the lower the price, the
+        lower the number."""
+        if self._kind is None:
+            self._kind = np.unique(-self.capacity, return_inverse=True)[1]
+            if self.prices is not None:
+                price = np.unique(self.prices, return_inverse=True)[1]
+                self._kind = np.unique(self._kind * (price.max(initial=0) + 1) + price, return_inverse=True)[1]
+        return self._kind
+
+    @property
     def turn(self) -> IntArray:
         """The rows in the order in which first fit looks at them.
 
@@ -151,7 +166,7 @@ class Board:
             used = np.flatnonzero(self.in_use)
             empty = np.flatnonzero(~self.in_use)
             on_host = np.bincount(self.host[empty], minlength=len(self.names))[self.host[empty]]
-            size = np.unique(-self.capacity[empty], return_inverse=True)[1]
+            size = self.kind[empty]
             key = size * (on_host.max(initial=0) + 1) + on_host
             if key.max(initial=0) < 1 << 16:  # sorted by counting, which is ten times as fast
                 key = key.astype(np.uint16)
@@ -187,6 +202,7 @@ class Board:
             self.devices[row] = device
             self.capacity[row], self.free[row] = device.capacity, device.free
             self.slots[row] = PLENTY if device.slots is None else device.slots
+            self.counted |= device.slots is not None
             self.exclusive[row], self.occupied[row] = device.exclusive, bool(device.tenants)
         self.in_use[rows] = self.exclusive[rows] | self.occupied[rows]
         self.open[rows] = (self.closed[rows] == 0) & (host_closed == 0)
@@ -203,7 +219,7 @@ class Board:
                 self.tenants.add(group, np.array([row]))
             for group in device.avoided_by:
                 self.vetoes.add(group, np.array([row]))
-        self._turn = None
+        self._turn = self._kind = None
 
     def refusals(self, item: Item) -> IntArray | None:
         """By host, the code of the reason for which it can't take ``item``; None where none refuses it."""
@@ -236,7 +252,6 @@ class Board:
         flat = rows.ravel()
         each = amounts if item.gpus == 1 else np.repeat(amounts, item.gpus)
         self.free[flat] -= each * item.memory
-        self.slots[flat] -= each
         self.occupied[flat] = True
         self.in_use[flat] = True
         self.tenants.add(item.group, flat)
@@ -245,7 +260,8 @@ class Board:
         if item.exclusive:
             self.exclusive[flat] = True
             self.takes[flat] = False
-        else:
+        if self.counted:
+            self.slots[flat] -= each
             self.takes[flat] &= self.slots[flat] > 0
 
     def cut(self, row: int, layout: tuple[int, ...]) -> None:

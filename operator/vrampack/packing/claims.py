@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from vrampack.packing.arrays import IntArray
+from vrampack.packing.classes import fit_of
 from vrampack.packing.problem import Item
 
 _COLUMNS = ("row", "host", "memory", "cpu", "ram", "number", "kind")
@@ -64,15 +65,4 @@ class Claims:
 
 def _likeness(item: Item) -> Hashable:
     """Equal for items of which each fits where another does. Mappings of refused hosts are told apart by identity."""
-    return (
-        item.group,
-        item.gpus,
-        item.memory,
-        item.cpu,
-        item.host_memory,
-        item.exclusive,
-        item.products,
-        item.avoid,
-        item.spread,
-        id(item.refused) if item.refused else None,
-    )
+    return (*fit_of(item), id(item.refused) if item.refused else None)

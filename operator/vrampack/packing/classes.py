@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 
 from vrampack.packing.problem import Item
 
@@ -28,11 +29,29 @@ def classes_of(items: Iterable[Item]) -> tuple[ItemClass, ...]:
     found: dict[Hashable, list[Item]] = {}
     for item in items:
         found.setdefault(likeness(item), []).append(item)
+    classes: list[tuple[str, ItemClass]] = []
     for members in found.values():
-        if len(members) > 1:
-            members.sort(key=_turn)
-    classes = [(min(item.key for item in members), ItemClass(items=tuple(members))) for members in found.values()]
-    return tuple(each for _, each in sorted(classes, key=lambda pair: pair[0]))
+        members.sort(key=_key)
+        least = members[0].key
+        if any(map(_waited, members)):
+            members.sort(key=_waited, reverse=True)  # which keeps the order of those that have waited as long
+        classes.append((least, ItemClass(items=tuple(members))))
+    return tuple(each for _, each in sorted(classes, key=itemgetter(0)))
+
+
+def fit_of(item: Item) -> tuple[Hashable, ...]:
+    """What decides where an item fits, but for the hosts that are refused to it."""
+    return (
+        item.group,
+        item.gpus,
+        item.memory,
+        item.cpu,
+        item.host_memory,
+        item.exclusive,
+        item.products,
+        item.avoid,
+        item.spread,
+    )
 
 
 class Likeness:
@@ -47,15 +66,7 @@ class Likeness:
 
     def __call__(self, item: Item) -> Hashable:
         return (
-            item.group,
-            item.gpus,
-            item.memory,
-            item.cpu,
-            item.host_memory,
-            item.exclusive,
-            item.products,
-            item.avoid,
-            item.spread,
+            *fit_of(item),
             item.priority,
             item.rank,
             item.preempts,
@@ -69,5 +80,5 @@ class Likeness:
         return known
 
 
-def _turn(item: Item) -> tuple[int, str]:
-    return -item.waited, item.key
+_key = attrgetter("key")
+_waited = attrgetter("waited")

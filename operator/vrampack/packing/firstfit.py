@@ -7,6 +7,7 @@ On identical empty devices and single-device items it opens at most 11/9 of the 
 from collections.abc import Sequence
 
 from vrampack.packing.board import Board
+from vrampack.packing.collector import paused
 from vrampack.packing.portfolio import Member, best_run
 from vrampack.packing.problem import Host, Item, Objective, Packing, Reservation
 from vrampack.packing.rules import Rule
@@ -40,5 +41,6 @@ def pack(
     empty string where a reason belongs, for layouts of a device in use or larger than it, and for a reservation that
     is not for one of ``items``.
     """
-    lots = in_turn(items, patience=patience, reserve=reserve)
-    return answer(best_run(Board(hosts), lots, objective, rule=rule, members=members))
+    with paused():
+        lots = in_turn(items, patience=patience, reserve=reserve)
+        return answer(best_run(Board(hosts), lots, objective, rule=rule, members=members))

@@ -19,7 +19,8 @@ import numpy as np
 from vrampack.packing.arrays import IntArray
 from vrampack.packing.board import Board
 from vrampack.packing.knapsack import FloatArray, filled
-from vrampack.packing.prices import Typical, admits, level, share_prices, steps_of
+from vrampack.packing.mix import Typical
+from vrampack.packing.prices import admits, level, share_prices, steps_of
 from vrampack.packing.problem import Criterion, Item
 
 LEAST_PRICE = 0.1
@@ -205,6 +206,10 @@ class LeastFragmentation:
     @property
     def criterion(self) -> Criterion:
         return Criterion.LEAST_FRAGMENTATION
+
+    @property
+    def orders_empty(self) -> bool:
+        return True
 
     def order(self, board: Board, item: Item, rows: IntArray) -> IntArray:
         """``rows``, the least loss first. Devices of products that the mix knows nothing of come last."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from vrampack.packing.arrays import IntArray, upto, within
 from vrampack.packing.board import Board
-from vrampack.packing.fill import Batch, booked, fitting, limits, passes, quota
+from vrampack.packing.fill import Batch, Openings, booked, fitting, limits, passes, quota
 from vrampack.packing.problem import Criterion, Item
 
 
@@ -24,31 +24,39 @@ class _Teams:
     amounts: IntArray
 
 
-def fill_gangs(board: Board, item: Item, count: int) -> Iterator[Batch]:
-    """Places up to ``count`` of ``item``, which needs several devices, and books them."""
+def fill_gangs(board: Board, item: Item, count: int, opening: Openings | None = None) -> Iterator[Batch]:
+    """Places up to ``count`` of ``item``, which needs several devices, and books them. ``opening``: the order of the
+    empty devices; None: that of ``Board.turn``."""
     for elsewhere in passes(item):
         for sets in (board.domain, board.set) if board.linked else (board.set,):
             while count:
                 most = limits(board, item, elsewhere=elsewhere)
-                batch = _round(board, item, count, sets, most)
+                batch = _round(board, item, count, sets, most, opening)
                 if batch is None:
                     break
                 count -= batch.count
                 yield batch
 
 
-def _round(board: Board, item: Item, count: int, sets: IntArray, most: IntArray) -> Batch | None:
+def _round(
+    board: Board, item: Item, count: int, sets: IntArray, most: IntArray, opening: Openings | None
+) -> Batch | None:
     fits = fitting(board, item, most)
     fits &= board.whole
     turn = board.turn
     rows = turn[fits.take(turn)]
     used = board.in_use[rows]
-    rows = np.concatenate((rows[used], rows[~used]))
+    empty = rows[~used]
+    parts = (empty,) if opening is None or not len(empty) else opening.order(board, item, empty, count=count, most=most)
+    rows = np.concatenate((rows[used], *parts))
     teams = _teams(board, item, rows, sets, count)
     if teams is None:
         return None
     hosts = board.host[teams.rows[:, 0]]
-    amounts = upto(count, within(most, np.minimum(teams.amounts, count), hosts))
+    amounts = np.minimum(teams.amounts, count)
+    if most[hosts].min() < count:
+        amounts = within(most, amounts, hosts)
+    amounts = upto(count, amounts)
     taken = amounts > 0
     return booked(
         board,
@@ -71,7 +79,7 @@ def _teams(board: Board, item: Item, rows: IntArray, sets: IntArray, count: int)
         return None
     in_use = np.bincount(owner[board.in_use[rows]], minlength=len(fit))
     first = np.full(len(fit), len(rows))
-    np.minimum.at(first, owner, np.arange(len(rows)))
+    first[owner[::-1]] = np.arange(len(rows) - 1, -1, -1)
     # Three numbers in one, the first the most significant; what must be opened for the first team of the set.
     opened = np.maximum(size - in_use[able], 0)
     score = (((opened << 15) + np.minimum(fit[able], (1 << 15) - 1)) << 32) + first[able]

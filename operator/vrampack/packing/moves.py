@@ -6,12 +6,11 @@ and stopped after any of them. Nothing is moved twice, and what may not be moved
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 
 from vrampack.packing.arrays import NONE, BoolArray, IntArray
-from vrampack.packing.board import Board
+from vrampack.packing.moving import Done, opened, shares, told, undo, worth
 from vrampack.packing.problem import Host, Item, Move, Resident
 from vrampack.packing.reach import fits, fits_of, sought
 from vrampack.packing.rules import Rule, Tightest
@@ -22,9 +21,6 @@ TRIES = 24
 is left as it is. A bound on the work, so that the answer does not depend on the clock."""
 _TRIES_FOR_ONE = 4
 """The same where others make room for one that is moved."""
-
-_Done = list[tuple[Resident, Resident]]
-"""Each replica as it was, and where it is now, in the order in which they were moved."""
 
 
 def room_for(
@@ -83,8 +79,7 @@ def make_room(
     done = _room(tenancy, item, limit, rule or Tightest(), tries, shut)
     if done is None:
         return None
-    gains = _parts(max(item.gpus, 1) * item.memory, [1] * len(done))
-    return tuple(_move(old, new, gain) for (old, new), gain in zip(done, gains, strict=True))
+    return told(done, shares(max(item.gpus, 1) * item.memory, [1] * len(done)))
 
 
 def close_devices(tenancy: Tenancy, *, limit: int, rule: Rule | None = None, tries: int = TRIES) -> tuple[Move, ...]:
@@ -96,28 +91,25 @@ def close_devices(tenancy: Tenancy, *, limit: int, rule: Rule | None = None, tri
     while gained and len(moves) < limit:
         gained = False
         for row, guests in islice(_closable(tenancy, limit - len(moves), moved), tries):
-            before = _opened(tenancy.board)
+            before = opened(tenancy.board)
             weight = tenancy.board.weight()
             shut = np.flatnonzero(~tenancy.board.in_use & (weight >= weight[row]))
             done = _relocate(tenancy, guests, np.append(shut, row), rule, limit - len(moves))
             if done is None:
                 continue
-            after = _opened(tenancy.board)
-            gain = before.memory - after.memory
+            gain = worth(before, opened(tenancy.board), done)
             keys = {old.item.key for old, _ in done}
-            worth = after.weight < before.weight and gain >= max(1, sum(_cost(old) for old, _ in done))
-            if not worth or len(keys) < len(done) or not moved.isdisjoint(keys):
-                _undo(tenancy, done)
+            if not gain or len(keys) < len(done) or not moved.isdisjoint(keys):
+                undo(tenancy, done)
                 continue
-            gains = _parts(gain, [old.item.memory for old, _ in done])
-            moves += (_move(old, new, part) for (old, new), part in zip(done, gains, strict=True))
+            moves += told(done, shares(gain, [old.item.memory for old, _ in done]))
             moved |= keys
             gained = True
             break
     return tuple(moves)
 
 
-def _room(tenancy: Tenancy, item: Item, limit: int, rule: Rule, tries: int, shut: IntArray) -> _Done | None:
+def _room(tenancy: Tenancy, item: Item, limit: int, rule: Rule, tries: int, shut: IntArray) -> Done | None:
     """Moves others until ``item`` fits on devices besides those at ``shut``; None where that can't be had."""
     if limit < 1:
         return None
@@ -127,21 +119,21 @@ def _room(tenancy: Tenancy, item: Item, limit: int, rule: Rule, tries: int, shut
             continue
         if fits_of(tenancy.board, item)[each.shut].any():
             return done
-        _undo(tenancy, done)
+        undo(tenancy, done)
     return None
 
 
-def _relocate(tenancy: Tenancy, guests: Sequence[Resident], shut: IntArray, rule: Rule, limit: int) -> _Done | None:
+def _relocate(tenancy: Tenancy, guests: Sequence[Resident], shut: IntArray, rule: Rule, limit: int) -> Done | None:
     """Moves all of ``guests`` to devices other than ``shut``, and others for them where there is no room, in at most
     ``limit`` moves; where one has no place nothing has changed."""
-    done: _Done = []
+    done: Done = []
     for place, old in enumerate(guests):
         new = tenancy.settle(old.item, rule, shut=shut)
         if new is None and (spare := limit - len(done) - (len(guests) - place)) > 0:
             done += _room(tenancy, old.item, spare, rule, _TRIES_FOR_ONE, shut) or []
             new = tenancy.settle(old.item, rule, shut=shut)
         if new is None:
-            _undo(tenancy, done)
+            undo(tenancy, done)
             return None
         tenancy.swap(old, new)
         done.append((old, new))
@@ -188,36 +180,3 @@ class _Homes:
             return bool((self._known[kind] & cheap).any())
 
         return found
-
-
-def _undo(tenancy: Tenancy, done: _Done) -> None:
-    for old, new in reversed(done):
-        tenancy.revert(old, new)
-
-
-class _Opened(NamedTuple):
-    """What is open: by the objective, and in bytes."""
-
-    weight: int
-    memory: int
-
-
-def _opened(board: Board) -> _Opened:
-    return _Opened(int(board.weight()[board.in_use].sum()), int(board.capacity[board.in_use].sum()))
-
-
-def _cost(resident: Resident) -> int:
-    return resident.item.gpus * resident.item.memory
-
-
-def _move(old: Resident, new: Resident, gain: int) -> Move:
-    return Move(resident=old, host=new.host, devices=new.devices, gain=gain, cost=_cost(old))
-
-
-def _parts(total: int, weights: Sequence[int]) -> list[int]:
-    """``total`` in proportion to ``weights``, at least 1 each where it suffices; the parts add up to it."""
-    spare = max(0, total - len(weights))
-    whole = max(sum(weights), 1)
-    parts = [min(1, total) + spare * weight // whole for weight in weights]
-    parts[0] += total - sum(parts)
-    return parts

@@ -7,7 +7,6 @@ free of scale: neither the number of replicas nor that of GPUs counts, only thei
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import gcd
 
 import highspy
@@ -16,7 +15,7 @@ import numpy as np
 from vrampack.errors import VrampackError
 from vrampack.packing.arrays import IntArray
 from vrampack.packing.knapsack import FloatArray, filled
-from vrampack.packing.problem import Item
+from vrampack.packing.mix import Typical
 
 FINEST = 1024
 """Steps into which a GPU is divided at most, where all sizes are multiples of one."""
@@ -25,35 +24,6 @@ COARSE = 256
 here."""
 _ROUNDS = 200
 _NEARLY = 1e-7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Typical:
-    """A class of replicas that is to be expected. ``memory``: bytes on each of ``gpus`` devices; ``cpu``: thousandths
-    of a core; ``weight``: how often, in any unit."""
-
-    gpus: int
-    memory: int
-    cpu: int = 0
-    products: frozenset[str] | None = None
-    weight: float = 1.0
-
-
-def typical(items: Sequence[Item]) -> tuple[Typical, ...]:
-    """The mix of ``items``: those that run, those that wait, or both."""
-    found: dict[tuple[int, int, int, frozenset[str] | None], int] = {}
-    for item in items:
-        key = (item.gpus, item.memory, item.cpu, item.products)
-        found[key] = found.get(key, 0) + 1
-    return tuple(
-        Typical(gpus=gpus, memory=memory, cpu=cpu, products=products, weight=float(found[gpus, memory, cpu, products]))
-        for gpus, memory, cpu, products in sorted(found, key=_order)
-    )
-
-
-def _order(key: tuple[int, int, int, frozenset[str] | None]) -> tuple[object, ...]:
-    gpus, memory, cpu, products = key
-    return gpus, memory, cpu, products is not None, sorted(products or ())
 
 
 def admits(each: Typical, product: str, capacity: int) -> bool:

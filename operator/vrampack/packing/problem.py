@@ -66,7 +66,7 @@ class Device:
 
     ``free``: bytes; ``tenants``: groups that hold a claim on it; ``closed``: why it takes nothing new.
     ``avoided_by``: groups that its tenants refuse as neighbours.
-    ``slots``: how many more replicas it takes; None: any number.
+    ``slots``: how many more replicas it takes, none where it is 0 or less; None: any number.
     ``link``: the domain of fast links that it is in, named uniquely on its host; None: none is reported. An item with
     several devices gets them in one domain where that can be had.
     ``slice_of``: the GPU of which it is a hardware slice; None: it is a whole one.

@@ -7,7 +7,7 @@ the cheapest is proven by the bound that comes with it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
@@ -46,56 +46,143 @@ class Purchase:
     least: int
 
 
-def purchases(*, offers: Sequence[Offer], items: Sequence[Item]) -> Iterator[Purchase]:
-    """Better and better ones, the last is the best that was found; none where the items fit on no purchase at all.
+def purchases(*, offers: Sequence[Offer], items: Sequence[Item]) -> Iterator[Purchase | None]:
+    """The best so far, after each packing that was tried: None as long as there is none, and at the end where the items
+    fit on no purchase at all.
 
     ``items`` refuse offers by name, as they refuse hosts.
     """
-    least = _least(offers, items)
-    best: Purchase | None = None
-    for counts in _starts(offers, items):
-        improved = _improved(counts, offers, items, least)
-        if improved is not None and (best is None or improved.price < best.price):
-            best = improved
-            yield best
-            if best.price <= least:
+    search = _Search(offers, items)
+    for _ in search.steps():
+        yield search.best
+    yield search.best
+
+
+class _Search:
+    """Step by step; a step is a packing, or one of the refinement."""
+
+    def __init__(self, offers: Sequence[Offer], items: Sequence[Item]) -> None:
+        self._offers = offers
+        self._items = items
+        self._bound = _least(offers, items)
+        self._found: Purchase | None = None
+
+    @property
+    def best(self) -> Purchase | None:
+        """With what is proven by now."""
+        return None if self._found is None else replace(self._found, least=self._bound)
+
+    def steps(self) -> Iterator[None]:
+        for counts in self._starts():
+            if counts is None:
+                yield
+                continue
+            yield from self._improve(counts)
+            if self._proven():
                 return
-    if best is not None:
-        yield from _refined(best, offers, items)
+        if self._found is not None:
+            yield from self._refine()
 
+    def _proven(self) -> bool:
+        return self._found is not None and self._found.price <= self._bound
 
-def _refined(best: Purchase, offers: Sequence[Offer], items: Sequence[Item]) -> Iterator[Purchase]:
-    """The same search from another side: what the linear programme over the devices of all offers opens."""
-    counts = Counter(
-        {offer.name: len(items) if offer.most is None else min(len(items), offer.most) for offer in offers}
-    )
-    hosts = tuple(
-        replace(host, devices=tuple(replace(each, price=_share(offer)) for each in host.devices))
-        for offer in offers
-        for host in hosts_of({offer.name: counts[offer.name]}, offers)
-    )
-    free = [
-        replace(each, spread=Spread.IGNORE if each.spread is Spread.PREFER else each.spread)
-        for each in _wanted(counts, items)
-    ]
-    start = pack(hosts=hosts, items=free)
-    if start.unplaced:
-        return
-    packing = start
-    for found in refinements(hosts=hosts, items=free, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=_WORK):
-        least = max(best.least, found.bound.opened)
-        if found.packing is not packing:
-            packing = found.packing
-            for other in (_improved(_used(packing), offers, items, least), _bought(packing, offers, items, least)):
-                if other is not None and other.price < best.price:
-                    best = other
-        best = replace(best, least=least)
-        yield best
-        if best.price <= least:
+    def _offer(self, counts: Mapping[str, int], packing: Packing) -> None:
+        price = _price(counts, self._offers)
+        if self._found is None or price < self._found.price:
+            held = {name: count for name, count in sorted(counts.items()) if count}
+            self._found = Purchase(counts=held, price=price, packing=packing, least=self._bound)
+
+    def _packed(self, counts: Mapping[str, int]) -> Packing | None:
+        """None where something finds no place."""
+        packing = pack(hosts=hosts_of(counts, self._offers), items=_wanted(counts, self._items))
+        return None if packing.unplaced else packing
+
+    def _starts(self) -> Iterator[Counter[str] | None]:
+        """Of each offer alone as many as it takes, the offers by price for a byte; then all of them together. None
+        after each packing that was tried on the way."""
+        ordered = sorted(self._offers, key=lambda offer: (offer.price / max(1, _bytes(offer)), offer.name))
+        alone: list[Counter[str]] = []
+        for offer in ordered:
+            count = yield from self._fewest(offer)
+            if count is not None:
+                found = Counter({offer.name: count})
+                alone.append(found)
+                yield found
+        many = len(self._items)
+        plenty = Counter({offer.name: min(many, offer.most or many) for offer in ordered})
+        if (packing := self._packed(plenty)) is not None:
+            yield _used(packing)
+        for one, other in combinations_with_replacement(alone, 2):
+            if one is not other:
+                yield one | other
+
+    def _fewest(self, offer: Offer) -> Generator[None, None, int | None]:
+        asked = sum(item.gpus * item.memory for item in self._items)
+        low = high = max(1, -(-asked // max(1, _bytes(offer))))
+        most = offer.most if offer.most is not None else len(self._items)
+        while self._packed(Counter({offer.name: min(high, most)})) is None:
+            yield
+            if high >= most:
+                return None
+            low, high = high + 1, 2 * high
+        high = min(high, most)
+        while low < high:
+            yield
+            middle = (low + high) // 2
+            if self._packed(Counter({offer.name: middle})) is None:
+                low = middle + 1
+            else:
+                high = middle
+        return high
+
+    def _improve(self, counts: Counter[str]) -> Iterator[None]:
+        """Hosts are given back, or changed for cheaper ones, as long as all items find a place."""
+        packing = self._packed(counts)
+        changed = packing is not None
+        if packing is not None:
+            self._offer(counts, packing)
+        yield
+        while changed:
+            changed = False
+            for other in _cheaper(counts, self._offers):
+                found = self._packed(other)
+                yield
+                if found is not None:
+                    counts, changed = other, True
+                    self._offer(counts, found)
+                    break
+
+    def _refine(self) -> Iterator[None]:
+        """The same search from another side: what the linear programme over the devices of all offers opens."""
+        many = len(self._items)
+        counts = {offer.name: many if offer.most is None else min(many, offer.most) for offer in self._offers}
+        hosts = tuple(
+            replace(host, devices=tuple(replace(each, price=_share(offer)) for each in host.devices))
+            for offer in self._offers
+            for host in hosts_of({offer.name: counts[offer.name]}, self._offers)
+        )
+        free = [
+            replace(each, spread=Spread.IGNORE if each.spread is Spread.PREFER else each.spread)
+            for each in _wanted(counts, self._items)
+        ]
+        packing = start = pack(hosts=hosts, items=free)
+        yield
+        if start.unplaced:
             return
+        for found in refinements(
+            hosts=hosts, items=free, objective=Objective.FEWEST_GPUS, start=start, seed=0, work=_WORK
+        ):
+            self._bound = max(self._bound, found.bound.opened)
+            if found.packing is not packing:
+                packing = found.packing
+                yield from self._improve(_used(packing))
+                self._offer(*_bought(packing, self._items))
+            yield
+            if self._proven():
+                return
 
 
-def _bought(packing: Packing, offers: Sequence[Offer], items: Sequence[Item], least: int) -> Purchase:
+def _bought(packing: Packing, items: Sequence[Item]) -> tuple[Counter[str], Packing]:
     """The hosts that ``packing`` uses, numbered anew."""
     counts: Counter[str] = Counter()
     names: dict[str, str] = {}
@@ -107,12 +194,7 @@ def _bought(packing: Packing, offers: Sequence[Offer], items: Sequence[Item], le
     placed = tuple(
         replace(placement, item=own[placement.item.key], host=names[placement.host]) for placement in packing.placed
     )
-    return Purchase(
-        counts=dict(sorted(counts.items())),
-        price=_price(counts, offers),
-        packing=replace(packing, placed=placed),
-        least=least,
-    )
+    return counts, replace(packing, placed=placed)
 
 
 def _share(offer: Offer) -> int:
@@ -136,12 +218,6 @@ def _priced(offer: Offer) -> tuple[Device, ...]:
     return tuple(replace(device, price=-(-offer.price // len(devices))) for device in devices)
 
 
-def _packed(counts: Mapping[str, int], offers: Sequence[Offer], items: Sequence[Item]) -> Packing | None:
-    """None where something finds no place."""
-    packing = pack(hosts=hosts_of(counts, offers), items=_wanted(counts, items))
-    return None if packing.unplaced else packing
-
-
 def _wanted(counts: Mapping[str, int], items: Sequence[Item]) -> list[Item]:
     """``items`` refuse the hosts of the offers that they refuse."""
     wanted = []
@@ -159,57 +235,6 @@ def _wanted(counts: Mapping[str, int], items: Sequence[Item]) -> list[Item]:
 def _price(counts: Mapping[str, int], offers: Sequence[Offer]) -> int:
     by_name = {offer.name: offer.price for offer in offers}
     return sum(by_name[name] * count for name, count in counts.items())
-
-
-def _starts(offers: Sequence[Offer], items: Sequence[Item]) -> Iterator[Counter[str]]:
-    """Of each offer alone as many as it takes, the offers by price for a byte; then all of them together."""
-    ordered = sorted(offers, key=lambda offer: (offer.price / max(1, _bytes(offer)), offer.name))
-    alone: list[Counter[str]] = []
-    for offer in ordered:
-        count = _fewest(offer, offers, items)
-        if count is not None:
-            found = Counter({offer.name: count})
-            alone.append(found)
-            yield found
-    plenty = Counter({offer.name: min(len(items), offer.most or len(items)) for offer in ordered})
-    if (packing := _packed(plenty, offers, items)) is not None:
-        yield _used(packing)
-    for one, other in combinations_with_replacement(alone, 2):
-        if one is not other:
-            yield one | other
-
-
-def _fewest(offer: Offer, offers: Sequence[Offer], items: Sequence[Item]) -> int | None:
-    low = max(1, -(-sum(item.gpus * item.memory for item in items) // max(1, _bytes(offer))))
-    high = low
-    most = offer.most if offer.most is not None else len(items)
-    while _packed(Counter({offer.name: min(high, most)}), offers, items) is None:
-        if high >= most:
-            return None
-        low, high = high + 1, 2 * high
-    high = min(high, most)
-    while low < high:
-        middle = (low + high) // 2
-        if _packed(Counter({offer.name: middle}), offers, items) is None:
-            low = middle + 1
-        else:
-            high = middle
-    return high
-
-
-def _improved(counts: Counter[str], offers: Sequence[Offer], items: Sequence[Item], least: int) -> Purchase | None:
-    packing = _packed(counts, offers, items)
-    if packing is None:
-        return None
-    counts = Counter({name: count for name, count in counts.items() if count})
-    changed = True
-    while changed:
-        changed = False
-        for other in _cheaper(counts, offers):
-            if (found := _packed(other, offers, items)) is not None:
-                counts, packing, changed = other, found, True
-                break
-    return Purchase(counts=dict(sorted(counts.items())), price=_price(counts, offers), packing=packing, least=least)
 
 
 def _cheaper(counts: Counter[str], offers: Sequence[Offer]) -> Iterator[Counter[str]]:

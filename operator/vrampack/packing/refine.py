@@ -7,11 +7,12 @@ the work only; it is never worse than the plan that it started from, and ends wh
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
 from vrampack.packing.assign import assign
-from vrampack.packing.bounds import cheap_bound
+from vrampack.packing.bounds import cheap_bound, rounded
 from vrampack.packing.columns import Master, Relaxed
 from vrampack.packing.dive import Node, dive
 from vrampack.packing.inventory import Inventory, chosen_cuts, hosts_cut, inventory
@@ -160,9 +161,9 @@ class _Search:
         known = () if self._has_layouts else self._relaxed.patterns(self._start)
         proof = Proof(self._relaxed.stock, self._draw, self._tally)
         for _ in proof.steps(known):
-            self._opened = max(self._opened, proof.bound)
+            self._note(proof)
             yield
-        self._opened = max(self._opened, proof.bound)
+        self._note(proof)
         yield
         if len(self._start.unplaced) > len(self._relaxed.hopeless):
             yield from self._prove_unplaced(proof.master.patterns)
@@ -179,6 +180,11 @@ class _Search:
             if own.relaxed is not None:
                 yield from self._descend(variant, own.master, own.relaxed)
             yield
+
+    def _note(self, proof: Proof) -> None:
+        """What is opened where all pieces are placed is a multiple of what all bins cost multiples of; the proof is of
+        pieces that are left out at a penalty too, of which there are no such multiples."""
+        self._opened = max(self._opened, rounded(self._relaxed.stock, Fraction(proof.bound), penalties=False))
 
     def _variants(self, proof: Proof) -> list[_Variant]:
         """The fleet cut as the start cuts it, and as the linear programme does."""

@@ -35,14 +35,14 @@ def structure(device: Device) -> tuple[object, ...]:
 def rows_of(host: Host) -> tuple[list[Device], list[int]]:
     """The devices of a host by product and id, each with layouts followed by the slices that it may be cut into; and
     where these are among them."""
-    ordered = sorted(host.devices, key=attrgetter("product", "id"))
-    if len({device.id for device in ordered}) < len(ordered):
+    ordered = sorted(host.devices, key=_place)
+    if len(set(map(_id, ordered))) < len(ordered):
         seen: set[str] = set()
         for device in ordered:
             if device.id in seen:
                 _refuse(host, "id", device.id, "each device is listed once")
             seen.add(device.id)
-    if not any(device.layouts for device in ordered):
+    if not any(map(_layouts, ordered)):
         return ordered, []
     found: list[Device] = []
     asleep: list[int] = []
@@ -71,3 +71,6 @@ def _extent(host: Host, device: Device) -> tuple[int, int]:
 def _refuse(host: Host, field: str, value: object, allowed: str) -> NoReturn:
     dot = "" if field.startswith("[") else "."
     raise InvalidInputError(field=f"hosts[{host.name}].devices{dot}{field}", value=value, allowed=allowed)
+
+
+_place, _id, _layouts = attrgetter("product", "id"), attrgetter("id"), attrgetter("layouts")

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
 
 import numpy as np
 
@@ -9,10 +11,10 @@ from vrampack.packing.balanced import spread_out
 from vrampack.packing.board import Board
 from vrampack.packing.cutting import cut_for
 from vrampack.packing.explain import explain
-from vrampack.packing.fill import Batch, booked, fill, fitting, limits
+from vrampack.packing.fill import Batch, Openings, booked, fill, fitting, limits
 from vrampack.packing.gangs import fill_gangs
 from vrampack.packing.objective import Cost
-from vrampack.packing.problem import Criterion, Objective, Packing, Placement, Spread, Unplaced, Why
+from vrampack.packing.problem import Criterion, Item, Objective, Packing, Placement, Spread, Unplaced, Why
 from vrampack.packing.reserve import Kept, given, nearest, places
 from vrampack.packing.rules import FirstFit, Rule
 from vrampack.packing.turn import Lot
@@ -42,13 +44,20 @@ class Run:
         return not any(outcome.left for outcome in self.outcomes)
 
 
-def run(board: Board, lots: Sequence[Lot], rule: Rule | None) -> Run:
-    """Places ``lots`` one after another and books them on ``board``. ``rule``: None for even headroom."""
-    outcomes: list[Outcome] = []
+def run(board: Board, lots: Sequence[Lot], rule: Rule | None, opening: Openings | None = None) -> Run:
+    """Places ``lots`` one after another and books them on ``board``. ``rule``: None for even headroom. ``opening``: the
+    order of the empty devices; None: the rule's own."""
+    return Run(board=board, outcomes=tuple(outcomes(board, lots, rule, opening)))
+
+
+def outcomes(
+    board: Board, lots: Sequence[Lot], rule: Rule | None, opening: Openings | None = None
+) -> Iterator[Outcome]:
+    """The same lot by lot."""
     starved = False
     for number, lot in enumerate(lots):
         outcome = Outcome(lot=lot, left=len(lot.items))
-        for batch in _batches(board, lot, lots[number:], rule):
+        for batch in _batches(board, lot, lots[number:], rule, opening):
             outcome.batches.append(batch)
             outcome.left -= batch.count
         if outcome.left and lot.reserved is not None:
@@ -58,8 +67,7 @@ def run(board: Board, lots: Sequence[Lot], rule: Rule | None) -> Run:
             for _ in range(places(owner.waited, lot.patience)):
                 _keep(board, outcome, nearest(board, owner))
             starved = bool(outcome.kept)
-        outcomes.append(outcome)
-    return Run(board=board, outcomes=tuple(outcomes))
+        yield outcome
 
 
 def _keep(board: Board, outcome: Outcome, place: Kept | None) -> None:
@@ -68,7 +76,9 @@ def _keep(board: Board, outcome: Outcome, place: Kept | None) -> None:
         outcome.kept.append(place)
 
 
-def _batches(board: Board, lot: Lot, lots: Sequence[Lot], rule: Rule | None) -> Iterator[Batch]:
+def _batches(
+    board: Board, lot: Lot, lots: Sequence[Lot], rule: Rule | None, opening: Openings | None
+) -> Iterator[Batch]:
     """Places one lot, the first of ``lots``."""
     item, left = lot.item, len(lot.items)
     if lot.reserved is not None and (batch := _in_reserved(board, lot)) is not None:
@@ -78,9 +88,9 @@ def _batches(board: Board, lot: Lot, lots: Sequence[Lot], rule: Rule | None) -> 
         if item.gpus and rule is None:
             found = spread_out(board, item, left)
         elif item.gpus > 1:
-            found = fill_gangs(board, item, left)
+            found = fill_gangs(board, item, left, opening)
         else:
-            found = fill(board, item, left, rule or FirstFit())
+            found = fill(board, item, left, rule or FirstFit(), opening)
         for batch in found:
             left -= batch.count
             yield batch
@@ -136,9 +146,12 @@ def cost_of(run: Run, start: Board, objective: Objective) -> Cost:
 
 def answer(run: Run) -> Packing:
     """The packing in the words of the problem, with its reasons."""
+    ids = [device.id for device in run.board.devices]
     placed: list[Placement] = []
     for outcome in run.outcomes:
-        placed += _placements(run.board, outcome)
+        items = iter(outcome.lot.items)
+        for batch in outcome.batches:
+            placed += _placements(run.board.names, ids, batch, items)
     return Packing(
         placed=tuple(placed),
         unplaced=tuple(_unplaced(run)),
@@ -147,21 +160,40 @@ def answer(run: Run) -> Packing:
     )
 
 
-def _placements(board: Board, outcome: Outcome) -> Iterator[Placement]:
-    items = iter(outcome.lot.items)
-    memory = outcome.lot.item.memory
-    for batch in outcome.batches:
-        whys: dict[tuple[int, int], Why] = {}  # most lines of a batch are alike
-        columns = (batch.rows, batch.hosts, batch.amounts, batch.free, batch.opened)
-        for rows, place, amount, free, opened in zip(*(column.tolist() for column in columns), strict=True):
-            devices = tuple([board.devices[row].id for row in rows])
-            host = board.names[place]
-            for number in range(amount):
-                said = (free - (number + 1) * memory if rows else 0, 0 if number else opened)
-                if (why := whys.get(said)) is None:
-                    left, new = said
-                    why = whys[said] = Why(criterion=batch.criterion, fits=batch.fits, left=left, opened=new)
-                yield Placement(item=next(items), host=host, devices=devices, why=why)
+def _placements(names: Sequence[str], ids: Sequence[str], batch: Batch, items: Iterator[Item]) -> list[Placement]:
+    """The lines of a batch, each with as many of ``items`` as it took."""
+    found: list[Placement] = []
+    whys: dict[tuple[int, int], Why] = {}  # most lines of a batch are alike
+    if batch.rows.shape[1] == 1:
+        devices = [(ids[row],) for row in batch.rows[:, 0].tolist()]
+    else:
+        devices = [tuple([ids[row] for row in rows]) for rows in batch.rows.tolist()]
+    columns = (batch.hosts, batch.amounts, batch.free, batch.opened)
+    for mine, place, amount, free, new in zip(devices, *(column.tolist() for column in columns), strict=True):
+        host, left, opened = names[place], free, new
+        for item in islice(items, amount) if amount > 1 else (next(items),):
+            left = left - item.memory if mine else 0
+            if (why := whys.get((left, opened))) is None:
+                why = whys[left, opened] = Why(criterion=batch.criterion, fits=batch.fits, left=left, opened=opened)
+            found.append(_placement(item, host, mine, why))
+            opened = 0
+    return found
+
+
+def _placement(item: Item, host: str, devices: tuple[str, ...], why: Why) -> Placement:
+    """A ``Placement`` without its ``__init__``, which takes three times as long: there is one for each replica."""
+    found = _new(Placement)
+    _set_item(found, item)
+    _set_host(found, host)
+    _set_devices(found, devices)
+    _set_why(found, why)
+    return found
+
+
+_new: Final = Placement.__new__
+_set_item, _set_host, _set_devices, _set_why = (
+    getattr(Placement, name).__set__ for name in ("item", "host", "devices", "why")
+)
 
 
 def _unplaced(run: Run) -> list[Unplaced]:

@@ -1,11 +1,12 @@
 """What a plan asks for: writes to the API server, each safe on its own, in the order in which they are to be made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
+from vrampack.api import names
 from vrampack.planning.resolution import ResolveRequest, Token, Watch
-from vrampack.planning.snapshot import PodView, ProbeView
+from vrampack.planning.snapshot import Claim, PodView, ProbeView
 
 if TYPE_CHECKING:
     from vrampack.planning.findings import Question
@@ -23,6 +24,11 @@ class PlacePod:
     annotations: Mapping[str, str]
     because: str = ""
     """Why these GPUs, in words."""
+
+    @property
+    def claim(self) -> Claim:
+        """What the pod's claim will be, but for the epoch."""
+        return Claim(gpus=self.gpus, bytes=int(self.annotations[names.CLAIM]), epoch=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,21 @@ class PatchChild:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteChild:
+    """Deletes a child that nothing refers to any more, as it was read."""
+
+    model: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+
+
+ChildAction = CreateChild | ApplyChild | PatchChild | DeleteChild
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeletePod:
     """Deletes a placed pod that the scheduler refuses. ``node``: where it was to go."""
 
@@ -79,7 +100,8 @@ class EvictPods:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteStatus:
-    """Server-side apply of a status. ``kind``: ModelDeployment, GPUNode or GPUPool."""
+    """Server-side apply of a status. ``kind``: ModelDeployment, GPUNode, GPUPool, or ModelProfile, of which only the
+    measurements."""
 
     kind: str
     namespace: str
@@ -107,7 +129,7 @@ class Plan:
     """All of a pass. Placements come first: they are what people wait for."""
 
     placements: tuple[PlacePod, ...] = ()
-    children: tuple[CreateChild | ApplyChild | PatchChild, ...] = ()
+    children: tuple[ChildAction, ...] = ()
     deletions: tuple[DeletePod, ...] = ()
     evictions: tuple[EvictPods, ...] = ()
     statuses: tuple[WriteStatus, ...] = ()
@@ -131,3 +153,16 @@ class Plan:
     """By pool what to look for beside the passes, and how many chunks of work that is worth."""
     changed: Mapping[str, int] | None = None
     """Models that are not what they were, by reason: for the metrics."""
+
+    def first(self) -> "Plan":
+        """What people wait for, and what can't wait. The rest tells and rounds off, and is found again by the plan of a
+        later pass, since it follows from what is there."""
+        children = tuple(each for each in self.children if _kind(each) not in _ROUNDING_OFF)
+        return replace(self, children=children, statuses=(), events=(), probes=(), ended_probes=())
+
+
+_ROUNDING_OFF: Final = ("Service", "PodDisruptionBudget")
+
+
+def _kind(child: ChildAction) -> str:
+    return child.kind if isinstance(child, PatchChild | DeleteChild) else child.manifest["kind"]

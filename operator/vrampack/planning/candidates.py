@@ -70,6 +70,7 @@ def item(
     spec = case.model.spec
     placement = spec.placement if spec is not None else None
     beside = company(need, placement)
+    spread = Spread(placement.spread.value) if placement is not None else Spread.PREFER
     return Item(
         key=f"{pod.namespace}/{pod.name}",
         group=case.model.key,
@@ -80,7 +81,7 @@ def item(
         exclusive=alone or beside.exclusive,
         products=frozenset(placement.gpu_products) if placement is not None and placement.gpu_products else None,
         avoid=frozenset(f"{pod.namespace}/{name}" for name in beside.avoid),
-        spread=Spread(placement.spread.value) if placement is not None else Spread.PREFER,
+        spread=Spread.REQUIRE if case.apart else spread,
         priority=pod.priority,
         rank=rank,
         refused=refused,

@@ -35,8 +35,10 @@ class Case:
     pods: tuple[PodView, ...]
     moving: tuple[Moving, ...] = ()
     """Moves of its replicas that are under way."""
-    device_requests: frozenset[str] = frozenset()
-    """Names of its ResourceClaimTemplates."""
+    device_requests: tuple[ChildView, ...] = ()
+    """Its ResourceClaimTemplates."""
+    requests_in_use: frozenset[str] = frozenset()
+    """Names of those that its Deployment or one of its ReplicaSets refers to."""
 
     @property
     def deployment(self) -> ChildView | None:
@@ -90,6 +92,12 @@ class Case:
         return sum(pod.ready for pod in self.placed if pod.uid not in twice)
 
     @cached_property
+    def apart(self) -> bool:
+        """Whether one of its replicas was promised a node without another: that holds until it is gone, whatever the
+        spec says by now."""
+        return any(_apart(need) for need in {pod.need for pod in self.pods if pod.claim is not None})
+
+    @cached_property
     def rolling(self) -> bool:
         """Whether pods of an older template are still there, or the Deployment has not been looked at yet."""
         if self.deployment is None:
@@ -127,10 +135,13 @@ def cases(
     children: dict[tuple[str, str], list[ChildView]] = defaultdict(list)
     for child in snapshot.children:
         children[child.namespace, child.name].append(child)
-    requests: dict[str, list[str]] = defaultdict(list)
+    requests: dict[str, list[ChildView]] = defaultdict(list)
     for child in snapshot.children:
         if child.kind == _DEVICES and not child.deleting:
-            requests[child.owner_uid].append(child.name)
+            requests[child.owner_uid].append(child)
+    referred: dict[str, set[str]] = defaultdict(set)
+    for replica_set in snapshot.replica_sets:
+        referred[replica_set.owner_uid] |= replica_set.requests
     deployment_of = {each.uid: each.owner_uid for each in snapshot.replica_sets}
     pods: dict[str, list[PodView]] = defaultdict(list)
     for pod in snapshot.pods:
@@ -168,10 +179,24 @@ def cases(
                 taken=tuple(sorted(foreign - own.keys())),
                 pods=tuple(pods.get(owned.uid, ())) if owned is not None else (),
                 moving=tuple(moves[model.key]),
-                device_requests=frozenset(requests.get(model.uid, ())),
+                device_requests=tuple(requests.get(model.uid, ())),
+                requests_in_use=_referred(owned) | referred[owned.uid] if owned is not None else frozenset(),
             )
         )
     return tuple(found)
+
+
+def _apart(need: str) -> bool:
+    try:
+        return bool(Need.from_json(need).apart)
+    except InvalidInputError:
+        return False
+
+
+def _referred(deployment: ChildView) -> frozenset[str]:
+    """Names of the ResourceClaimTemplates of a Deployment's pods."""
+    claims = deployment.object["spec"]["template"]["spec"].get("resourceClaims") or ()
+    return frozenset(each.get("resourceClaimTemplateName", "") for each in claims)
 
 
 def hash_of(model: ModelView) -> str:

@@ -36,8 +36,9 @@ def deployment(model: ModelView, sized: Sized, *, spec_hash: str, replicas: int,
         names.ESTIMATE: sized.estimate.model_dump_json(by_alias=True, exclude_none=True),
         names.COMMIT: sized.commit,
     }
-    if sized.draft_commit:
-        annotations[names.DRAFT_COMMIT] = sized.draft_commit
+    if (draft := sized.draft) is not None:
+        annotations |= {names.DRAFT_COMMIT: draft.commit} if draft.commit else {}
+        annotations |= {names.DRAFT_DIGEST: draft.digest} if draft.digest else {}
     if sized.facts.weights_digest:
         annotations[names.DIGEST] = sized.facts.weights_digest
     spec = {

@@ -1,28 +1,32 @@
 """What was promised of a model: its precision, and that it stays the one that was resolved."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from vrampack.api import names
 from vrampack.api.source import SourceKind, parse_source
+from vrampack.memory.draft import FIELD
 from vrampack.planning.cases import Case
 from vrampack.planning.conditions import former_conditions
 from vrampack.planning.precision import CONTRADICTED, MISMATCH
 from vrampack.planning.resolution import Look, Token, Watch
 from vrampack.planning.verdict import Blocked, Sized
 
+Finding = tuple[bool | None, str, str]
+"""Whether it holds (None: not known), reason and message of a condition."""
 Fact = tuple[str, bool | None, str, str]
-"""Type, whether it holds (None: not known), reason and message of a condition."""
+"""The same, after the condition's type."""
 
-_OF_FILES: Final = "gguf"
-"""One file of a repository with many is served: its commit is pinned, and what else is there is not looked at."""
+_MOVES: Final = ("RevisionMoved", "RevisionGone")
+"""Reasons that anybody may give at any time; all others are alarms."""
 _SHORT: Final = 12
 """Digits of a commit in a message; of a digest after ``sha256:``."""
 
 
-def facts_conditions(case: Case, look: Look | None) -> list[Fact]:
-    """Estimated, PrecisionVerified and ModelUnchanged. ``look``: what the hub has now; None: not looked at yet."""
+def facts_conditions(case: Case, looks: Mapping[Watch, Look]) -> list[Fact]:
+    """Estimated, PrecisionVerified and ModelUnchanged. ``looks``: what the hub has now, as far as it was looked at."""
     sized = case.sized
     if isinstance(sized, Blocked):
         holds = False if sized.stalled else None
@@ -34,8 +38,8 @@ def facts_conditions(case: Case, look: Look | None) -> list[Fact]:
     found = [("Estimated", True, method, sized.estimate.explanation)]
     if (precision := sized.precision) is not None:
         found.append(("PrecisionVerified", precision.holds, precision.reason, precision.message))
-    if sized.facts.profile and (sized.commit or sized.facts.weights_digest):
-        found.append(("ModelUnchanged", *_unchanged(case, sized, look)))
+    if (unchanged := _unchanged(case, sized, looks)) is not None:
+        found.append(("ModelUnchanged", *unchanged))
     return found
 
 
@@ -43,48 +47,102 @@ def watches(cases: Iterable[Case]) -> Mapping[Watch, tuple[Token, ...]]:
     """What to look at from time to time, and the Secrets with which it may be seen: each model once."""
     found: dict[Watch, set[Token]] = defaultdict(set)
     for case in cases:
-        if (watch := watch_of(case)) is not None and case.model.spec is not None:
-            secret = case.model.spec.model.token_secret_ref
-            token = (case.model.namespace, secret.name, secret.key) if secret is not None else None
-            found[watch].add(token)
+        if case.model.spec is None or isinstance(case.sized, Blocked) or not case.in_force:
+            continue
+        secret = case.model.spec.model.token_secret_ref
+        token = (case.model.namespace, secret.name, secret.key) if secret is not None else None
+        for each in _served(case, case.sized):
+            if each.watch is not None:
+                found[each.watch].add(token)
     return {watch: tuple(sorted(tokens, key=lambda each: each or ())) for watch, tokens in found.items()}
 
 
-def watch_of(case: Case) -> Watch | None:
-    """None: nothing is served yet, or from where there is nothing to look at."""
-    spec, sized = case.model.spec, case.sized
-    if spec is None or isinstance(sized, Blocked) or not (case.in_force and sized.facts.profile and sized.commit):
-        return None
-    if parse_source(spec.model.source).kind is not SourceKind.HUB or sized.facts.precision == _OF_FILES:
-        return None
-    return Watch(source=spec.model.source, revision=spec.model.revision, commit=sized.commit)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Served:
+    """A model whose weights the replicas load: the ModelDeployment's own, or the one that drafts for it."""
+
+    profile: str
+    source: str
+    revision: str
+    commit: str
+    digest: str
+    """Over its weight files, as its profile has it now."""
+    started: str
+    """The same when the replicas were started; empty: not known."""
+    file: str = ""
+    prefix: str = ""
+    """Of messages, where it is not the model itself."""
+
+    @property
+    def watch(self) -> Watch | None:
+        """None: there is nothing to look at where it is from."""
+        if not self.commit or parse_source(self.source).kind is not SourceKind.HUB:
+            return None
+        return Watch(source=self.source, revision=self.revision, commit=self.commit, file=self.file)
 
 
-def _unchanged(case: Case, sized: Sized, look: Look | None) -> tuple[bool | None, str, str]:
-    commit, digest = sized.commit, sized.facts.weights_digest
-    served = case.annotations.get(names.DIGEST, "") if case.in_force else ""
-    if served and digest and served != digest:
-        return (
-            False,
-            "ProfileDigestChanged",
-            (
-                f"ModelProfile {sized.facts.profile} has weightsDigest {_short(digest)} now, and the replicas were "
-                f"started with {_short(served)}; nothing is restarted: find out who changed the profile"
-            ),
+def _served(case: Case, sized: Sized) -> Iterator[_Served]:
+    """What is pinned by a commit or a digest."""
+    spec = case.model.spec
+    if spec is None or not sized.facts.profile:
+        return
+    started = case.annotations if case.in_force else {}
+    if sized.commit or sized.facts.weights_digest:
+        yield _Served(
+            profile=sized.facts.profile,
+            source=spec.model.source,
+            revision=spec.model.revision,
+            commit=sized.commit,
+            digest=sized.facts.weights_digest,
+            started=started.get(names.DIGEST, ""),
+            file=spec.model.file,
         )
-    if not commit:
-        return True, "Pinned", f"the weights of digest {_short(digest)} are served until the spec changes"
-    if look is None:
-        return _former(case, commit) or _pinned(commit)
+    if (draft := sized.draft) is not None and (draft.commit or draft.digest):
+        yield _Served(
+            profile=draft.profile,
+            source=draft.source,
+            revision="",
+            commit=draft.commit,
+            digest=draft.digest,
+            started=started.get(names.DRAFT_DIGEST, ""),
+            prefix=f"{FIELD} {draft.source}: ",
+        )
+
+
+def _unchanged(case: Case, sized: Sized, looks: Mapping[Watch, Look]) -> Finding | None:
+    """Of all that is served the worst, in one condition. None: nothing is pinned."""
+    found = [_judged(case, each, looks) for each in _served(case, sized)]
+    if not found:
+        return None
+    worst = min((holds for holds, _, _ in found), key=(False, None, True).index)
+    alike = sorted((each for each in found if each[0] is worst), key=lambda each: each[1] in _MOVES)
+    return worst, alike[0][1], "; ".join(dict.fromkeys(message for _, _, message in alike))
+
+
+def _judged(case: Case, served: _Served, looks: Mapping[Watch, Look]) -> Finding:
+    if served.started and served.digest and served.started != served.digest:
+        message = (
+            f"ModelProfile {served.profile} has weightsDigest {_short(served.digest)} now, and the replicas were "
+            f"started with {_short(served.started)}; nothing is restarted: find out who changed the profile"
+        )
+        return False, "ProfileDigestChanged", served.prefix + message
+    if not served.commit:
+        message = f"the weights of digest {_short(served.digest)} are served until the spec changes"
+        return True, "Pinned", served.prefix + message
+    watch = served.watch
+    look = looks.get(watch) if watch is not None and case.in_force else None
+    if look is None and (former := _former(case, served.commit)) is not None:
+        return former
+    holds, reason, message = _pinned(served.commit) if look is None else _compared(served, look)
+    return holds, reason, served.prefix + message
+
+
+def _compared(served: _Served, look: Look) -> Finding:
+    """What is served against what the hub has. An alarm comes before a move."""
+    commit, digest = served.commit, served.digest
+    where = served.revision or "the default branch"
     if look.reason:
         return None, look.reason, f"commit {commit} is served; the hub can't be looked at: {look.message}"
-    return _compared(case, look, commit=commit, digest=digest)
-
-
-def _compared(case: Case, look: Look, *, commit: str, digest: str) -> tuple[bool | None, str, str]:
-    """What is served against what the hub has. An alarm comes before a move."""
-    spec = case.model.spec
-    where = (spec.model.revision if spec is not None else "") or "the default branch"
     if not look.pinned_digest:
         return (
             False,
@@ -115,11 +173,11 @@ def _compared(case: Case, look: Look, *, commit: str, digest: str) -> tuple[bool
     return _pinned(commit)
 
 
-def _pinned(commit: str) -> tuple[bool, str, str]:
+def _pinned(commit: str) -> Finding:
     return True, "Pinned", f"commit {commit} is served until the spec changes"
 
 
-def _former(case: Case, commit: str) -> tuple[bool | None, str, str] | None:
+def _former(case: Case, commit: str) -> Finding | None:
     """What was found of this commit before this process began to look."""
     former = former_conditions(case.model.status).get("ModelUnchanged", {})
     message = str(former.get("message", ""))

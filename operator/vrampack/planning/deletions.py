@@ -89,7 +89,8 @@ def _refused(snapshot: Snapshot, stock: Inventory, given: tuple[Case, ...], sett
 
 def _remembered(memory: Memory, now: float) -> list[float]:
     """When something that is remembered ends."""
-    moments = [*memory.refusals.values(), *(held.until for held in memory.held.values())]
+    held = (*memory.held.values(), *memory.unclaimed.values())
+    moments = [*memory.refusals.values(), *(each.until for each in held)]
     return [moment for moment in moments if moment > now]
 
 

@@ -10,16 +10,15 @@ from vrampack.planning.facts import architecture_and_weights
 from vrampack.planning.profiles import find_profile
 from vrampack.planning.resolution import Resolution, ResolveRequest
 from vrampack.planning.snapshot import ModelView, ProfileView
-from vrampack.planning.verdict import Blocked, Settings
+from vrampack.planning.verdict import Blocked, PinnedDraft, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundDraft:
-    """``commit``: served until the spec changes; ``resolve``: what it was resolved by, as long as nothing keeps it."""
+    """``resolve``: what it was resolved by, as long as nothing keeps its commit."""
 
     draft: Draft
-    source: str
-    commit: str
+    pinned: PinnedDraft
     resolve: ResolveRequest | None
 
 
@@ -47,6 +46,5 @@ def find_draft(
     if profile.spec is None:
         return Blocked(stalled=True, reason="InvalidProfile", message=f"ModelProfile {profile.name}: {profile.problem}")
     architecture, weights = architecture_and_weights(profile.spec)
-    return FoundDraft(
-        draft=Draft(architecture=architecture, weights=weights), source=source, commit=served, resolve=request
-    )
+    pinned = PinnedDraft(profile=profile.name, source=source, commit=served, digest=profile.spec.weights_digest)
+    return FoundDraft(draft=Draft(architecture=architecture, weights=weights), pinned=pinned, resolve=request)

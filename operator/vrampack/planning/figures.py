@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 from vrampack.api.common import Quantity
@@ -11,7 +12,7 @@ from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, P
 from vrampack.api.modelprofile import Measurement
 from vrampack.errors import InvalidInputError
 from vrampack.memory.architecture import Architecture, Weights
-from vrampack.memory.calibration import calibrated
+from vrampack.memory.calibration import Setup, calibrated
 from vrampack.memory.draft import Draft
 from vrampack.memory.estimate import Estimate, estimate
 from vrampack.memory.gpus import context_bytes
@@ -112,6 +113,21 @@ def figures(
         if (context := context_bytes(product)) not in computed:
             there = replace(workload, product=product)
             computed[context] = estimate(architecture=architecture, weights=weights, workload=there)
+
+    @cache
+    def computed_for(setup: Setup) -> Estimate | None:
+        load = replace(
+            workload,
+            concurrency=setup.max_sequences * workload.data,
+            max_batched_tokens=setup.max_batched_tokens,
+            context_length=setup.context_length,
+            tokens_per_sequence=setup.context_length,
+        )
+        try:
+            return estimate(architecture=architecture, weights=weights, workload=load)
+        except InvalidInputError:
+            return None
+
     observations = [observation_of(each) for each in measurements]
     each = tuple(
         (
@@ -121,6 +137,7 @@ def figures(
                 observations=observations,
                 asked=setup_of(spec, product=product, kv_cache=kv_precision),
                 headroom_percent=headroom_percent,
+                computed_for=computed_for,
             ),
         )
         for product in eligible
@@ -149,6 +166,8 @@ def declared_kv(computed: Estimate, declared: int) -> int:
     """
     least = computed.kv_least_blocks * computed.kv_block_bytes
     others = computed.per_gpu - computed.kv_cache - computed.headroom
+    if "allowance" in computed.measured:
+        others -= computed.allowance  # what other replicas took besides is no obstacle to what a user declares
     left = declared - others
     if left < least:
         raise InvalidInputError(

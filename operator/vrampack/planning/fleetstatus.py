@@ -1,21 +1,28 @@
 """What the operator says on GPUNodes and GPUPools."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from vrampack.api.common import Quantity
 from vrampack.api.gpunode import InjectionFound
 from vrampack.api.gpupool import Fencing, GPUPoolSpec, MoveStatus, PackingBound
-from vrampack.planning.conditions import carried, former_conditions
+from vrampack.packing.problem import Bound
+from vrampack.planning.conditions import Said, conditions_of
 from vrampack.planning.findings import Findings
 from vrampack.planning.injection import condition_words, failures
 from vrampack.planning.inventory import GPU, Inventory
 from vrampack.planning.moves import as_json
+from vrampack.planning.prices import as_quantity, priced_words
 from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import Obstacle
 from vrampack.planning.snapshot import GPUNodeView, Json, PoolView
 from vrampack.planning.suggestedmoves import as_suggestions
-from vrampack.planning.whole import proven
+from vrampack.planning.whole import Whole, proven
+from vrampack.sharing.registry import mechanism
 from vrampack.units import counted, human_bytes
+
+_FOUND: Final = ("suggestedMoves", "suggestedLayouts", "bound")
+"""What is said of a pool that is looked for beside the passes."""
 
 
 def gpu_node_status(
@@ -35,7 +42,7 @@ def gpu_node_status(
     entries = [each for each in entries if each["uuid"] not in gone or each["claims"]]
     over = [gpu for gpu in mine if gpu.usable and gpu.free < 0]
     words = "; ".join(f"GPU {gpu.index} by {human_bytes(-gpu.free)}" for gpu in over)
-    said: list[tuple[str, bool, str, str]] = [
+    said: list[Said] = [
         ("AgentAlive", True, "LeaseRenewed", "the node's agent renews its Lease")
         if view.agent_alive
         else ("AgentAlive", False, "LeaseExpired", "the node's agent is silent; the node takes no new replica"),
@@ -63,11 +70,7 @@ def gpu_node_status(
         found = failures(view.status, pool=pool)
         status["injectionFailures"] = found.wire()
         said.append(("InjectionBroken", *condition_words(found)))
-    before = former_conditions(view.raw_status)
-    status["conditions"] = [
-        carried(before, type_=type_, holds=holds, reason=reason, message=message, generation=view.generation, now=now)
-        for type_, holds, reason, message in said
-    ]
+    status["conditions"] = conditions_of(said, status=view.raw_status, generation=view.generation, now=now)
     return status, not _has(view.raw_status, status)
 
 
@@ -123,67 +126,6 @@ def pool_status(
     ``works``: what `vrampack.planning.mechanisms.readiness` says."""
     nodes = sorted(name for name, of in stock.pool_of.items() if of == pool.name)
     gpus = [gpu for gpu in stock.gpus.values() if gpu.node in set(nodes)]
-    before = former_conditions(pool.status)
-    conditions = [
-        carried(
-            before,
-            type_="Ready",
-            holds=not pool.problem,
-            reason="InvalidSpec" if pool.problem else "PoolInUse" if nodes else "NoNodes",
-            message=pool.problem or f"{counted(len(gpus), 'GPU')} on {counted(len(nodes), 'node')}",
-            generation=pool.generation,
-            now=now,
-        )
-    ]
-    if any(gpu.offered is not None for gpu in gpus):
-        holds, reason, message = fence_words(gpus, pool.spec)
-        conditions.append(
-            carried(
-                before,
-                type_="Fenced",
-                holds=holds,
-                reason=reason,
-                message=message,
-                generation=pool.generation,
-                now=now,
-            )
-        )
-    holds, reason, message = works
-    conditions.append(
-        carried(
-            before,
-            type_="MechanismReady",
-            holds=holds,
-            reason=reason,
-            message=message,
-            generation=pool.generation,
-            now=now,
-        )
-    )
-    if pool.spec.limits:
-        conditions.append(
-            carried(
-                before,
-                type_="LimitsEnforced",
-                holds=False,
-                reason="NotInThisVersion",
-                message="spec.limits is kept, and not enforced by this version; use a ResourceQuota on pods meanwhile",
-                generation=pool.generation,
-                now=now,
-            )
-        )
-    if overlap := stock.overlaps.get(pool.name):
-        conditions.append(
-            carried(
-                before,
-                type_="Overlap",
-                holds=True,
-                reason="NodesInTwoPools",
-                message=f"another pool matches {', '.join(overlap[:8])} too; the first pool by name has them",
-                generation=pool.generation,
-                now=now,
-            )
-        )
     status: Json = {
         "observedGeneration": pool.generation,
         "nodes": len(nodes),
@@ -192,11 +134,33 @@ def pool_status(
         "claimed": str(Quantity.of(sum(gpu.claimed for gpu in gpus))),
         "stranded": str(Quantity.of(_stranded(gpus, stock, waits))),
         "moves": as_json(moves),
-        "conditions": conditions,
+        "conditions": conditions_of(
+            _said(pool, stock, gpus, nodes, works), status=pool.status, generation=pool.generation, now=now
+        ),
     }
     if findings is not None:
-        return status | _found(findings, stock)
-    return status | {key: pool.status[key] for key in ("suggestedMoves", "bound") if key in pool.status}
+        return status | _found(findings, stock, pool)
+    return status | {key: pool.status[key] for key in _FOUND if key in pool.status}
+
+
+def _said(
+    pool: PoolView, stock: Inventory, gpus: Sequence[GPU], nodes: Sequence[str], works: tuple[bool, str, str]
+) -> Iterator[Said]:
+    """A pool's conditions."""
+    reason = "InvalidSpec" if pool.problem else "PoolInUse" if nodes else "NoNodes"
+    words = f"{counted(len(gpus), 'GPU')} on {counted(len(nodes), 'node')}"
+    yield "Ready", not pool.problem, reason, pool.problem or words
+    if any(gpu.offered is not None for gpu in gpus):
+        yield "Fenced", *fence_words(gpus, pool.spec)
+    yield "MechanismReady", *works
+    if pool.spec.prices:
+        yield "Priced", *priced_words(pool.spec, {gpu.product for gpu in gpus})
+    if pool.spec.limits:
+        words = "spec.limits is kept, and not enforced by this version; use a ResourceQuota on pods meanwhile"
+        yield "LimitsEnforced", False, "NotInThisVersion", words
+    if overlap := stock.overlaps.get(pool.name):
+        words = f"another pool matches {', '.join(overlap[:8])} too; the first pool by name has them"
+        yield "Overlap", True, "NodesInTwoPools", words
 
 
 def _stranded(gpus: Sequence[GPU], stock: Inventory, waits: Mapping[str, Sequence[Waits]]) -> int:
@@ -208,9 +172,11 @@ def _stranded(gpus: Sequence[GPU], stock: Inventory, waits: Mapping[str, Sequenc
     return sum(gpu.free for gpu in gpus if 0 < gpu.free < least and gpu.closed is None)
 
 
-def _found(findings: Findings, stock: Inventory) -> Json:
+def _found(findings: Findings, stock: Inventory, pool: PoolView) -> Json:
     """Moves that are suggested, and what is proven."""
     found: Json = {"suggestedMoves": as_json(as_suggestions(findings, stock))}
+    if mechanism(pool.spec.mechanism.value).sliced:
+        found["suggestedLayouts"] = [each.wire() for each in findings.layouts]
     whole, bound = findings.question.whole, findings.bound
     if bound is not None:
         # The bound is of packings that place everything: one that leaves replicas waiting has no distance from it.
@@ -218,13 +184,20 @@ def _found(findings: Findings, stock: Inventory) -> Json:
         distance = f"{max(0, whole.used - bound.opened) / bound.opened:.1%}" if near else ""
         done = findings.done
         found["bound"] = PackingBound(
-            least_memory=Quantity.of(bound.opened) if bound.opened else None,
-            used_memory=Quantity.of(whole.used),
+            **_amounts(whole, bound),
             distance=distance,
             explanation=proven(whole, bound)[:512],
             work=f"{counted(done.rounds, 'round')}, {counted(done.dives, 'dive')}, {counted(done.nodes, 'node')}",
         ).wire()
     return found
+
+
+def _amounts(whole: Whole, bound: Bound) -> dict[str, Quantity | None]:
+    if whole.priced:
+        least = as_quantity(bound.opened) if bound.opened else None
+        return {"least_price": least, "used_price": as_quantity(whole.used)}
+    least = Quantity.of(bound.opened) if bound.opened else None
+    return {"least_memory": least, "used_memory": Quantity.of(whole.used)}
 
 
 def fence_words(gpus: Sequence[GPU], pool: GPUPoolSpec) -> tuple[bool, str, str]:

@@ -25,7 +25,8 @@ def style_of(status: GPUNodeStatus, *, pool: GPUPoolSpec) -> InjectionStyle:
 def setup_of(status: GPUNodeStatus, *, pool: GPUPoolSpec) -> str:
     """How a node hands out GPUs now."""
     style = style_of(status, pool=pool)
-    words = (style.value, f"driver {status.driver or 'unknown'}", status.container_runtime or "")
+    toolkit = f"toolkit {status.container_toolkit}" if status.container_toolkit else ""
+    words = (style.value, f"driver {status.driver or 'unknown'}", status.container_runtime or "", toolkit)
     return ", ".join(filter(None, words))[:256]
 
 

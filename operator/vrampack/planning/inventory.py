@@ -1,23 +1,23 @@
 """What the GPUs have left: usable memory less reserve, foreign use and claims, as hosts for the packer."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from vrampack.api.common import Quantity
-from vrampack.api.gpunode import GPUClaim, GPUStatus, MIGDevice
+from vrampack.api.gpunode import GPUClaim, GPUStatus
 from vrampack.errors import InvalidInputError
 from vrampack.packing.problem import Device, Host
 from vrampack.planning.closing import gpu_obstacle, node_obstacle
+from vrampack.planning.links import link_domains
 from vrampack.planning.need import Company, Need, company
+from vrampack.planning.poolnodes import pools_of, products_of
+from vrampack.planning.prices import prices_of
 from vrampack.planning.reasons import Obstacle
+from vrampack.planning.slices import devices_of
 from vrampack.planning.snapshot import GPUNodeView, Grant, NodeView, PodView, PoolView, Snapshot
 from vrampack.sharing.registry import mechanism
 from vrampack.units import parse_millicores
-
-_LABEL: Final = 63
-"""Most characters of a product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +90,17 @@ def holders(pods: Iterable[PodView]) -> dict[str, tuple[PodView, ...]]:
 
 def inventory(snapshot: Snapshot) -> Inventory:
     """The account of every GPU that a GPUNode names."""
-    pools, overlaps = _pools(snapshot)
+    pools, overlaps = pools_of(snapshot)
     by_name = {pool.name: pool for pool in snapshot.pools}
     nodes = {node.name: node for node in snapshot.nodes}
     companies = _companies(snapshot)
     tenants = holders(snapshot.pods)
     ended = {pod.uid: pod for pod in snapshot.pods if pod.ended and pod.claim is not None}
+    ended |= {pod.uid: pod for pod in snapshot.memory.departed}
+    obscure = {uuid for pod in snapshot.pods if not pod.ended for uuid in pod.obscure}
     on_node: dict[str, list[PodView]] = defaultdict(list)
     # The first by name has a GPU that two nodes report.
-    devices = {view.name: devices_of(view, by_name[pools[view.name]]) for view in snapshot.gpu_nodes}
+    devices = {view.name: devices_of(view, by_name[pools[view.name]], ended) for view in snapshot.gpu_nodes}
     gpu_node = {gpu.uuid: view.name for view in reversed(snapshot.gpu_nodes) for gpu in devices[view.name]}
     for pod in snapshot.pods:
         if not pod.ended and (place := pod.node or (gpu_node.get(pod.claim.gpus[0], "") if pod.claim else "")):
@@ -106,6 +108,7 @@ def inventory(snapshot: Snapshot) -> Inventory:
     granted = _granted_to_others(snapshot)
     gpus: dict[str, GPU] = {}
     hosts: dict[str, list[Host]] = {pool.name: [] for pool in snapshot.pools}
+    prices = {name: prices_of(by_name[name].spec, found) for name, found in products_of(devices, pools).items()}
     for view in snapshot.gpu_nodes:
         pool = by_name[pools[view.name]]
         account = [
@@ -114,9 +117,19 @@ def inventory(snapshot: Snapshot) -> Inventory:
         ]
         # Two nodes can't have one GPU, or its memory would be given away twice.
         account = [replace(gpu, closed=Obstacle.GPU_REPORTED_TWICE) if gpu.uuid in gpus else gpu for gpu in account]
+        account = [replace(gpu, closed=Obstacle.GPU_CLAIM_OBSCURE) if gpu.uuid in obscure else gpu for gpu in account]
         gpus.update((gpu.uuid, gpu) for gpu in account if gpu.uuid not in gpus)
         hosts[pool.name].append(
-            _host(view, nodes.get(view.name), pool, account, on_node.get(view.name, []), tenants, companies)
+            _host(
+                view,
+                nodes.get(view.name),
+                pool,
+                account,
+                on_node.get(view.name, []),
+                tenants,
+                companies,
+                prices[pool.name],
+            )
         )
     return Inventory(
         gpus=gpus,
@@ -133,102 +146,9 @@ def inventory(snapshot: Snapshot) -> Inventory:
     )
 
 
-def devices_of(view: GPUNodeView, pool: PoolView) -> tuple[GPUStatus, ...]:
-    """What of a node is shared out: its GPUs, or, where the pool shares by MIG, the MIG devices that exist.
-
-    Of the others an entry stays where a replica claims one that is gone.
-    """
-    gpus = view.status.gpus or ()
-    if not mechanism(pool.spec.mechanism.value).sliced:
-        return gpus
-    claims = {gpu.uuid: gpu.claims or () for gpu in gpus}
-    pairs = [(gpu, each) for gpu in gpus if gpu.mig for each in gpu.mig_devices or ()]
-    slices = {each.uuid: _slice(gpu, each, claims.get(each.uuid, ())) for gpu, each in pairs}
-    return (*slices.values(), *(gpu for gpu in gpus if gpu.uuid not in slices))
-
-
-def _slice(gpu: GPUStatus, device: MIGDevice, claims: tuple[GPUClaim, ...]) -> GPUStatus:
-    """A MIG device as an entry of its own. Of the GPU's processes those are in it whose pod claims it."""
-    holders = {each.uid for each in claims}
-    product = f"{gpu.product}-MIG-{device.profile}"[:_LABEL] if gpu.product and device.profile else gpu.product
-    return GPUStatus(
-        uuid=device.uuid,
-        index=gpu.index,
-        product=product,
-        memory=device.memory,
-        health=gpu.health,
-        xid=gpu.xid,
-        offered=gpu.offered,
-        claims=claims,
-        processes=tuple(each for each in gpu.processes or () if each.pod_uid in holders),
-        # A MIG device that was given away is no other one's trouble; the whole GPU is.
-        allocations=tuple(each for each in gpu.allocations or () if each.device in ("", gpu.uuid, device.uuid)),
-    )
-
-
-def released(stock: Inventory, hosts: Iterable[Host], pods: Iterable[PodView]) -> tuple[Host, ...]:
-    """These hosts as they would be without these pods' claims."""
-    leaving: dict[str, list[PodView]] = defaultdict(list)
-    for pod in pods:
-        if pod.claim is not None and not pod.ended and (first := stock.gpus.get(pod.claim.gpus[0])) is not None:
-            leaving[first.node].append(pod)
-    return tuple(_without(stock, host, leaving[host.name]) if host.name in leaving else host for host in hosts)
-
-
-def _without(stock: Inventory, host: Host, leaving: Sequence[PodView]) -> Host:
-    gone = {pod.uid for pod in leaving}
-    devices = []
-    stay: set[str] = set()
-    for device in host.devices:
-        tenants = stock.tenants.get(device.id, ())
-        staying = {group_of(pod) for pod in tenants if pod.uid not in gone}
-        stay |= staying
-        left = device.tenants - ({group_of(pod) for pod in tenants} - staying)
-        back = sum(stock.gpus[device.id].held.get(pod.uid, 0) for pod in tenants if pod.uid in gone)
-        devices.append(
-            replace(
-                device,
-                free=device.free + back,
-                tenants=left,
-                # What the last tenant kept away may come again.
-                exclusive=device.exclusive and bool(left),
-                avoided_by=device.avoided_by if left else frozenset(),
-            )
-        )
-    return replace(
-        host,
-        devices=tuple(devices),
-        tenants=host.tenants - ({group_of(pod) for pod in leaving} - stay),
-        cpu=None if host.cpu is None else host.cpu + sum(pod.cpu for pod in leaving),
-        memory=None if host.memory is None else host.memory + sum(pod.memory for pod in leaving),
-        slots=None if host.slots is None else host.slots + len(leaving),
-    )
-
-
 def group_of(pod: PodView) -> str:
     """The packer's word for the model of a pod."""
     return f"{pod.namespace}/{pod.model}"
-
-
-def _pools(snapshot: Snapshot) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """The pool of each GPU node: the first by name that matches, the default pool last of all."""
-    labels = {node.name: node.labels for node in snapshot.nodes}
-    named = sorted((pool for pool in snapshot.pools if pool.generation or pool.name != "default"), key=lambda p: p.name)
-    pool_of: dict[str, str] = {}
-    overlaps: dict[str, set[str]] = defaultdict(set)
-    for view in snapshot.gpu_nodes:
-        have = labels.get(view.name, {})
-        matching = [
-            pool.name
-            for pool in named
-            if all(have.get(key) == value for key, value in pool.spec.node_selector.items())
-            and (pool.name != "default" or pool.spec.node_selector)
-        ]
-        pool_of[view.name] = matching[0] if matching else "default"
-        if len(matching) > 1:
-            for name in matching:
-                overlaps[name].add(view.name)
-    return pool_of, {name: tuple(sorted(found)) for name, found in overlaps.items()}
 
 
 def _granted_to_others(snapshot: Snapshot) -> dict[str, tuple[Grant, ...]]:
@@ -246,6 +166,16 @@ def _claim(pod: PodView) -> GPUClaim:
     return GPUClaim(namespace=pod.namespace, pod=pod.name, uid=pod.uid, bytes=Quantity.of(pod.claim.bytes))
 
 
+def _remembered(gpu: GPUStatus) -> dict[str, GPUClaim]:
+    """Claims of the pods whose processes are on a GPU, by UID, as the node's agent knows them."""
+    found = {}
+    for each in gpu.processes or ():
+        namespace, _, name = (each.pod or "").partition("/")
+        if each.claim is not None and namespace and name:
+            found[each.pod_uid] = GPUClaim(namespace=namespace, pod=name, uid=each.pod_uid, bytes=each.claim)
+    return found
+
+
 def _gpu(
     view: GPUNodeView,
     gpu: GPUStatus,
@@ -261,7 +191,9 @@ def _gpu(
     for process in gpu.processes or ():
         observed[process.pod_uid] = observed.get(process.pod_uid, 0) + process.bytes.bytes
     claims = {pod.uid: pod.claim.bytes for pod in tenants if pod.claim is not None}
-    outlived = {each.uid: each for each in gpu.claims or () if each.uid not in claims and each.uid in observed}
+    # What stands here of a claim is the operator's word; a pod that went before that is known by its node's agent.
+    outlived = _remembered(gpu) | {each.uid: each for each in gpu.claims or () if each.uid in observed}
+    outlived = {uid: each for uid, each in outlived.items() if uid not in claims}
     outlived |= {uid: _claim(ended[uid]) for uid in observed if uid in ended}
     sizes = claims | {uid: each.bytes.bytes for uid, each in outlived.items()}
     held = {uid: max(sizes.get(uid, 0), observed.get(uid, 0)) for uid in sorted(sizes.keys() | observed.keys())}
@@ -296,15 +228,20 @@ def _host(
     pods: list[PodView],
     tenants: Mapping[str, tuple[PodView, ...]],
     companies: Mapping[str, Company],
+    prices: Mapping[str, int] | None,
 ) -> Host:
     free = view.status.node
     # The agent's figures leave vrampack's pods out, so they do not lag behind what is placed now.
     cpu = parse_millicores(free.cpu) if free is not None and free.cpu is not None else (node.cpu if node else None)
     memory = free.memory.bytes if free is not None and free.memory is not None else (node.memory if node else None)
     slots = free.pods if free is not None and free.pods is not None else (node.pods if node else None)
+    links = link_domains(view.status.gpus or ())
     return Host(
         name=view.name,
-        devices=tuple(_device(gpu, tenants.get(gpu.uuid, ()), companies) for gpu in account),
+        devices=tuple(
+            replace(_device(gpu, tenants.get(gpu.uuid, ()), companies, pool, prices), link=links.get(gpu.uuid))
+            for gpu in account
+        ),
         cpu=None if cpu is None else cpu - sum(pod.cpu for pod in pods),
         memory=None if memory is None else memory - sum(pod.memory for pod in pods),
         slots=None if slots is None else slots - len(pods),
@@ -313,7 +250,14 @@ def _host(
     )
 
 
-def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Company]) -> Device:
+def _device(
+    gpu: GPU,
+    tenants: tuple[PodView, ...],
+    companies: Mapping[str, Company],
+    pool: PoolView,
+    prices: Mapping[str, int] | None,
+) -> Device:
+    most = 1 if gpu.alone else pool.spec.max_replicas_per_gpu
     return Device(
         id=gpu.uuid,
         product=gpu.product,
@@ -323,7 +267,9 @@ def _device(gpu: GPU, tenants: tuple[PodView, ...], companies: Mapping[str, Comp
         exclusive=any(companies[pod.uid].exclusive for pod in tenants),
         avoided_by=frozenset(f"{pod.namespace}/{name}" for pod in tenants for name in companies[pod.uid].avoid),
         closed=gpu.closed,
-        slots=None if not gpu.alone else 0 if tenants else 1,
+        # Fewer than none where there are more than the pool allows now.
+        slots=None if most is None else most - len(tenants),
+        price=None if prices is None else prices[gpu.product],
         slice_of=f"{gpu.node}/{gpu.index}" if gpu.alone else None,
     )
 

@@ -1,24 +1,25 @@
 """The measurements of a ModelProfile, as the estimate takes them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
 
-from vrampack.api.engine import CudaGraphs, EngineName
+from vrampack.api.common import Quantity
+from vrampack.api.engine import CudaGraphs, EngineName, Parallelism
 from vrampack.api.modeldeployment import ModelDeploymentSpec
 from vrampack.api.modelprofile import Measurement
 from vrampack.engines.vllm_flags import FLAGS
 from vrampack.memory.calibration import Observation, Setup
 
+MAX_MEASUREMENTS: Final = 64
+TERMS: Final = ("weights", "activations", "cuda_graphs", "communication", "runtime_context")
+_SIZES: Final = (*TERMS, "besides_cache")
+
 
 def observation_of(measurement: Measurement) -> Observation:
     """One entry of ``status.measurements``."""
     shape = measurement.parallelism
-    sizes = {
-        "weights": measurement.weights,
-        "activations": measurement.activations,
-        "cuda_graphs": measurement.graphs,
-        "communication": measurement.communication,
-        "runtime_context": measurement.runtime_context,
-    }
+    sizes: dict[str, Quantity | None] = {name: getattr(measurement, _field(name)) for name in _SIZES}
     return Observation(
         setup=Setup(
             engine=measurement.engine.value,
@@ -39,6 +40,46 @@ def observation_of(measurement: Measurement) -> Observation:
         samples=measurement.samples,
         **{term: size.bytes for term, size in sizes.items() if size is not None},
     )
+
+
+def measurement_of(found: Observation, *, at: float) -> Measurement:
+    """The record, as it stands in ``status.measurements``. ``at``: seconds since 1970."""
+    setup = found.setup
+    sizes = {name: getattr(found, name) for name in _SIZES}
+    return Measurement.model_validate(
+        {
+            "engine": setup.engine,
+            "version": setup.version,
+            "gpu_product": setup.product,
+            "parallelism": Parallelism(
+                tensor=setup.tensor,
+                pipeline=setup.pipeline,
+                data=setup.data,
+                expert=setup.expert,
+                decode_context=setup.decode_context,
+            ),
+            "kv_cache": setup.kv_cache,
+            "max_sequences": setup.max_sequences,
+            "max_batched_tokens": setup.max_batched_tokens,
+            "context_length": setup.context_length,
+            "cuda_graphs": (CudaGraphs.AUTO if setup.cuda_graphs else CudaGraphs.DISABLED).value,
+            "args": setup.args,
+            "samples": found.samples,
+            "observed_at": datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            **{_field(name): Quantity.of(size) for name, size in sizes.items() if size is not None},
+        }
+    )
+
+
+def most_of(one: Observation, other: Observation) -> Observation:
+    """Two observations of one setup as one, with the samples of ``other``: of each term the most."""
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in _SIZES}
+    both = {name: max((size for size in pair if size is not None), default=None) for name, pair in pairs.items()}
+    return Observation(setup=other.setup, samples=other.samples, **both)
+
+
+def _field(term: str) -> str:
+    return "graphs" if term == "cuda_graphs" else term
 
 
 def setup_of(spec: ModelDeploymentSpec, *, product: str, kv_cache: str) -> Setup:

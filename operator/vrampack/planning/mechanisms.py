@@ -91,6 +91,7 @@ def _facts(pool: PoolView, node: NodeView | None, view: GPUNodeView, devices: De
         annotations=node.annotations if node is not None else {},
         resources=node.resources if node is not None else frozenset(),
         driver=view.status.driver or "",
+        toolkit=view.status.container_toolkit or "",
         slices=any(gpu.mig_devices for gpu in gpus),
         exclusive_mode=any(gpu.compute_mode in _EXCLUSIVE for gpu in gpus),
         devices=frozenset(each.uuid for each in published) if devices is not None else None,

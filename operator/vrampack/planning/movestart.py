@@ -13,20 +13,24 @@ from vrampack.planning.candidates import objective_of
 from vrampack.planning.cases import Case
 from vrampack.planning.findings import MOST_BLOCKED, MOST_SUGGESTED, Findings, Question
 from vrampack.planning.inventory import Inventory
+from vrampack.planning.miglayouts import MOST_CUT_FOR, recut
 from vrampack.planning.nominations import Nominee
 from vrampack.planning.queueing import Queue, Waits
+from vrampack.planning.refined import Pending
 from vrampack.planning.snapshot import PodView, PoolView, Snapshot
 from vrampack.planning.tenancy import Tenants, movers
 from vrampack.planning.whole import whole
 
 
 def question_of(
+    snapshot: Snapshot,
     given: Sequence[Case],
     stock: Inventory,
     pool: PoolView,
     there: Tenants,
     left: tuple[Host, ...],
     waits: Sequence[tuple[str, Waits]],
+    pending: Pending | None,
 ) -> Question | None:
     """What to look for beside the passes, where there is a GPUPool that can say what was found."""
     late = [each for _, each in waits if each.unplaced is not None and each.pod.uid not in moves.given_up(pool)]
@@ -34,6 +38,7 @@ def question_of(
     blocked.sort(key=lambda each: (-each.priority, -each.waited, -each.gpus * each.memory, each.key))
     # Who waits gets older all the time, which is no news.
     ageless = {each.key: replace(each, waited=0) for each in blocked}
+    views = [view for view in snapshot.gpu_nodes if stock.pool_of[view.name] == pool.name]
     return Question(
         hosts=left,
         residents=movers(there, given, spared=moves.given_up(pool)),
@@ -43,6 +48,9 @@ def question_of(
         per_placement=pool.spec.moves.per_placement,
         whole=whole(there, stock.hosts[pool.name], [each for _, each in waits]),
         objective=objective_of(pool),
+        pending=pending,
+        recut=recut(pool, views, left, list(ageless.values())[:MOST_CUT_FOR]),
+        better=pool.spec.refine_seconds > 0,
     )
 
 
@@ -74,7 +82,8 @@ def begins(
         made = moves.waiting_of(listed, pod.uid)
         if len(some) <= min(left, pool.spec.moves.per_placement - made):
             return _for(pod, key, some, found, there, queue, now=snapshot.now)
-    if found.closing and left:
+    # What was found first may not be the best way, and a way that is left for another has moved replicas for nothing.
+    if found.closing and left and (found.complete or not question.better):
         first = found.closing[0]
         because = f"GPU {', '.join(map(str, _indexes(stock, first.resident.devices)))} of "
         because += f"{first.resident.host} is to be empty"

@@ -37,6 +37,8 @@ class Need:
     """Whether its GPUs are its own. None, here and below: the pod is of a version that did not write it."""
     avoid: tuple[str, ...] | None = None
     """ModelDeployments of its namespace that it shares no GPU with."""
+    apart: bool | None = None
+    """Whether no other replica of its model comes to its node. None: others may."""
 
     def to_json(self) -> str:
         """Compact, and always in the same order: it is part of what a template's hash is taken of."""
@@ -59,8 +61,9 @@ class Need:
         fraction = found.get("fraction", 1)
         if type(fraction) is not int or fraction < 1:
             _refuse(found, "fraction", "write a whole number of at least 1")
-        if not isinstance(found.get("exclusive", False), bool):
-            _refuse(found, "exclusive", "write true or false")
+        for name in ("exclusive", "apart"):
+            if not isinstance(found.get(name, False), bool):
+                _refuse(found, name, "write true or false")
         avoid = found.get("avoid", [])
         if not isinstance(avoid, list) or not all(isinstance(each, str) for each in avoid):
             _refuse(found, "avoid", "write a list of names")
@@ -71,7 +74,7 @@ class Need:
 
 _SIZES: Final = {"gpus": 1, "bytes": 1, "kv": 0, "context": 0, "comm": 0}
 """Numbers that every need has, with the least that each may be."""
-_OPTIONAL: Final = ("fraction", "exclusive", "avoid")
+_OPTIONAL: Final = ("fraction", "exclusive", "avoid", "apart")
 """What pods of older versions lack, and what not every engine has."""
 
 

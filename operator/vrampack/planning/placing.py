@@ -59,7 +59,8 @@ def place(
     nominations: dict[str, list[NominationStatus]] = defaultdict(list)
     passes = {}
     for name, members in sorted(by_pool.items()):
-        waiting = queue(members, pools[name], stock, eligible, waits, snapshot.now)
+        unclaimed = snapshot.memory.unclaimed
+        waiting = queue(members, pools[name], stock, eligible, waits, unclaimed=unclaimed, now=snapshot.now)
         found = passes[name] = pool_pass(context, pools[name], waiting)
         for key, each in found.waits:
             waits[key].append(each)

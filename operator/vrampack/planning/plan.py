@@ -7,12 +7,13 @@ from vrampack.errors import VrampackError
 from vrampack.planning.actions import EvictPods, Plan, Tell, WriteStatus
 from vrampack.planning.budget import offenders
 from vrampack.planning.candidates import Eligibility
-from vrampack.planning.cases import Case, cases
-from vrampack.planning.contract import watch_of, watches
+from vrampack.planning.cases import cases
+from vrampack.planning.contract import watches
 from vrampack.planning.deletions import deletions
 from vrampack.planning.findings import Question
 from vrampack.planning.fleetstatus import gpu_node_status, pool_status
 from vrampack.planning.inventory import Inventory, inventory
+from vrampack.planning.measuring import measured
 from vrampack.planning.mechanisms import read_back, readiness
 from vrampack.planning.moves import Moving, eviction, kept, under_way, undoing
 from vrampack.planning.placing import Placed, place
@@ -22,7 +23,7 @@ from vrampack.planning.snapshot import Json, PoolView, Snapshot
 from vrampack.planning.status import model_status
 from vrampack.planning.suggestions import suggested
 from vrampack.planning.tidings import events_of
-from vrampack.planning.verdict import Blocked, Settings
+from vrampack.planning.verdict import Settings
 
 _CHANGED = ("ModelUnchanged", "False")
 
@@ -63,6 +64,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     statuses: list[WriteStatus] = []
     events: list[Tell] = []
     changed: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
     for case in given:
         status = model_status(
             case,
@@ -72,9 +74,10 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
             nominations=placed.nominations.get(case.model.key, ()),
             error=snapshot.memory.child_errors.get(case.model.key, ""),
             now=snapshot.now,
-            look=snapshot.looks.get(watch) if (watch := watch_of(case)) is not None else None,
+            looks=snapshot.looks,
         )
         changed.update(_changed(status))
+        waiting.update({each["reason"]: each["count"] for each in status.get("waiting", ())})
         if status != case.model.status:
             model = case.model
             statuses.append(
@@ -90,6 +93,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
     if not placed.placements:
         # While replicas are being placed these would be out of date at once; the pass after the last one writes them.
         statuses += _fleet(snapshot, stock, placed, moving, asked)
+        statuses += measured(snapshot, given, stock)
     return Plan(
         placements=placed.placements,
         children=tuple(action for change in rolled.values() for action in change.actions),
@@ -106,7 +110,7 @@ def plan(snapshot: Snapshot, settings: Settings) -> Plan:
         probes=asked.create,
         # An answer is kept before the probes that gave it go: one that could not be written is given again.
         ended_probes=tuple(probe for probe in asked.delete if not placed.placements),
-        waiting=_waiting(given, placed),
+        waiting=dict(sorted(waiting.items())),
         gpu_bytes=_gpu_bytes(stock, placed),
         over_budget=budget.over,
         changed=dict(sorted(changed.items())),
@@ -171,16 +175,6 @@ def _fleet(
 def _changed(status: Json) -> list[str]:
     """Why a model is not what it was, where it is not."""
     return [each["reason"] for each in status["conditions"] if (each["type"], each["status"]) == _CHANGED]
-
-
-def _waiting(given: tuple[Case, ...], placed: Placed) -> Mapping[str, int]:
-    counted: Counter[str] = Counter()
-    for waits in placed.waits.values():
-        counted.update(each.reason for each in waits)
-    for case in given:
-        if isinstance(case.sized, Blocked) and case.deployment is None and case.replicas:
-            counted[case.sized.reason] += case.replicas
-    return dict(sorted(counted.items()))
 
 
 def _gpu_bytes(stock: Inventory, placed: Placed) -> Mapping[tuple[str, str], int]:

@@ -1,9 +1,10 @@
 """One pass over one pool: who is placed, who waits for what, who is evicted, and which move begins."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Final
 
 from vrampack.api import names
 from vrampack.api.gpupool import MoveStatus, Startup
@@ -16,6 +17,7 @@ from vrampack.planning import moves
 from vrampack.planning.actions import EvictPods, PlacePod
 from vrampack.planning.candidates import Eligibility, main_reason, objective_of
 from vrampack.planning.cases import Case
+from vrampack.planning.filling import rule_of
 from vrampack.planning.findings import Question
 from vrampack.planning.injection import style_of
 from vrampack.planning.inventory import GPU, Inventory
@@ -25,9 +27,12 @@ from vrampack.planning.need import Need
 from vrampack.planning.nominations import Nominee, eviction, freed, noted, preempting, standing
 from vrampack.planning.queueing import Queue, Waits
 from vrampack.planning.reasons import chosen
+from vrampack.planning.refined import Pending, better, pending
 from vrampack.planning.snapshot import GPUNodeView, PodView, PoolView, Snapshot
 from vrampack.planning.tenancy import Tenants, running, tenants
 from vrampack.sharing.base import Claimed, Share
+
+_BUSY: Final = "GPUBusyStarting"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,7 @@ class PoolPass:
 def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
     """Places who fits, and frees room for who may have it."""
     snapshot, stock = context.snapshot, context.stock
+    views = {view.name: view for view in snapshot.gpu_nodes}
 
     @cache
     def there() -> Tenants:  # a look at every pod, which most passes of a burst do without
@@ -67,18 +73,11 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
         return tenants(snapshot, stock, context.given, pool=pool.name, describe=describe)
 
     nominated = _standing(queue, there, stock, pool)
-    packing = pack(
-        hosts=queue.hosts,
-        items=queue.items,
-        objective=objective_of(pool),
-        patience=context.patience,
-        reserve=[each.reservation for each in nominated.values()],
-    )
+    packing = _planned(context, pool, queue, nominated)
     kept = [nominated[each.item.key] for each in packing.unplaced if each.item.key in nominated]
     hosts = occupied(queue.hosts, packing.placed, packing.cuts)
     fresh = _preempting(packing, kept, hosts, there, queue, pool)
     waits: list[tuple[str, Waits]] = []
-    view = {view.name: view for view in snapshot.gpu_nodes}
     busy = _starting(stock) if pool.spec.startup is Startup.SERIALIZED else None
     now = {host.name: host for host in stock.hosts[pool.name]}
     successors = {placement.item.key for placement in queue.returning}
@@ -94,12 +93,12 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
                 f"has room on {placement.host} and waits until the engine that starts on GPU "
                 f"{', '.join(str(stock.gpus[each].index) for each in sorted(shared))} is ready"
             )
-            waits.append((case.model.key, Waits(pod=pod, need=need, reason="GPUBusyStarting", message=message)))
+            waits.append((case.model.key, Waits(pod=pod, need=need, reason=_BUSY, message=message)))
             if pod.uid in noted(case.model.status):  # the room is there, and it keeps it
                 held_up[placement.item.key] = Nominee(placement=placement)
         else:
             now[placement.host] = occupied([now[placement.host]], [placement])[0]
-            placements.append(_action(pod, need, placement, stock, pool, view[placement.host]))
+            placements.append(_action(pod, need, placement, stock, pool, views[placement.host]))
             if busy is not None:
                 busy |= set(placement.devices)
     held = {uid: each.message for uid, each in snapshot.memory.held.items() if each.until > snapshot.now}
@@ -118,20 +117,20 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
     for unplaced in packing.unplaced:
         if unplaced.item.key not in nominees:
             pod, need, case = queue.asked[unplaced.item.key]
-            reason = main_reason(unplaced.rejected)
             late = Waits(
                 pod=pod,
                 need=need,
-                reason=reason,
+                reason=main_reason(unplaced.rejected),
                 message="",
                 unplaced=unplaced,
                 kept=aged.get(unplaced.item.key),
             )
             waits.append((case.model.key, late))
     left = occupied(hosts, [*(each.placement for each in nominees.values()), *reserved])
-    question, begun = None, None
+    question = begun = None
     if not placements and (pool.generation or context.everywhere):
-        question = question_of(context.given, stock, pool, there(), left, waits)
+        asked = None if nominated else _pending(context, pool, queue, packing, waits)
+        question = question_of(snapshot, context.given, stock, pool, there(), left, waits, asked)
         begun = begins(snapshot, stock, pool, question, there(), queue)
     if begun is not None and begun.nominee is not None:
         told[begun.nominee.placement.item.key] = begun.nominee
@@ -153,6 +152,39 @@ def pool_pass(context: Context, pool: PoolView, queue: Queue) -> PoolPass:
         question=question,
         begun=None if begun is None else begun.entry,
     )
+
+
+def _planned(context: Context, pool: PoolView, queue: Queue, nominated: Mapping[str, Nominee]) -> Packing:
+    """The first plan, or a better one that was found for those that wait. Room that is being freed stays as it is."""
+    first = pack(
+        hosts=queue.hosts,
+        items=queue.items,
+        objective=objective_of(pool),
+        patience=context.patience,
+        reserve=[each.reservation for each in nominated.values()],
+        rule=rule_of(context.given, pool, waiting=len(queue.items)),
+    )
+    found = context.snapshot.memory.findings.get(pool.name)
+    if nominated or found is None or found.question.pending is None or found.plan is None:
+        return first
+    return better(
+        first,
+        found.plan,
+        asked=found.question.pending,
+        hosts=queue.hosts,
+        items=queue.items,
+        objective=objective_of(pool),
+        patience=context.patience,
+    )
+
+
+def _pending(
+    context: Context, pool: PoolView, queue: Queue, packing: Packing, waits: Sequence[tuple[str, Waits]]
+) -> Pending | None:
+    """Those for whom a better plan is worth looking for, while engines start and before they take their places."""
+    if pool.spec.refine_seconds == 0 or packing.reserved or not any(each.reason == _BUSY for _, each in waits):
+        return None
+    return pending(queue.hosts, queue.items, packing, patience=context.patience)
 
 
 def _preempting(

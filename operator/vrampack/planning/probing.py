@@ -2,7 +2,7 @@
 
 The styles are tried one after the other, each by a pod of its own, whose end says whether it works. What was tried
 stands in these pods, so a restart of the operator goes on where it was; the answer stands in the GPUNode, with the
-driver and the container runtime that it holds for. With others of these it is asked again.
+driver, the container runtime and all else that it holds for. With others of these it is asked again.
 """
 
 import hashlib
@@ -99,9 +99,17 @@ def probes(snapshot: Snapshot, stock: Inventory, settings: Probing | None) -> Pr
 
 
 def setup_of(view: GPUNodeView, node: NodeView | None) -> str:
-    """What an answer holds for: driver, container runtime, and what the admin calls the node's software."""
+    """What an answer holds for: driver, container runtime and toolkit, the boot (a toolkit of the host may have changed
+    with it), and what the admin calls the node's software."""
     stack = node.labels.get(names.NODE_STACK, "") if node is not None else ""
-    words = (f"driver {view.status.driver or 'unknown'}", view.status.container_runtime or "", stack)
+    status = view.status
+    words = (
+        f"driver {status.driver or 'unknown'}",
+        status.container_runtime or "",
+        f"toolkit {status.container_toolkit}" if status.container_toolkit else "",
+        f"boot {status.boot_id[:8]}" if status.boot_id else "",
+        stack,
+    )
     return ", ".join(filter(None, words))[:256]
 
 

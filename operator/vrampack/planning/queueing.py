@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from vrampack.api import names
 from vrampack.errors import InvalidInputError
@@ -10,9 +11,12 @@ from vrampack.packing.occupied import occupied
 from vrampack.packing.problem import Host, Item, Objective, Placement, Unplaced
 from vrampack.planning.candidates import Eligibility, item, objective_of
 from vrampack.planning.cases import Case
-from vrampack.planning.inventory import Inventory, released
+from vrampack.planning.inventory import Inventory
 from vrampack.planning.need import Need
-from vrampack.planning.snapshot import Claim, PodView, PoolView
+from vrampack.planning.released import released
+from vrampack.planning.snapshot import Claim, Held, PodView, PoolView
+
+CLAIM_REFUSED: Final = "ClaimRefused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +51,11 @@ def queue(
     stock: Inventory,
     eligible: Eligibility,
     waits: dict[str, list[Waits]],
+    *,
+    unclaimed: Mapping[str, Held],
     now: float,
 ) -> Queue:
+    """``unclaimed``: by pod UID, claims that were refused. Who is not asked again yet leaves its room to others."""
     hosts = stock.hosts[pool.name]
     asked: dict[str, tuple[PodView, Need, Case]] = {}
     items: list[Item] = []
@@ -60,6 +67,10 @@ def queue(
             if pod.uid in surplus:
                 message = "is one more than is wanted, and goes again"
                 waits[case.model.key].append(Waits(pod=pod, need=None, reason="NotWanted", message=message))
+                continue
+            if (held := unclaimed.get(pod.uid)) is not None and held.until > now:
+                message = f"the API server refuses its claim: {held.message}"
+                waits[case.model.key].append(Waits(pod=pod, need=None, reason=CLAIM_REFUSED, message=message))
                 continue
             need = _need(pod, case, waits)
             if need is not None:

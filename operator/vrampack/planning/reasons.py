@@ -27,6 +27,7 @@ class Obstacle(StrEnum):
     GPU_NOT_FENCED = "GPUNotFenced"
     GPU_NOT_IN_MIG_MODE = "GPUNotInMIGMode"
     GPU_REPORTED_TWICE = "GPUReportedTwice"
+    GPU_CLAIM_OBSCURE = "GPUClaimUnreadable"
     NODE_SELECTOR = "NodeSelectorMismatch"
     NODE_AFFINITY = "NodeAffinityMismatch"
     TAINT = "UntoleratedTaint"
@@ -52,6 +53,7 @@ WORDS: Final[Mapping[str, str]] = {
     Obstacle.GPU_NOT_FENCED: "offered by a device plugin",
     Obstacle.GPU_NOT_IN_MIG_MODE: "not in MIG mode, in a pool that shares MIG devices",
     Obstacle.GPU_REPORTED_TWICE: "reported by another node too",
+    Obstacle.GPU_CLAIM_OBSCURE: "claimed by a pod in words that can't be read",
     Obstacle.NODE_SELECTOR: "on a node that the selector leaves out",
     Obstacle.NODE_AFFINITY: "on a node that the affinity leaves out",
     Obstacle.TAINT: "on a node with a taint that is not tolerated",
@@ -93,7 +95,7 @@ _CHOSEN: Final[Mapping[str, str]] = {
     Criterion.FIRST_FIT: "the first that fits, those in use before empty ones and the fullest of them first",
     Criterion.TIGHTEST: "the one that is left with the least",
     Criterion.MOST_FREE: "the one with the most free memory, for even headroom",
-    Criterion.LEAST_FRAGMENTATION: "the one where it spoils the least for what is usual here",
+    Criterion.LEAST_FRAGMENTATION: "the one where it leaves the least memory that what is usual here can't use",
     Criterion.RESERVED: "the one that was kept for it",
     Criterion.REFINED: "the one that the search for a better packing gave it",
 }

@@ -39,6 +39,8 @@ class Watch:
     """Branch, tag or commit, as the user wrote it; empty: the default branch."""
     commit: str
     """What is served."""
+    file: str = ""
+    """Name or pattern of the one weight file that is served; empty: all weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

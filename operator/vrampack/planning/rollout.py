@@ -7,12 +7,13 @@ from vrampack.api.modeldeployment import Rollout
 from vrampack.packing.firstfit import pack
 from vrampack.packing.occupied import occupied
 from vrampack.packing.problem import Host, Item
-from vrampack.planning.actions import ApplyChild, CreateChild, PatchChild
+from vrampack.planning.actions import ApplyChild, ChildAction, CreateChild, DeleteChild, PatchChild
 from vrampack.planning.candidates import Eligibility, item
 from vrampack.planning.cases import Case
 from vrampack.planning.children import covers, deployment, device_request, disruption_budget, service, strategy
-from vrampack.planning.inventory import Inventory, released
+from vrampack.planning.inventory import Inventory
 from vrampack.planning.podtemplate import requested, template_hash
+from vrampack.planning.released import released
 from vrampack.planning.snapshot import Json, PodView, PoolView
 from vrampack.planning.verdict import Sized
 from vrampack.units import each_of, human_bytes
@@ -22,7 +23,7 @@ from vrampack.units import each_of, human_bytes
 class Rolled:
     """Writes to a model's children. ``waits``: why a new template is held back; ``hosts``: what is left after it."""
 
-    actions: tuple[CreateChild | ApplyChild | PatchChild, ...] = ()
+    actions: tuple[ChildAction, ...] = ()
     waits: str = ""
     hosts: tuple[Host, ...] = ()
 
@@ -41,7 +42,7 @@ def roll(
 
     ``stuck``: whether a replica of it fits nowhere. ``placing``: whether some are placed in this pass.
     """
-    actions: list[CreateChild | ApplyChild | PatchChild] = []
+    actions: list[ChildAction] = []
     waits = ""
     if isinstance(case.sized, Sized) and pool is not None:
         actions += _device_request(case, case.sized)
@@ -62,7 +63,7 @@ def _deployment(
     stock: Inventory,
     eligible: Eligibility,
     stuck: bool,
-) -> tuple[list[CreateChild | ApplyChild | PatchChild], str, tuple[Host, ...]]:
+) -> tuple[list[ChildAction], str, tuple[Host, ...]]:
     live = case.deployment
     if live is None:
         if "Deployment" in case.taken:
@@ -86,19 +87,34 @@ def _deployment(
     return [ApplyChild(model=case.model.key, manifest=manifest, resource_version=live.resource_version)], "", hosts
 
 
-def _device_request(case: Case, sized: Sized) -> list[CreateChild | ApplyChild | PatchChild]:
-    """What the template refers to comes before it. One of an older template stays: its pods may still be made."""
-    if sized.device_request is None:
-        return []
-    manifest = device_request(case.model, sized.device_request)
-    if manifest["metadata"]["name"] in case.device_requests:
-        return []
-    return [CreateChild(model=case.model.key, manifest=manifest)]
+def _device_request(case: Case, sized: Sized) -> list[ChildAction]:
+    """What the template refers to comes before it. One of an older template stays while its pods may still be made: a
+    user may go back to it."""
+    actions: list[ChildAction] = []
+    needed = set(case.requests_in_use)
+    if sized.device_request is not None:
+        manifest = device_request(case.model, sized.device_request)
+        needed.add(manifest["metadata"]["name"])
+        if manifest["metadata"]["name"] not in {each.name for each in case.device_requests}:
+            actions.append(CreateChild(model=case.model.key, manifest=manifest))
+    actions += [
+        DeleteChild(
+            model=case.model.key,
+            kind=each.kind,
+            namespace=each.namespace,
+            name=each.name,
+            uid=each.uid,
+            resource_version=each.resource_version,
+        )
+        for each in case.device_requests
+        if each.name not in needed
+    ]
+    return actions
 
 
 def _settled(
     case: Case, hosts: tuple[Host, ...], stock: Inventory, eligible: Eligibility, pool: PoolView, stuck: bool
-) -> list[CreateChild | ApplyChild | PatchChild]:
+) -> list[ChildAction]:
     """The template stays; replicas follow the spec, and a rollout under way may change how it goes on."""
     assert case.deployment is not None
     change: Json = {}
@@ -134,21 +150,21 @@ def _scale(case: Case, change: Json) -> PatchChild | None:
     )
 
 
-def _others(case: Case, *, placing: bool) -> list[CreateChild | ApplyChild | PatchChild]:
+def _others(case: Case, *, placing: bool) -> list[ChildAction]:
     """Service and PodDisruptionBudget."""
     without_gpu = max(0, case.replicas - len(case.placed))
     port = case.model.spec.service.port if case.model.spec is not None else None
     wanted = [disruption_budget(case.model, without_gpu=without_gpu)]
     if port is not None:
         wanted.append(service(case.model, port=port))
-    actions: list[CreateChild | ApplyChild | PatchChild] = []
+    actions: list[ChildAction] = []
     for manifest in wanted:
         kind = manifest["kind"]
         live = case.children.get(kind)
         if placing and live is not None and kind == "PodDisruptionBudget":
             continue  # it counts who has a GPU: out of date again at once, and no pod that starts can be disrupted
-        if live is None and kind == "Service" and (placing or case.deployment is None):
-            continue  # none that starts can be reached: it would only be rewritten for each of them
+        if live is None and (case.deployment is None or (placing and not case.ready)):
+            continue  # none that starts can be reached or disrupted: it would only be rewritten for each of them
         if live is None and kind not in case.taken:
             actions.append(CreateChild(model=case.model.key, manifest=manifest))
         elif live is not None and not live.deleting and not covers(manifest["spec"], live.object["spec"]):

@@ -5,39 +5,34 @@ from dataclasses import replace
 from typing import Final
 
 from vrampack.api.engine import CudaGraphs, EngineName, PrefixCaching, SpeculationMethod
-from vrampack.api.gpupool import Startup
-from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, Sharing, WeightsPrecision
-from vrampack.api.modeldeploymentstatus import EstimateMethod, EstimateStatus, ModelFacts
-from vrampack.api.source import ModelSource, SourceKind, parse_source
+from vrampack.api.modeldeployment import KVCachePrecision, ModelDeploymentSpec, OnMismatch, SpreadPolicy
+from vrampack.api.modeldeploymentstatus import ModelFacts
+from vrampack.api.source import parse_source
 from vrampack.engines.base import (
     AdapterSlots,
     Budget,
-    ClaimModel,
     Drafts,
-    EngineContainer,
     EngineInput,
-    HubModel,
-    SecretKey,
 )
 from vrampack.engines.registry import engine
 from vrampack.errors import InvalidInputError, UnsupportedModelError
+from vrampack.planning.customsizing import custom_size
 from vrampack.planning.drafts import FoundDraft, find_draft
 from vrampack.planning.facts import architecture_and_weights
 from vrampack.planning.figures import declared_kv, estimate_status, figures
 from vrampack.planning.need import Need
-from vrampack.planning.podtemplate import pod_template
 from vrampack.planning.precision import verdict
 from vrampack.planning.profiles import find_profile
+from vrampack.planning.replica import exclusive, request_of, secret_of, template_of, weights_at
 from vrampack.planning.resolution import Resolution, ResolveRequest
-from vrampack.planning.snapshot import Json, ModelView, PoolView, ProfileView
+from vrampack.planning.snapshot import ModelView, PoolView, ProfileView
 from vrampack.planning.verdict import Basis, Blocked, Settings, Sized
-from vrampack.sharing.base import Mutation, Request
 from vrampack.sharing.registry import mechanism
-from vrampack.units import GIB, human_bytes
 
 _DTYPE_PRECISION: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-_CUSTOM_HOST_MEMORY: Final = 4 * GIB
-"""RAM request of a custom engine, of which nothing is known; an overlay that names another one wins."""
+
+_LONG: Final = 1000
+"""Characters of a message about something that nobody thought of."""
 
 
 def size(
@@ -71,7 +66,7 @@ def size(
     try:
         _check_supported(spec)
         if spec.engine.name is EngineName.CUSTOM:
-            return _custom(model, spec, pool, settings)
+            return custom_size(model, spec, pool, settings)
         found = find_profile(model, spec, profiles, resolutions, commit, settings)
         if isinstance(found, Blocked):
             return found
@@ -88,6 +83,14 @@ def size(
             stalled=True,
             reason="UnsupportedArchitecture",
             message=f"the memory of this model is not known, and is not guessed: {error}",
+        )
+    except Exception as error:  # one model that nobody thought of never stops the others
+        return Blocked(
+            stalled=True,
+            reason="EstimateFailed",
+            message=f"vrampack failed on this model or its ModelProfile, and goes on with all others: {error!r}"[
+                :_LONG
+            ],
         )
 
 
@@ -123,7 +126,7 @@ def _drafted_by_another(spec: ModelDeploymentSpec) -> tuple[str, bool]:
 def _drafts(spec: ModelDeploymentSpec, draft: FoundDraft | None) -> Drafts | None:
     if spec.speculation is None:
         return None
-    model = _weights_at(parse_source(draft.source), draft.commit) if draft is not None else None
+    model = weights_at(parse_source(draft.pinned.source), draft.pinned.commit) if draft is not None else None
     return Drafts(method=spec.speculation.method.value, tokens=spec.speculation.tokens, model=model)
 
 
@@ -168,7 +171,7 @@ def _estimated(
     where = parse_source(facts.source)
     container = engine(spec.engine.name.value)(
         EngineInput(
-            model=_weights_at(where, commit),
+            model=weights_at(where, commit),
             served_name=model.name,
             context_length=serving.context_length,
             concurrency=serving.concurrency,
@@ -194,7 +197,7 @@ def _estimated(
             prefix_caching={PrefixCaching.ENABLED: True, PrefixCaching.DISABLED: False}.get(spec.engine.prefix_caching),
             args=spec.engine.args,
             adapters=AdapterSlots(count=spec.adapters.max, rank=spec.adapters.max_rank) if spec.adapters else None,
-            token=_secret(spec),
+            token=secret_of(spec),
             hub_endpoint=settings.hub_endpoint,
             file=facts.file,
             architecture=architecture,
@@ -215,13 +218,14 @@ def _estimated(
         context=computed.runtime_context,
         comm=computed.communication,
         fraction=container.fraction_bytes,
-        exclusive=_exclusive(spec, pool, container),
+        exclusive=exclusive(spec, pool, container),
         avoid=spec.placement.avoid_models,
+        apart=spec.placement.spread is SpreadPolicy.REQUIRE or None,
     )
-    mutation = mechanism(pool.spec.mechanism.value).mutation(_request(model, pool, need))
+    mutation = mechanism(pool.spec.mechanism.value).mutation(request_of(model, pool, need))
     return Sized(
         need=need,
-        template=_template(model, spec, pool, container, need, settings, mutation),
+        template=template_of(model, spec, pool, container, need, settings, mutation),
         device_request=mutation.device_request,
         estimate=estimate_status(found, declared=None if declared is None else per_gpu),
         facts=ModelFacts(
@@ -233,130 +237,8 @@ def _estimated(
             kv_cache_precision=kv_precision,
         ),
         commit=commit,
-        draft_commit=draft.commit if draft is not None else "",
+        draft=draft.pinned if draft is not None else None,
         draft_resolve=draft.resolve if draft is not None else None,
         precision=contract,
         basis=Basis(architecture=architecture, weights=weights, workload=found.workload),
-    )
-
-
-def _custom(model: ModelView, spec: ModelDeploymentSpec, pool: PoolView, settings: Settings) -> Sized | Blocked:
-    """An engine of the user's: its memory is what the user says."""
-    declared = spec.memory.per_gpu
-    if declared is None:
-        raise InvalidInputError(
-            field="spec.memory.perGPU", value=None, allowed="the memory of a custom engine can't be estimated: name it"
-        )
-    need = Need(
-        gpus=spec.parallelism.tensor * spec.parallelism.pipeline * spec.parallelism.data,
-        bytes=declared.bytes,
-        kv=0,
-        context=0,
-        comm=0,
-        exclusive=spec.placement.sharing is Sharing.EXCLUSIVE,
-        avoid=spec.placement.avoid_models,
-    )
-    source = parse_source(spec.model.source)
-    precision = "" if spec.precision.weights is WeightsPrecision.AUTO else spec.precision.weights.value
-    container = engine(spec.engine.name.value)(
-        EngineInput(
-            model=_weights_at(source, spec.model.revision),
-            served_name=model.name,
-            context_length=spec.serving.context_length,
-            concurrency=spec.serving.concurrency,
-            max_batched_tokens=spec.engine.max_batched_tokens,
-            weights_precision=precision,
-            checkpoint_precision=precision,
-            checkpoint_dtype="",
-            kv_cache_precision=spec.precision.kv_cache.value,
-            version=spec.engine.version,
-            image=spec.engine.image,
-            port=spec.service.port,
-            weight_bytes=declared.bytes,
-            host_memory=_CUSTOM_HOST_MEMORY,
-            shared_memory=GIB,
-            tensor=spec.parallelism.tensor,
-            pipeline=spec.parallelism.pipeline,
-            data=spec.parallelism.data,
-            args=spec.engine.args,
-            token=_secret(spec),
-            hub_endpoint=settings.hub_endpoint,
-        )
-    )
-    mutation = mechanism(pool.spec.mechanism.value).mutation(_request(model, pool, need))
-    return Sized(
-        need=need,
-        template=_template(model, spec, pool, container, need, settings, mutation),
-        device_request=mutation.device_request,
-        estimate=EstimateStatus(
-            per_gpu=declared,
-            gpus_per_replica=need.gpus,
-            method=EstimateMethod.DECLARED,
-            explanation=f"{human_bytes(need.bytes)} on each GPU, as spec.memory.perGPU says",
-        ),
-        facts=ModelFacts(revision=spec.model.revision, precision=precision),
-        commit=spec.model.revision,
-    )
-
-
-def _weights_at(source: ModelSource, commit: str) -> HubModel | ClaimModel:
-    if source.kind is SourceKind.CLAIM:
-        return ClaimModel(claim=source.name, path=source.path)
-    return HubModel(repository=source.name, commit=commit)
-
-
-def _secret(spec: ModelDeploymentSpec) -> SecretKey | None:
-    token = spec.model.token_secret_ref
-    return SecretKey(name=token.name, key=token.key) if token is not None else None
-
-
-def _template(
-    model: ModelView,
-    spec: ModelDeploymentSpec,
-    pool: PoolView,
-    container: EngineContainer,
-    need: Need,
-    settings: Settings,
-    mutation: Mutation,
-) -> Json:
-    return pod_template(
-        name=model.name,
-        engine=container,
-        need=need,
-        overlay=spec.pod_template,
-        runtime_class=pool.spec.runtime_class_name or None,
-        priority_class=spec.priority_class_name,
-        unreachable_seconds=settings.unreachable_seconds,
-        mutation=mutation,
-        gate=settings.start_gate if pool.spec.startup is Startup.SERIALIZED else None,
-    )
-
-
-def _exclusive(spec: ModelDeploymentSpec, pool: PoolView, container: EngineContainer) -> bool:
-    """Whether the replica's GPUs are its own. Raises InvalidInputError for an engine that can't have them shared."""
-    shares = mechanism(pool.spec.mechanism.value)
-    exclusive = spec.placement.sharing is Sharing.EXCLUSIVE
-    if container.alone and shares.total_is_share:
-        raise InvalidInputError(
-            field="spec.engine.name",
-            value=container.engine,
-            allowed=f"{container.alone}; a pool that shares by {shares.name} shows it a part: choose another engine",
-        )
-    if container.alone and not (exclusive or shares.sliced):
-        raise InvalidInputError(
-            field="spec.placement.sharing",
-            value=spec.placement.sharing.value,
-            allowed=f"{container.alone}: write Exclusive, or choose a pool that shares by MIG",
-        )
-    return exclusive
-
-
-def _request(model: ModelView, pool: PoolView, need: Need) -> Request:
-    return Request(
-        name=model.name,
-        gpus=need.gpus,
-        claim_bytes=need.bytes,
-        queue=pool.spec.queue,
-        device_class=pool.spec.device_class,
-        resource_claim=pool.spec.resource_claim,
     )

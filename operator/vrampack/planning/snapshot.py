@@ -61,6 +61,8 @@ class PodView:
     need: str = ""
     """The annotation vrampack.dev/need, unparsed: anybody may have written it."""
     claim: Claim | None = None
+    obscure: tuple[str, ...] = ()
+    """GPUs that it claims in a way that can't be read: how much of them it may use nobody knows."""
     because: str = ""
     """Why it got its GPUs, as it was written with the claim."""
     annotated: bool = False
@@ -90,6 +92,8 @@ class ReplicaSetView:
     uid: str
     owner_uid: str
     replicas: int
+    requests: frozenset[str] = frozenset()
+    """Names of the ResourceClaimTemplates that its pods refer to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +142,7 @@ class ProfileView:
     spec: ModelProfileSpec | None
     problem: str = ""
     measurements: tuple[Measurement, ...] = ()
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,8 +225,8 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A pod that a PodDisruptionBudget did not let go, what was said, and until when it is not asked again. ``times``:
-    how often in a row."""
+    """A pod that a PodDisruptionBudget did not let go, or whose claim was refused: what was said, and until when it is
+    not asked again. ``times``: how often in a row."""
 
     until: float
     message: str
@@ -253,7 +258,8 @@ class ProbeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What the loop remembers between passes, because no object says it. Lost in a restart, and only time is lost.
+    """What the loop remembers between passes, because no object says it. Lost in a restart, and with it time, and what
+    pods that went had claimed beyond what their processes hold.
 
     Times are of the snapshot's clock. ``refusals``: until when a model keeps off a node that refused it.
     ``deletions``: when a pod was last deleted on a node. ``started``: when this loop began to lead.
@@ -272,8 +278,12 @@ class Memory:
     """By pod UID: since when it has used more than it claims."""
     held: Mapping[str, Held] = field(default_factory=dict)
     """By pod UID: pods whose eviction was refused a moment ago."""
+    unclaimed: Mapping[str, Held] = field(default_factory=dict)
+    """By pod UID: pods whose claim the API server refused a moment ago."""
     findings: Mapping[str, "Findings"] = field(default_factory=dict)
     """By pool: what was found beside the passes."""
+    departed: tuple[PodView, ...] = ()
+    """Pods with a claim that are gone, and whose processes may not be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

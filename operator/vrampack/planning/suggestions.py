@@ -128,7 +128,8 @@ class _Resizing:
 
     def __init__(self, case: Case, sized: Sized, snapshot: Snapshot, stock: Inventory, settings: Settings) -> None:
         self._model = case.model
-        self._commit, self._draft_commit = sized.commit, sized.draft_commit
+        self._commit = sized.commit
+        self._draft_commit = sized.draft.commit if sized.draft is not None else ""
         self._pools = {pool.name: pool for pool in snapshot.pools}
         self._profiles = {profile.name: profile for profile in snapshot.profiles}
         self._resolutions = snapshot.resolutions

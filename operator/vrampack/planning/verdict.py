@@ -48,6 +48,18 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedDraft:
+    """The model that drafts for another one, as it is served until the spec changes."""
+
+    profile: str
+    source: str
+    commit: str
+    """Empty: there are none where it is from."""
+    digest: str
+    """Over its weight files, as its profile has it; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
     """A model whose need is known."""
 
@@ -63,8 +75,8 @@ class Sized:
     """Spec of the ResourceClaimTemplate that the template refers to; None: it refers to none."""
     resolve: ResolveRequest | None = None
     """What the commit was resolved by, while no template is in force that keeps it."""
-    draft_commit: str = ""
-    """Of the model that drafts; empty: there is none, or it has no commits."""
+    draft: PinnedDraft | None = None
+    """None: no other model drafts for it."""
     draft_resolve: ResolveRequest | None = None
     basis: Basis | None = None
     """None: a custom engine, of which only the user knows the memory."""

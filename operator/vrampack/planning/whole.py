@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from vrampack.packing.problem import Bound, Device, Host, Item, Packing, Placement, Unplaced
 from vrampack.packing.residents import vacate
+from vrampack.planning.prices import as_quantity
 from vrampack.planning.queueing import Waits
 from vrampack.planning.tenancy import Tenants
 from vrampack.units import counted, human_bytes
@@ -23,8 +24,18 @@ class Whole:
 
     @property
     def used(self) -> int:
-        """Bytes of the GPUs that hold one of the items."""
-        return sum(device.capacity for device in self._devices())
+        """Bytes of the GPUs that hold one of the items, or their price where that counts."""
+        return sum(device.capacity if device.price is None else device.price for device in self._devices())
+
+    @property
+    def priced(self) -> bool:
+        """Whether prices count."""
+        return any(device.price is not None for host in self.hosts for device in host.devices)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all GPUs are of one size: then the least memory is the fewest GPUs."""
+        return len({device.capacity for host in self.hosts for device in host.devices}) <= 1
 
     @property
     def gpus(self) -> int:
@@ -54,16 +65,21 @@ def whole(there: Tenants, hosts: Iterable[Host], waits: Iterable[Waits]) -> Whol
     )
 
 
-def said(bound: Bound, *, used: int, gpus: int) -> str:
-    """How far a packing is from the best one possible, in words. ``used``: bytes of the ``gpus`` that are in use."""
-    words = f"{counted(gpus, 'GPU')} with {human_bytes(used)}"
+def said(bound: Bound, *, question: Whole) -> str:
+    """How far the packing of ``question`` is from the best one possible, in words: by price where there are prices,
+    else by memory. Only where all GPUs are of one size does that say that no packing has fewer of them."""
+    used = question.used
+    amount = f"at a price of {as_quantity(used)}" if question.priced else f"with {human_bytes(used)}"
+    words = f"{counted(question.gpus, 'GPU')} {amount}"
     if bound.optimal:
-        return f"{words}, proven optimal"
+        less = "costs less" if question.priced else "has fewer" if question.alike else "opens less memory"
+        return f"{words}, proven optimal: no packing {less}"
     if bound.opened <= 0:
         return f"{words}, nothing proven"
     share = f"{max(0, used - bound.opened) / bound.opened:.1%}"
+    least = "price" if question.priced else "memory"
     relaxed = f" (leaving out {', '.join(bound.relaxes)})" if bound.relaxes else ""
-    return f"{words}, within {share} of the least that is possible{relaxed}"
+    return f"{words}, within {share} of the least {least} that is possible{relaxed}"
 
 
 def proven(question: Whole, bound: Bound) -> str:
@@ -72,4 +88,4 @@ def proven(question: Whole, bound: Bound) -> str:
     if left > bound.unplaced:  # the bound is of packings that place more, so this one may use less
         bound = replace(bound, opened=0)
     here = replace(bound, optimal=not question.packing.unplaced and 0 < bound.opened >= question.used)
-    return said(here, used=question.used, gpus=question.gpus)
+    return said(here, question=question)

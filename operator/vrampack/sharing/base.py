@@ -113,6 +113,8 @@ class NodeFacts:
     """Names of what is allocatable."""
     driver: str = ""
     """Version of the NVIDIA driver; empty: not known."""
+    toolkit: str = ""
+    """Version of the NVIDIA container toolkit; empty: not known."""
     slices: bool = False
     """Whether some GPU has MIG devices."""
     exclusive_mode: bool = False

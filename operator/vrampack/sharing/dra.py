@@ -8,21 +8,9 @@ refer to it, which any driver can do, and then vrampack's account is the only on
 
 from typing import Final
 
-from vrampack.api import names
 from vrampack.errors import InvalidInputError
-from vrampack.sharing.base import (
-    Claimed,
-    Enforcement,
-    Fragment,
-    Mechanism,
-    Mutation,
-    NodeFacts,
-    Request,
-    claim_annotations,
-    mebibytes,
-)
-from vrampack.sharing.hami import HANDED_OVER
-from vrampack.sharing.visible_devices import NO_DEVICES
+from vrampack.sharing.base import Fragment, Mutation, NodeFacts, Request, mebibytes
+from vrampack.sharing.handover import HANDED_OVER, chosen_on_the_node
 
 DEVICE_CLASS: Final = "gpu.nvidia.com"
 REQUEST: Final = "gpu"
@@ -53,10 +41,6 @@ def device_request(request: Request) -> Fragment:
     return {"spec": {"devices": {"requests": [{"name": REQUEST, "exactly": exactly}]}}}
 
 
-def _annotations(claimed: Claimed) -> dict[str, str]:
-    return claim_annotations(claimed, visible=NO_DEVICES) | {names.SCOPE: names.NODE_SCOPE}
-
-
 def _lacks(node: NodeFacts) -> str:
     if node.devices is None:
         return ""
@@ -70,12 +54,4 @@ def _lacks(node: NodeFacts) -> str:
     return ""
 
 
-MECHANISM: Final = Mechanism(
-    name="DRA",
-    enforces=Enforcement.NONE,
-    mutation=_mutation,
-    annotations=_annotations,
-    lacks=_lacks,
-    by_runtime=False,
-    chooses=False,
-)
+MECHANISM: Final = chosen_on_the_node("DRA", mutation=_mutation, lacks=_lacks)

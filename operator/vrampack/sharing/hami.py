@@ -16,6 +16,7 @@ from vrampack.sharing.base import (
     claim_annotations,
     mebibytes,
 )
+from vrampack.sharing.handover import HANDED_OVER
 from vrampack.sharing.visible_devices import NO_DEVICES
 from vrampack.units import MIB
 
@@ -23,9 +24,6 @@ SCHEDULER: Final = "hami-scheduler"
 USE_UUID: Final = "nvidia.com/use-gpuuuid"
 INVENTORY: Final = "hami.io/node-nvidia-register"
 """Annotation of a node by which HAMi's plugin reports its GPUs."""
-
-HANDED_OVER: Final = frozenset({"NVIDIA_VISIBLE_DEVICES", "NVIDIA_GPU_MEMORY_REQUEST", "NVIDIA_GPU_MEMORY_LIMIT"})
-"""Variables that somebody else sets where somebody else hands the GPU over."""
 
 
 def _mutation(request: Request) -> Mutation:

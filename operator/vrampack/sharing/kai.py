@@ -6,19 +6,8 @@ are held on the GPU that vrampack would have taken, and on the one where the pro
 
 from typing import Final
 
-from vrampack.api import names
-from vrampack.sharing.base import (
-    Claimed,
-    Enforcement,
-    Mechanism,
-    Mutation,
-    NodeFacts,
-    Request,
-    claim_annotations,
-    mebibytes,
-)
-from vrampack.sharing.hami import HANDED_OVER
-from vrampack.sharing.visible_devices import NO_DEVICES
+from vrampack.sharing.base import Mutation, NodeFacts, Request, mebibytes
+from vrampack.sharing.handover import HANDED_OVER, chosen_on_the_node
 
 SCHEDULER: Final = "kai-scheduler"
 QUEUE: Final = "kai.scheduler/queue"
@@ -38,10 +27,6 @@ def _mutation(request: Request) -> Mutation:
     )
 
 
-def _annotations(claimed: Claimed) -> dict[str, str]:
-    return claim_annotations(claimed, visible=NO_DEVICES) | {names.SCOPE: names.NODE_SCOPE}
-
-
 def _lacks(node: NodeFacts) -> str:
     if RESOURCE not in node.resources:
         return (
@@ -50,12 +35,4 @@ def _lacks(node: NodeFacts) -> str:
     return ""
 
 
-MECHANISM: Final = Mechanism(
-    name="KAI",
-    enforces=Enforcement.NONE,
-    mutation=_mutation,
-    annotations=_annotations,
-    lacks=_lacks,
-    by_runtime=False,
-    chooses=False,
-)
+MECHANISM: Final = chosen_on_the_node("KAI", mutation=_mutation, lacks=_lacks)

@@ -12,6 +12,7 @@ from vrampack.sharing.visible_devices import pinned
 from vrampack.units import MIB
 
 LEAST_DRIVER: Final = 615
+_TOO_OLD_TOOLKIT: Final = (1, 20, 0)
 
 
 def _mutation(request: Request) -> Mutation:
@@ -28,6 +29,9 @@ def _lacks(node: NodeFacts) -> str:
     if not release.isdecimal() or int(release) < LEAST_DRIVER:
         found = f"the driver is {node.driver}" if node.driver else "the driver's version is not known"
         return f"{found}, and limits of memory need {LEAST_DRIVER} or newer, with a container toolkit after 1.20.0"
+    toolkit = tuple(int(part) for part in node.toolkit.split(".") if part.isdecimal())
+    if toolkit and toolkit <= _TOO_OLD_TOOLKIT:
+        return f"the container toolkit is {node.toolkit}, and limits of memory need one after 1.20.0"
     return ""
 
 

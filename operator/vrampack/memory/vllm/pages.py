@@ -64,13 +64,22 @@ class LayerCache:
 def vector_bytes(elements: int, precision: str) -> int:
     """Bytes of one K or V vector.
 
-    Raises InvalidInputError for a precision that vLLM has no KV cache of.
+    Raises InvalidInputError for a precision that vLLM has no KV cache of, or not of so many elements.
     """
     if precision == "int8":
         return elements + _HEAD_SCALE
     if precision == "nvfp4":
+        check_groups(elements)
         return elements // 2 + elements // _NVFP4_GROUP
     return elements * element_bytes(precision)
+
+
+def check_groups(*widths: int) -> None:
+    """Raises InvalidInputError for heads that are no whole groups of nvfp4."""
+    for width in widths:
+        if width % _NVFP4_GROUP:
+            allowed = f"nvfp4 takes heads of whole groups of {_NVFP4_GROUP} elements, and these have {width}"
+            raise InvalidInputError(field=KV_FIELD, value="nvfp4", allowed=allowed)
 
 
 def element_bytes(precision: str) -> int:
