@@ -202,7 +202,7 @@ def test_only_an_operator_that_probes_may_make_pods(render: Render) -> None:
 
     assert makes_pods("agent.enabled=true") == ["Role"]
     assert makes_pods("agent.enabled=true", "agent.probeInjection=false") == []
-    assert makes_pods() == []
+    assert makes_pods("agent.enabled=false") == []
 
 
 def test_mps_servers_have_two_folders_of_the_host(render: Render) -> None:
