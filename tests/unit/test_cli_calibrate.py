@@ -231,6 +231,47 @@ def test_a_log_in_which_no_figure_counts(folder: Path) -> None:
     assert "no figure in it can be used (cuda graphs: -0.97 was printed" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("engine", "version", "wanted", "facts"),
+    [
+        ("sglang", "0.5.23", ["--entrypoint python3", "lmsysorg/sglang:v0.5.23 -m sglang.launch_server --model"], {}),
+        (
+            "llamacpp",
+            "b10107",
+            ["-e LLAMA_ARG_FIT=off", "-e LLAMA_ARG_KV_UNIFIED=true", "-e LLAMA_ARG_FLASH_ATTN=1"],
+            {"precision": "gguf", "file": "m-Q4_K_M.gguf"},
+        ),
+        ("vllm", "0.33.0", ["-e NCCL_DEBUG=INFO", "vllm/vllm-openai:v0.33.0 --model=/models/llama"], {}),
+    ],
+)
+def test_the_start_is_the_operator_s_own(
+    folder: Path, engine: str, version: str, wanted: list[str], facts: dict[str, Any]
+) -> None:
+    """Its command, and the variables that say what flags do not."""
+    env = {"containers": [{"name": "engine", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}]}
+    asked = deployment(
+        engine={"name": engine, "version": version},
+        serving={"contextLength": 4096, "concurrency": 4},
+        podTemplate={"spec": env},
+    )
+    named = PROFILE | {"spec": {**PROFILE["spec"], **facts}}  # type: ignore[dict-item]
+    result = calibrate("--command", written(folder, "m.yaml", asked, named))
+    assert result.exit_code == 0, result.output
+    printed = " ".join(line.strip(" \\") for line in result.stdout.splitlines() if not line.startswith("#"))
+    for each in wanted:
+        assert each in printed
+    assert "VRAMPACK" not in printed
+    assert "NVIDIA" not in printed
+    assert "/var/cache" not in printed
+
+
+def test_an_engine_that_prints_nothing_of_its_memory_has_no_such_start(folder: Path) -> None:
+    asked = deployment(engine={"name": "tgi", "version": "3.3.6"}, placement={"sharing": "Exclusive"})
+    result = calibrate("--command", written(folder, "m.yaml", asked, PROFILE))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "llama: spec.engine.name: 'tgi' is not allowed; the start-up log of vllm, sglang, llamacpp" in result.stderr
+
+
 def test_either_logs_or_a_command(folder: Path) -> None:
     assert calibrate().exit_code == 2
     assert calibrate("a.log", "--command", "m.yaml").exit_code == 2

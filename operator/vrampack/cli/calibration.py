@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from vrampack.api.engine import EngineName
 from vrampack.api.modelprofile import Measurement
 from vrampack.api.names import API_VERSION, ENGINE_CONTAINER
 from vrampack.api.source import SourceKind, parse_source
 from vrampack.cli.estimatesubject import Subject
 from vrampack.cli.estimateview import StalledError
+from vrampack.engines.base import is_reserved
+from vrampack.engines.serving import CACHE
 from vrampack.errors import InvalidInputError
 from vrampack.memory.calibration import Observation, Setup, merged, release
 from vrampack.models.enginelogs import Start, figures
@@ -20,6 +23,8 @@ from vrampack.planning.verdict import Blocked, Sized
 
 _KV_NAMES: Final = {"bfloat16": "bf16", "float16": "fp16", "f16": "fp16", "float32": "fp32", "f32": "fp32"}
 _FP8: Final = "fp8"
+_PRINTING: Final = (EngineName.VLLM, EngineName.SGLANG, EngineName.LLAMACPP)
+"""Engines whose logs are read."""
 _HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+")
 """As engines are told a model on the hub; a folder of theirs begins with a slash, and llama.cpp prints free words."""
 _DRIVERS: Final = ("max_sequences", "max_batched_tokens", "context_length")
@@ -119,16 +124,27 @@ def patch(profile: str, found: Sequence[Measurement]) -> dict[str, Any]:
 
 def command(subject: Subject) -> str:
     """The start to run on an idle GPU: the operator's own, without the figures that it takes from a claim, so that the
-    engine measures what is left and prints what it found. Raises StalledError for what can't be served."""
+    engine measures what is left and prints what it found. Raises StalledError for what can't be served, and
+    InvalidInputError for an engine whose log says nothing of its memory."""
     sized = _sized(subject)
+    if (engine := subject.spec.engine.name) not in _PRINTING:
+        names = ", ".join(_PRINTING)
+        raise InvalidInputError(
+            field=f"{subject.name}: spec.engine.name",
+            value=engine.value,
+            allowed=f"the start-up log of {names} says what they use, and that of {engine.value} does not",
+        )
     spec = sized.template["spec"]
     container = next(each for each in spec["containers"] if each["name"] == ENGINE_CONTAINER)
     devices = ",".join(str(index) for index in range(sized.need.gpus))
     lines = ["docker run --rm --ipc=host", f"--gpus '\"device={devices}\"'"]
-    literals = {each["name"]: each["value"] for each in container.get("env", ()) if "value" in each}
+    wanted = {
+        each["name"]: each["value"]
+        for each in container.get("env", ())
+        if "value" in each and not is_reserved(each["name"]) and not each["value"].startswith(CACHE)
+    }
     secrets = [each["name"] for each in container.get("env", ()) if "secretKeyRef" in (each.get("valueFrom") or {})]
-    wanted = {name: literals[name] for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE") if name in literals}
-    if subject.spec.engine.name.value == "vllm":
+    if engine is EngineName.VLLM:
         wanted["VLLM_LOGGING_LEVEL"] = "DEBUG"  # several releases print the breakdown at no other level
     lines += [f"-e {name}={shlex.quote(value)}" for name, value in wanted.items()]
     lines += [f"-e {name}" for name in secrets]
@@ -136,7 +152,9 @@ def command(subject: Subject) -> str:
     for mount in container.get("volumeMounts", ()):
         if mount["name"] == "model" and mount["name"] in volumes:
             lines.append(f'-v "$MODEL_FOLDER":{mount["mountPath"]}:ro')
-    lines.append(shlex.quote(container["image"]))
+    first, *others = container.get("command") or [""]
+    lines += [f"--entrypoint {shlex.quote(first)}"] if first else []
+    lines += [shlex.quote(each) for each in (container["image"], *others)]
     # What refers to the environment is a figure of the claim.
     lines += [shlex.quote(each) for each in container.get("args", ()) if "$(" not in each]
     return " \\\n  ".join(lines) + " 2>&1 | tee start.log"
