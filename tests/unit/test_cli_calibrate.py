@@ -224,6 +224,15 @@ def test_of_what_is_stalled_the_reason_is_printed(folder: Path) -> None:
     assert "vrampack: llama: spec.parallelism.tensor: 3 is not allowed" in result.stderr
 
 
+@pytest.mark.parametrize("setting", ["tensor", "pipeline", "data"])
+def test_settings_that_no_engine_runs_with(folder: Path, setting: str) -> None:
+    printed = f"'{setting}_parallel_size': 99999, 'max_num_seqs'"
+    log = written(folder, "start.log", BREAKDOWN.replace("'max_num_seqs'", printed))
+    result = calibrate(log, "--profile", NAME, "--gpu-product", H100, "--kv-cache", "bf16")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"vrampack: LOGFILE.{setting}: 99999 is not allowed; Input should be" in result.stderr
+
+
 def test_a_log_in_which_no_figure_counts(folder: Path) -> None:
     log = written(folder, "start.log", "Graph capturing finished in 20 secs, took -0.97 GiB\n")
     result = calibrate(log, "--profile", NAME)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from vrampack.api.engine import EngineName
 from vrampack.api.modelprofile import Measurement
 from vrampack.api.names import API_VERSION, ENGINE_CONTAINER
@@ -96,6 +98,16 @@ def observations(found: Iterable[Observation]) -> list[Observation]:
     for each in found:
         by_setup.setdefault(each.setup, []).append(each)
     return [merged(runs) for runs in by_setup.values()]
+
+
+def recorded(found: Observation, *, at: float) -> Measurement:
+    """As `measurement_of`. Raises InvalidInputError for settings that no engine runs with, whatever a log says."""
+    try:
+        return measurement_of(found, at=at)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(("LOGFILE", *(str(part) for part in first["loc"])))
+        raise InvalidInputError(field=field, value=first["input"], allowed=first["msg"]) from error
 
 
 def joined(former: Sequence[Measurement], newer: Sequence[Measurement]) -> tuple[Measurement, ...]:
