@@ -52,9 +52,11 @@ class Known:
     kv_cache: str = ""
 
 
-def kv_precision_of(subject: Subject) -> str:
-    """The resolved precision of a ModelDeployment's KV cache. Raises StalledError where it can't be served."""
-    return _sized(subject).facts.kv_cache_precision
+def _setup(subject: Subject) -> Setup:
+    """How the ModelDeployment would be run. Raises StalledError where it can't be served."""
+    sized = _sized(subject)
+    draft = sized.draft.commit if sized.draft is not None else ""
+    return setup_of(subject.spec, product="", kv_cache=sized.facts.kv_cache_precision, draft_commit=draft)
 
 
 def observation(start: Start, *, known: Known, subject: Subject | None) -> Observation:
@@ -63,7 +65,7 @@ def observation(start: Start, *, known: Known, subject: Subject | None) -> Obser
     Raises InvalidInputError for what nobody says, and where log and manifest contradict each other, StalledError for a
     ModelDeployment that can't be served.
     """
-    asked = setup_of(subject.spec, product="", kv_cache=kv_precision_of(subject)) if subject is not None else None
+    asked = _setup(subject) if subject is not None else None
     if asked is not None and asked.engine != start.engine:
         raise _contradiction("engine", start.engine, asked.engine)
     if subject is not None and (other := _other_model(start, subject)):
