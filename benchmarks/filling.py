@@ -18,12 +18,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from vrampack.packing.arrays import NONE
 from vrampack.packing.fragments import FewestFragments
 from vrampack.packing.mix import typical
-from vrampack.packing.problem import Device, Host, Item, Resident, Spread
-from vrampack.packing.rules import FirstFit, Rule, Tightest
+from vrampack.packing.portfolio import Member, best_run
+from vrampack.packing.problem import Device, Host, Item, Objective, Resident, Spread
+from vrampack.packing.run import answer
 from vrampack.packing.tenancy import Tenancy
+from vrampack.packing.turn import in_turn
 from vrampack.units import GIB
 
 _FLEET = (("L4", 22, 4), ("L40S", 44, 4), ("H100", 79, 6), ("H200", 140, 2))
@@ -77,14 +78,10 @@ def run(*, seed: int, load: float, policy: str) -> Outcome:
         for number in range(_MODELS)
     ]
     often = [draw.choice(_OFTEN) for _ in models]
-    rules: dict[str, Rule] = {
-        "first-fit": FirstFit(),
-        "tightest": Tightest(),
-        "fewest-fragments": FewestFragments(
-            typical([each for each, count in zip(models, often, strict=True) for _ in range(count)])
-        ),
-    }
-    rule, most = rules[policy], load * board.capacity.sum()
+    mix = typical([each for each, count in zip(models, often, strict=True) for _ in range(count)])
+    rule = FewestFragments(mix) if policy == "fewest-fragments" else None
+    member = Member.BEST_FIT_DECREASING if policy == "tightest" else Member.FIRST_FIT_DECREASING
+    most = load * board.capacity.sum()
     live: list[Resident] = []
     asked: list[Item] = []
     refused: list[Item] = []
@@ -94,13 +91,14 @@ def run(*, seed: int, load: float, policy: str) -> Outcome:
         if sum(each.item.memory for each in live) < most:
             item = replace(draw.choices(models, often)[0], key=f"replica-{step}")
             asked.append(item)
-            found = tenancy.settle(item, rule, shut=NONE)
-            if found is None:
+            board.settle()
+            plan = answer(best_run(board, in_turn([item]), Objective.FEWEST_GPUS, rule=rule, members=(member,)))
+            if plan.unplaced:
                 refused.append(item)
                 leaving = 1
-            else:
-                tenancy.accept(found)
-                live.append(found)
+            for each in plan.placed:
+                live.append(Resident(item=item, host=each.host, devices=each.devices))
+                tenancy.enter(live[-1])
         else:
             leaving = _AT_ONCE
         for _ in range(min(leaving, len(live))):
