@@ -1,6 +1,7 @@
 """``vrampack explain``: all that can be said of one model, from a snapshot."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -70,3 +71,36 @@ def test_the_text_names_bytes_and_the_json_holds_them() -> None:
 def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(InvalidInputError, match="there is large, other, small"):
         explained("huge")
+
+
+def test_what_the_operator_knows_of_a_model_is_told() -> None:
+    """The hub refused it: a snapshot does not know, the status does, as long as it is of this generation."""
+    condition = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "HubUnauthorized",
+        "message": "the hub wants a token",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    asked = replace(model("gated", engine={"name": "vllm"}, memory={}), status={"conditions": [condition]})
+    of = {number: replace(asked, generation=number) for number in (1, 2)}
+    found = {
+        number: explain(world(each, profiles=(), gpu_nodes=FLEET), Settings(), namespace="serving", name="gated")
+        for number, each in of.items()
+    }
+    assert (found[1].status, found[1].problem) == ("HubUnauthorized", "HubUnauthorized: the hub wants a token")
+    assert "0 of 1 replicas are ready (HubUnauthorized)" in next(lines(found[1]))
+    assert found[2].status == ""
+    assert found[2].problem.startswith("ResolvingModel")
+
+
+def test_nobody_is_told_that_a_replica_of_its_own_should_go() -> None:
+    snapshot = world(
+        model("large", per_gpu="70Gi", replicas=2),
+        pods=(placed("large-0", of="large", claim="70Gi"), pod("large-1", of="large", need="70Gi")),
+        gpu_nodes=FLEET[:1],
+        pools=(PARALLEL,),
+    )
+    (waits,) = explain(snapshot, Settings(), namespace="serving", name="large").waiting
+    assert (waits.moves, waits.evictions) == ("", "")

@@ -67,8 +67,9 @@ def calibrate(
 ) -> None:
     """Turn start-up logs into measurements of a ModelProfile, or print the start that writes such a log.
 
-    What is printed goes to `kubectl apply --server-side --subresource=status -f -`, which replaces all measurements of
-    the profile; --apply keeps the others. Exit status: 0, 2 where the question is wrong, 1 where the cluster refuses.
+    What is printed goes to `kubectl apply --server-side --subresource=status --force-conflicts -f -`, which replaces
+    all measurements of the profile; --apply keeps the others. Exit status: 0, 2 where the question is wrong, 1 where
+    the cluster refuses.
     """
     from vrampack.cli.estimateview import StalledError
     from vrampack.errors import InvalidInputError, UnsupportedModelError

@@ -66,7 +66,8 @@ def to_json(found: "Explanation") -> dict[str, object]:
 
 def lines(found: "Explanation") -> Iterator[str]:
     """For people."""
-    yield f"{found.model}: {found.ready} of {found.replicas} replicas are ready"
+    status = f" ({found.status})" if found.status else ""
+    yield f"{found.model}: {found.ready} of {found.replicas} replicas are ready{status}"
     if found.problem:
         yield f"  {found.problem}"
     if found.estimate:

@@ -69,6 +69,8 @@ class Board:
         self.capacity = column(map(attrgetter("capacity"), devices))
         self.free = column(map(attrgetter("free"), devices))
         self.slots = column([PLENTY if each.slots is None else each.slots for each in devices])
+        self.counted = bool((self.slots < PLENTY).any())
+        """Whether any device takes only so many items."""
         self.exclusive = np.fromiter(map(attrgetter("exclusive"), devices), np.bool_, size)
         self.occupied = np.fromiter(map(bool, map(attrgetter("tenants"), devices)), np.bool_, size)
         self.in_use = self.exclusive | self.occupied
@@ -200,6 +202,7 @@ class Board:
             self.devices[row] = device
             self.capacity[row], self.free[row] = device.capacity, device.free
             self.slots[row] = PLENTY if device.slots is None else device.slots
+            self.counted |= device.slots is not None
             self.exclusive[row], self.occupied[row] = device.exclusive, bool(device.tenants)
         self.in_use[rows] = self.exclusive[rows] | self.occupied[rows]
         self.open[rows] = (self.closed[rows] == 0) & (host_closed == 0)
@@ -249,7 +252,6 @@ class Board:
         flat = rows.ravel()
         each = amounts if item.gpus == 1 else np.repeat(amounts, item.gpus)
         self.free[flat] -= each * item.memory
-        self.slots[flat] -= each
         self.occupied[flat] = True
         self.in_use[flat] = True
         self.tenants.add(item.group, flat)
@@ -258,7 +260,8 @@ class Board:
         if item.exclusive:
             self.exclusive[flat] = True
             self.takes[flat] = False
-        else:
+        if self.counted:
+            self.slots[flat] -= each
             self.takes[flat] &= self.slots[flat] > 0
 
     def cut(self, row: int, layout: tuple[int, ...]) -> None:

@@ -94,7 +94,8 @@ def quota(board: Board, item: Item, rows: IntArray) -> IntArray:
         return np.ones(len(rows), np.int64)
     if item.memory == 0:
         return board.slots[rows]
-    return np.minimum(board.free[rows] // item.memory, board.slots[rows])
+    most: IntArray = board.free[rows] // item.memory
+    return np.minimum(most, board.slots[rows]) if board.counted else most
 
 
 class Openings(Protocol):

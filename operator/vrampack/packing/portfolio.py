@@ -48,7 +48,7 @@ def best_run(
     the first plan; None: first fit. ``members``: one at least, the first of which is the first plan."""
     _ = board.turn  # worked out once for all of them
     plain = None if objective is Objective.BALANCED else rule
-    first, *others = (_Attempt(member, own, board, lots, objective) for member, own in _plans(members, plain))
+    first, *others = (_Attempt(member, own, board, lots, objective) for member, own in _plans(members, plain, lots))
     only = not others or len(lots) < 2
     first.until(lambda: not only and not first.complete)
     if only or first.complete:
@@ -66,12 +66,14 @@ def best_run(
     return best.run
 
 
-def _plans(members: Sequence[Member], rule: Rule | None) -> Iterator[tuple[Member, Rule | None]]:
-    """Members, the first plan with the caller's rule and without."""
+def _plans(members: Sequence[Member], rule: Rule | None, lots: Sequence[Lot]) -> Iterator[tuple[Member, Rule | None]]:
+    """Members, the first plan with the caller's rule and without. Where all are as old, age is no other order."""
+    aged = len({lot.item.waited for lot in lots}) > 1
     for member in members:
         if member is Member.FIRST_FIT_DECREASING and rule is not None:
             yield member, rule
-        yield member, None
+        if member is not Member.OLDEST_FIRST or aged or Member.BEST_FIT_DECREASING not in members:
+            yield member, None
 
 
 class _Attempt:

@@ -2,12 +2,13 @@
 they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vrampack.errors import InvalidInputError
-from vrampack.packing.problem import Unplaced
+from vrampack.packing.problem import Resident, Unplaced
 from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import Case, cases
+from vrampack.planning.conditions import former_conditions
 from vrampack.planning.inventory import Inventory, group_of, inventory
 from vrampack.planning.moves import under_way
 from vrampack.planning.movewords import leave_words, move_words
@@ -15,7 +16,7 @@ from vrampack.planning.placing import Placed, place
 from vrampack.planning.queueing import Waits
 from vrampack.planning.reasons import WORDS
 from vrampack.planning.relief import Relief, relief
-from vrampack.planning.snapshot import PodView, Snapshot
+from vrampack.planning.snapshot import ModelView, PodView, Snapshot
 from vrampack.planning.suggestions import suggested
 from vrampack.planning.tenancy import running, tenants
 from vrampack.planning.verdict import Blocked, Settings
@@ -66,11 +67,13 @@ class IsOn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Of one ModelDeployment. ``problem``: why it has no template at all; empty: it has one."""
+    """Of one ModelDeployment. ``status``: the reason of its Ready condition; empty where it is ready, or nobody has
+    said so yet. ``problem``: why it has no template at all; empty: it has one."""
 
     model: str
     replicas: int
     ready: int
+    status: str
     estimate: str
     problem: str
     waiting: tuple[WaitsFor, ...]
@@ -96,15 +99,26 @@ def explain(snapshot: Snapshot, settings: Settings, *, namespace: str, name: str
     for each in sorted(placed.waits.get(case.model.key, ()), key=lambda each: each.pod.name):
         groups.setdefault(each.reason, []).append(each)
     sized = case.sized
+    status, told = _told(case.model)
     return Explanation(
         model=case.model.key,
         replicas=case.replicas,
         ready=case.ready,
+        status=status,
         estimate="" if isinstance(sized, Blocked) else sized.estimate.explanation,
-        problem=f"{sized.reason}: {sized.message}" if isinstance(sized, Blocked) else "",
+        problem=(told or f"{sized.reason}: {sized.message}") if isinstance(sized, Blocked) else "",
         waiting=tuple(_waits(reason, group, case, snapshot, stock, given, placed) for reason, group in groups.items()),
         placements=tuple(_is_on(pod, stock) for pod in sorted(case.placed, key=lambda pod: pod.name)),
     )
+
+
+def _told(model: ModelView) -> tuple[str, str]:
+    """Why it is not ready, in a word and in full, as the operator has written it of this generation. Only the operator
+    asks the model hub, so it knows more of a model whose facts are missing than a snapshot does."""
+    ready = former_conditions(model.status).get("Ready", {})
+    if ready.get("status") != "False" or ready.get("observedGeneration", model.generation) != model.generation:
+        return "", ""
+    return str(ready.get("reason", "")), f"{ready.get('reason', '')}: {ready.get('message', '')}"
 
 
 def _waits(
@@ -156,9 +170,14 @@ def _relief(
         unplaced.item,
         hosts=question.hosts,
         movers=question.residents,
-        residents=there.residents,
+        # One of its own that goes would come back, and wait in its place.
+        residents=[replace(each, movable=False) if _sibling(each, case) else each for each in there.residents],
         limit=pool.spec.moves.per_placement,
     )
+
+
+def _sibling(resident: Resident, case: Case) -> bool:
+    return resident.item.group == case.model.key
 
 
 def _is_on(pod: PodView, stock: Inventory) -> IsOn:
