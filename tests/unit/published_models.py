@@ -3,6 +3,29 @@
 from typing import Any
 
 PUBLISHED: dict[str, tuple[int, dict[str, Any]]] = {
+    "Gemma 4 without encoders, of the size of its class": (
+        3056257024,
+        {
+            "model_type": "gemma4_unified",
+            "architectures": ["Gemma4UnifiedForConditionalGeneration"],
+            "vision_config": {},
+            "audio_config": {},
+            "text_config": {
+                "model_type": "gemma4_unified_text",
+                "hidden_size": 2304,
+                "num_hidden_layers": 30,
+                "num_attention_heads": 8,
+                "num_key_value_heads": 4,
+                "head_dim": 256,
+                "global_head_dim": 512,
+                "intermediate_size": 9216,
+                "vocab_size": 262144,
+                "sliding_window": 512,
+                "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 5,
+                "max_position_embeddings": 131072,
+            },
+        },
+    ),
     "mistral-community/pixtral-12b": (
         12682739712,
         {

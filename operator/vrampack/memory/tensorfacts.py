@@ -128,7 +128,10 @@ _FAMILIES: Final[dict[str, TensorFacts]] = {
     "gemma2": TensorFacts(layer_norms=4),
     "gemma3": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
     "gemma3n": TensorFacts(layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
-    "gemma4": TensorFacts(tower_whole=True, layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
+    **dict.fromkeys(
+        ("gemma4", "gemma4_unified"),
+        TensorFacts(tower_whole=True, layer_norms=4, query_key_norm=QueryKeyNorm.HEAD),
+    ),
     "glm4": TensorFacts(layer_norms=4, query_only_bias=True),
     "glm4_moe": TensorFacts(router_bias=True, query_only_bias=True),
     "glm_moe_dsa": TensorFacts(router_bias=True),

@@ -198,7 +198,7 @@ PROJECTORS: Final[Mapping[str, Joiner]] = MappingProxyType(
         "vipllava": _vipllava,
         **dict.fromkeys(("gemma3", "shieldgemma2"), _gemma3),
         "gemma3n": _gemma3n,
-        **dict.fromkeys(("gemma4", "llama4", "step3p7"), _matrix),
+        **dict.fromkeys(("gemma4", "gemma4_unified", "llama4", "step3p7"), _matrix),
         **dict.fromkeys(("paligemma", "mllama", "qwen2_audio"), _layer),
         "mistral3": _mistral3,
         **dict.fromkeys(("internvl", "internvl_chat"), _normed),

@@ -88,11 +88,17 @@ def _granite(fields: Fields, _: int) -> Encoder:
     return Encoder(elements=stem + layers * (halves + attention + convolution) + spelling, width=hidden)
 
 
+def _unified(fields: Fields, _: int) -> Encoder:
+    """Gemma 4 12B takes sound as it comes."""
+    return Encoder(elements=0, width=fields.size(("audio_embed_dim",), default=640))
+
+
 SOUND_ENCODERS: Final[Mapping[str, Builder]] = MappingProxyType(
     {
         **dict.fromkeys(
             ("whisper", "qwen2_audio_encoder", "voxtral_encoder", "audioflamingo3_encoder", "glmasr_encoder"), _whisper
         ),
+        "gemma4_unified_audio": _unified,
         "granite_speech_encoder": _granite,
         "qwen2_5_omni_audio_encoder": _qwen25_omni,
         **dict.fromkeys(("qwen3_omni_moe_audio_encoder", "qwen3_asr_encoder"), _qwen3_omni),

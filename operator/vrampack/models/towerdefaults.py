@@ -139,6 +139,7 @@ _OF_MODEL: Final[Mapping[str, str]] = MappingProxyType(
         **dict.fromkeys(("step3p5_vl", "step3p7"), "step3p5_vision"),
         "kimi_vl": "moonvit",
         "gemma4": "gemma4_vision",
+        "gemma4_unified": "gemma4_unified_vision",
         "gemma3n": "gemma3n_vision",
         "blip-2": "blip_2_vision_model",
         **dict.fromkeys(("qwen2_5_omni", "qwen2_5_omni_thinker"), "qwen2_5_omni_vision_encoder"),
@@ -152,6 +153,7 @@ _SOUND_OF_MODEL: Final[Mapping[str, str]] = MappingProxyType(
         "granite_speech": "granite_speech_encoder",
         "gemma3n": "gemma3n_audio",
         "gemma4": "gemma4_audio",
+        "gemma4_unified": "gemma4_unified_audio",
         **dict.fromkeys(("qwen2_5_omni", "qwen2_5_omni_thinker"), "qwen2_5_omni_audio_encoder"),
         **dict.fromkeys(("qwen3_omni_moe", "qwen3_omni_moe_thinker"), "qwen3_omni_moe_audio_encoder"),
     }

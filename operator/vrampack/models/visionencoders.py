@@ -1,11 +1,11 @@
 """Encoders of images by their ``model_type``: elements as their model classes in transformers have them."""
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from vrampack.models.fields import MAX_WIDTH, Fields
+from vrampack.models.mergingencoders import ernie, glm, moon, qwen
 from vrampack.models.visionparts import Encoder, block, layers_of, linear, patch_elements, patches
 
 Builder = Callable[[Fields, int], Encoder]
@@ -59,55 +59,6 @@ def _pixtral(fields: Fields, _: int) -> Encoder:
     return Encoder(elements=patch_elements(fields, hidden, bias=False) + hidden + layers * each, width=hidden)
 
 
-def _qwen(fields: Fields, hidden_size: int) -> Encoder:
-    """Patches of two frames, and neighbours merged into one token of the language model."""
-    old = fields.get("embed_dim") is not None  # Qwen2-VL calls the model's width hidden_size
-    hidden = fields.size(("embed_dim", "hidden_size"))
-    width = fields.size(
-        ("intermediate_size",), default=hidden * int(fields.number("mlp_ratio", least=1, most=64, default=4))
-    )
-    out = fields.size(("out_hidden_size",), default=fields.size(("hidden_size",)) if old else hidden_size)
-    gated = fields.get("fullatt_block_indexes") is not None  # Qwen2.5-VL
-    merged = fields.size(("spatial_merge_size",), most=64, default=2) ** 2 * hidden
-    positions = fields.size(("num_position_embeddings",), least=0, default=0)
-    frames = fields.size(("temporal_patch_size",), most=64, default=2)
-    deep = len(fields.numbers("deepstack_visual_indexes") or ())
-    heads = fields.size(("num_heads",), most=4096, default=1)
-    keys = fields.size(("num_key_value_heads",), most=4096, default=heads) * hidden // heads
-    merging = linear(merged, merged) + linear(merged, out)
-    return Encoder(
-        elements=layers_of(fields, "depth") * block(hidden, width, gated=gated, norm_bias=not gated, keys=keys)
-        + patch_elements(fields, hidden, frames=frames, bias=bool(positions))
-        + positions * hidden
-        + (1 + deep) * merging
-        + hidden * (1 if gated else 2)
-        + deep * 2 * merged
-    )
-
-
-def _glm(fields: Fields, _: int) -> Encoder:
-    """Gated layers, neighbours merged by a convolution and a gated feed-forward part. GLM-OCR has biases and norms of
-    queries and keys, and no positions."""
-    hidden, out = fields.size(("hidden_size",)), fields.size(("out_hidden_size",))
-    wide = fields.size(("intermediate_size",))
-    ocr = fields.text("model_type") == "glm_ocr_vision"
-    heads = fields.size(("num_heads",), most=4096, default=1)
-    width = wide if ocr else out
-    inner = out * fields.size(("in_channels",), most=64, default=3) if ocr else wide
-    each = block(hidden, width, gated=True, biases=ocr, norm_bias=False) + (2 * (hidden // heads) if ocr else 0)
-    frames = fields.size(("temporal_patch_size",), most=64, default=2)
-    merge = fields.size(("spatial_merge_size",), most=64, default=2) ** 2
-    return Encoder(
-        elements=layers_of(fields, "depth") * each
-        + patch_elements(fields, hidden, frames=frames)
-        + (hidden if ocr else (patches(fields) + 2) * hidden)
-        + linear(hidden * merge, out)
-        + out**2
-        + 2 * out
-        + 3 * out * inner
-    )
-
-
 def _llama4(fields: Fields, _: int) -> Encoder:
     hidden, width, layers = _sizes(fields)
     inner = fields.size(("projector_input_dim",), default=4096)
@@ -146,6 +97,15 @@ def _gemma4(fields: Fields, _: int) -> Encoder:
     return Encoder(elements=elements, width=hidden)
 
 
+def _unified(fields: Fields, _: int) -> Encoder:
+    """Gemma 4 12B has no layers of its own for images: squares of patches become vectors, with positions and norms."""
+    width = fields.size(("mm_embed_dim",), default=3840)
+    side = fields.size(("patch_size",), most=1024, default=16)
+    square = 3 * (side * fields.size(("pooling_kernel_size",), most=64, default=3)) ** 2
+    positions = 2 * fields.size(("mm_posemb_size",), least=0, default=1120) * width
+    return Encoder(elements=positions + 2 * square + linear(square, width) + 4 * width, width=width)
+
+
 def _internvl(fields: Fields, _: int) -> Encoder:
     """InternViT, as the first files (``intern_vit_6b``) and as transformers describe it: scales for each part."""
     hidden, width, layers = _sizes(fields)
@@ -166,38 +126,11 @@ def _molmo2(fields: Fields, _: int) -> Encoder:
     return Encoder(elements=elements, width=hidden)
 
 
-def _moon(fields: Fields, hidden_size: int) -> Encoder:
-    """MoonViT of Kimi: native resolution, positions of a grid, neighbours merged by a feed-forward part."""
-    hidden = fields.size(("vt_hidden_size", "hidden_size"))
-    width = fields.size(("vt_intermediate_size", "intermediate_size"))
-    heads = fields.size(("qkv_hidden_size",), default=hidden)
-    grid = fields.size(("init_pos_emb_height", "pos_emb_height"), most=4096, default=64)
-    positions = grid * fields.size(("init_pos_emb_width", "pos_emb_width"), most=4096, default=64) * hidden
-    merged = hidden * math.prod((fields.numbers("merge_kernel_size") or [2, 2])[:2])
-    each = 4 * hidden * heads + 3 * heads + hidden + linear(hidden, width) + linear(width, hidden) + 4 * hidden
-    return Encoder(
-        elements=layers_of(fields, "vt_num_hidden_layers", "num_hidden_layers") * each
-        + 2 * hidden
-        + patch_elements(fields, hidden)
-        + positions
-        + linear(merged, merged)
-        + linear(merged, hidden_size)
-        + 2 * hidden
-    )
-
-
 def _minimax(fields: Fields, _: int) -> Encoder:
     hidden, width, layers = _sizes(fields)
     frames = fields.size(("temporal_patch_size",), most=64, default=2)
     stem = patch_elements(fields, hidden, frames=frames, bias=False) + 2 * hidden
     return Encoder(elements=stem + layers * block(hidden, width), width=hidden)
-
-
-def _ernie(fields: Fields, _: int) -> Encoder:
-    hidden = fields.size(("hidden_size",))
-    width = fields.size(("intermediate_size",), default=4 * hidden)
-    stem = patch_elements(fields, hidden, bias=False) + 2 * hidden
-    return Encoder(elements=stem + layers_of(fields, "depth") * block(hidden, width), width=hidden)
 
 
 def _step3(fields: Fields, _: int) -> Encoder:
@@ -240,11 +173,11 @@ def likely_encoder(fields: Fields, hidden_size: int) -> tuple[Encoder | None, bo
     if fields.get("num_global_layers") is not None:
         return _mllama(fields, hidden_size), True
     if fields.get("vt_num_hidden_layers") is not None:
-        return _moon(fields, hidden_size), True
+        return moon(fields, hidden_size), True
     if fields.get("output_hidden_size") is not None:
         return _step3(fields, hidden_size), True
     if fields.get("depth") is not None:
-        return _qwen(fields, hidden_size), True
+        return qwen(fields, hidden_size), True
     if fields.get("num_hidden_layers") is not None:
         return _clip(fields, hidden_size), False
     if fields.get("width") is not None and fields.get("layers") is not None:
@@ -289,18 +222,19 @@ VISION_ENCODERS: Final[Mapping[str, Builder]] = MappingProxyType(
                 "qwen3_omni_moe_vision_encoder",
                 "exaone4_5_vision",
             ),
-            _qwen,
+            qwen,
         ),
-        **dict.fromkeys(("glm4v", "glm4v_vision", "glm4v_moe", "glm4v_moe_vision", "glm_ocr_vision"), _glm),
+        **dict.fromkeys(("glm4v", "glm4v_vision", "glm4v_moe", "glm4v_moe_vision", "glm_ocr_vision"), glm),
         "llama4_vision_model": _llama4,
         "mllama_vision_model": _mllama,
         "gemma4_vision": _gemma4,
+        "gemma4_unified_vision": _unified,
         "gemma3n_vision": _mobilenet,
         **dict.fromkeys(("internvl_vision", "intern_vit_6b"), _internvl),
         "molmo2": _molmo2,
-        **dict.fromkeys(("kimi_k25_vision", "kimi_k25", "moonvit"), _moon),
+        **dict.fromkeys(("kimi_k25_vision", "kimi_k25", "moonvit"), moon),
         **dict.fromkeys(("minimax_m3_vl_vision", "minimax_m3_vl"), _minimax),
-        "ernie4_5_vl_moe_vision": _ernie,
+        "ernie4_5_vl_moe_vision": ernie,
         "step3_vision_encoder": _step3,
         **dict.fromkeys(("step3p5_vision", "perception_encoder"), _step3p5),
         "ovis2_vision": _ovis2,
