@@ -115,4 +115,4 @@ def _held_again(before: Mapping[str, Held], refused: Mapping[str, str], *, now: 
 
 def _doubled(first: float, times: int, *, longest: float) -> float:
     """Seconds, doubled so many times; however many these are."""
-    return min(first * 2 ** min(times, _MOST_DOUBLINGS), longest)
+    return min(first * 2.0 ** min(times, _MOST_DOUBLINGS), longest)
