@@ -1,4 +1,5 @@
-"""Which GPU to fill while replicas come and go: first fit, the tightest one, or the one with the fewest fragments.
+"""Which GPU to fill while replicas come and go: first fit, the tightest one, or the one with the fewest fragments; and
+the same where the rule says too which empty GPU is opened, instead of what costs the least memory then.
 
     python -m benchmarks.filling
     python -m benchmarks.filling -o json --seeds 20
@@ -36,6 +37,14 @@ _ARRIVALS = 1500
 _BEFORE = 200
 _AT_ONCE = 5
 _LOADS = (0.6, 0.85, 0.95)
+
+
+class _Opens(FewestFragments):
+    """The same, and the order in which empty GPUs are opened is its own too."""
+
+    @property
+    def orders_empty(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +88,7 @@ def run(*, seed: int, load: float, policy: str) -> Outcome:
     ]
     often = [draw.choice(_OFTEN) for _ in models]
     mix = typical([each for each, count in zip(models, often, strict=True) for _ in range(count)])
-    rule = FewestFragments(mix) if policy == "fewest-fragments" else None
+    rule = {"fewest-fragments": FewestFragments, "and-opens": _Opens}.get(policy, lambda _: None)(mix)
     member = Member.BEST_FIT_DECREASING if policy == "tightest" else Member.FIRST_FIT_DECREASING
     most = load * board.capacity.sum()
     live: list[Resident] = []
@@ -120,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for load in _LOADS:
-        for policy in ("first-fit", "tightest", "fewest-fragments"):
+        for policy in ("first-fit", "tightest", "fewest-fragments", "and-opens"):
             runs = [asdict(run(seed=seed, load=load, policy=policy)) for seed in range(options.seeds)]
             mean = {name: round(statistics.fmean(each[name] for each in runs), 4) for name in runs[0]}
             results.setdefault(f"{load:.2f}", {})[policy] = mean

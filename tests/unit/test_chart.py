@@ -200,8 +200,8 @@ def test_only_an_operator_that_probes_may_make_pods(render: Render) -> None:
         rules = [(role["kind"], rule) for role in roles for rule in role["rules"]]
         return [kind for kind, rule in rules if "pods" in rule["resources"] and "create" in rule["verbs"]]
 
-    assert makes_pods("agent.enabled=true") == ["Role"]
-    assert makes_pods("agent.enabled=true", "agent.probeInjection=false") == []
+    assert makes_pods() == ["Role"]
+    assert makes_pods("agent.probeInjection=false") == []
     assert makes_pods("agent.enabled=false") == []
 
 

@@ -137,7 +137,8 @@ class _Reach:
         if item.exclusive:  # all must go
             short = np.where(board.occupied, board.capacity, short)
             needed = np.where(board.occupied, np.bincount(rows, minlength=len(short)), needed)
-        usable = np.flatnonzero(self._eligible & (needed <= limit))
+        enough = self._cpu <= self._cpu_of_largest(limit)
+        usable = np.flatnonzero(self._eligible & (needed <= limit) & enough[board.host])
         # The best devices of each set, as many as the item needs.
         team = max(item.gpus, 1)
         sets = board.set if item.gpus > 1 else np.arange(len(short))
@@ -153,6 +154,16 @@ class _Reach:
             victims = self._victims(lines[at], short, limit)
             if victims:
                 yield Sought(victims=victims, shut=lines[at])
+
+    def _cpu_of_largest(self, limit: int) -> IntArray:
+        """By host, no less than the CPU of any ``limit`` claims."""
+        host, cpu = self._claims["host"], self._claims["cpu"]
+        order = np.lexsort((-cpu, host))
+        first = np.searchsorted(host[order], host[order])
+        largest = order[np.arange(len(order)) - first < limit]
+        found = np.zeros(len(self._cpu), np.int64)
+        np.add.at(found, host[largest], cpu[largest])
+        return found
 
     def _victims(self, rows: IntArray, short: IntArray, limit: int) -> tuple[Resident, ...]:
         """Who must go from ``rows``, the largest first, and then for the CPU of their host; none where that takes more

@@ -85,7 +85,8 @@ def _runs(
             continue
         product, most = seen
         if most > need.kv:
-            setup = setup_of(spec, product=product, kv_cache=sized.facts.kv_cache_precision)
+            draft = sized.draft.commit if sized.draft is not None else ""
+            setup = setup_of(spec, product=product, kv_cache=sized.facts.kv_cache_precision, draft_commit=draft)
             weights, graphs = told.get(pod.uid, (None, None))
             if spec.speculation is not None or spec.adapters is not None or spec.parallelism.pipeline > 1:
                 weights = None  # what is loaded beside the model, or by another stage, is not in that figure

@@ -161,6 +161,7 @@ def _estimated(
         measurements=profile.measurements,
         products=products,
         draft=draft.draft if draft is not None else None,
+        draft_commit=draft.pinned.commit if draft is not None else "",
     )
     computed = found.estimate
     per_gpu, kv_bytes = computed.per_gpu, computed.kv_cache_bytes
