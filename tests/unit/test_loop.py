@@ -1,6 +1,7 @@
 """What the loop tells the probes, in passes that take no time."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from vrampack.controller.recollection import Recollection
 from vrampack.controller.trigger import Trigger
 from vrampack.errors import ClusterError, UnavailableError
 from vrampack.kube.outcome import Outcome
-from vrampack.planning.actions import CreateChild, Plan
+from vrampack.planning.actions import CreateChild, DeletePod, Plan
 from vrampack.planning.snapshot import Snapshot
 from vrampack.planning.verdict import Settings
 
@@ -40,16 +41,30 @@ def test_what_is_refused_is_asked_again_a_little_later_each_time() -> None:
     recollection = Recollection(refusal_seconds=30, now=0.0)
     refused = Outcome(refused={"uid-1": "a webhook is down"})
     pauses, now = [], 0.0
-    for _ in range(7):
+    for _ in range(2000):
         assert recollection.did(refused, now=now, complete=True), "the status has to say so"
         held = recollection.memory().unclaimed["uid-1"]
         assert held.message == "a webhook is down"
         pauses.append(held.until - now)
         now = held.until
-    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+    assert pauses == pytest.approx([2, 4, 8, 16, 32, *[60] * 1995])
     assert not recollection.did(Outcome(), now=now, complete=True)
-    recollection.did(Outcome(), now=now + 60, complete=True)
-    assert not recollection.memory().unclaimed, "forgotten"
+    here = replace(pod(), uid="uid-1")
+    recollection.saw(world(pods=[here], now=now + 3600), over=frozenset())
+    assert recollection.memory().unclaimed.keys() == {"uid-1"}, "who was refused evicts nobody, as long as it is there"
+    recollection.saw(world(now=now + 3601), over=frozenset())
+    assert not recollection.memory().unclaimed
+
+
+def test_a_node_that_refuses_for_weeks_is_left_alone_for_ten_minutes_each_time() -> None:
+    recollection = Recollection(refusal_seconds=30, now=0.0)
+    gone = DeletePod(pod=pod(), model="serving/llama", node="n1", reason="PlacementRefused", message="no CPU")
+    now = 0.0
+    for _ in range(2000):
+        recollection.did(Outcome(deleted=(gone,)), now=now, complete=True)
+        until = recollection.memory().refusals["serving/llama", "n1"]
+        assert until - now <= 600
+        now = until + 300
 
 
 def test_a_refused_child_is_looked_at_again_at_once_only_where_it_is_news() -> None:

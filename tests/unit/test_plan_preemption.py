@@ -87,6 +87,15 @@ def test_nobody_goes_for_who_may_not_or_need_not(large: PodView) -> None:
     assert reason(found) != "RoomBeingFreed"
 
 
+@pytest.mark.parametrize("until", [NOW + 2, NOW], ids=["not asked yet", "asked again"])
+def test_nobody_goes_for_one_whose_claim_was_refused(until: float) -> None:
+    """Else they would go again and again, since the room is theirs again as long as the claim is refused."""
+    refused = Memory(started=STARTED, unclaimed={"uid-large-0": Held(until=until, message="a webhook is down")})
+    found = decide(full(waits(), memory=refused))
+    assert nominations(found) == []
+    assert found.evictions == ()
+
+
 def test_room_that_is_free_anyway_costs_nobody_a_place() -> None:
     found = decide(full(waits(), gpu_nodes=[gpu_node("n1", *gpus(2))]))
     assert where(found) == {"large-0": ("GPU-2",)}

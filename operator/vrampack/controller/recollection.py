@@ -18,6 +18,7 @@ _FIRST_HELD: Final = 2.0
 _LONGEST_HELD: Final = 60.0
 """How long what was refused is not asked again: an eviction by a PodDisruptionBudget, a claim by the API server. It
 doubles with each time in a row."""
+_MOST_DOUBLINGS: Final = 32
 
 
 class Recollection:
@@ -75,6 +76,7 @@ class Recollection:
             for pod in snapshot.pods
             if pod.claim is not None and not (pod.node or pod.deleting or pod.ended or pod.gated)
         }
+        self._unclaimed = {pod.uid: self._unclaimed[pod.uid] for pod in snapshot.pods if pod.uid in self._unclaimed}
         new = bool(unbound.keys() - self._unbound.keys() or over - self._over.keys())
         self._unbound = unbound
         self._over = {uid: self._over.get(uid, snapshot.now) for uid in over}
@@ -85,10 +87,11 @@ class Recollection:
         for deletion in outcome.deleted:
             key = (deletion.model, deletion.node)
             _, count = self._refusals.get(key, (0.0, 0))
-            pause = min(self._refusal_seconds * 2 ** (count + 2), _LONGEST_REFUSAL)
+            pause = _doubled(4 * self._refusal_seconds, count, longest=_LONGEST_REFUSAL)
             self._refusals[key] = (now + pause, count + 1)
             self._deletions[deletion.node] = now
-        self._held = _held_again(self._held, outcome.held, now=now)
+        held = {uid: each for uid, each in self._held.items() if each.until + _LONGEST_HELD > now}
+        self._held = _held_again(held, outcome.held, now=now)
         self._unclaimed = _held_again(self._unclaimed, outcome.refused, now=now)
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] + _LONGEST_REFUSAL > now}
         if not complete:
@@ -102,9 +105,14 @@ class Recollection:
 
 def _held_again(before: Mapping[str, Held], refused: Mapping[str, str], *, now: float) -> dict[str, Held]:
     """What is not asked again for a while. ``refused``: what was said just now, by pod UID."""
-    held = {uid: each for uid, each in before.items() if each.until + _LONGEST_HELD > now}
+    held = dict(before)
     for uid, message in refused.items():
         times = held[uid].times + 1 if uid in held else 1
-        pause = min(_FIRST_HELD * 2 ** (times - 1), _LONGEST_HELD)
+        pause = _doubled(_FIRST_HELD, times - 1, longest=_LONGEST_HELD)
         held[uid] = Held(until=now + pause, message=message, times=times)
     return held
+
+
+def _doubled(first: float, times: int, *, longest: float) -> float:
+    """Seconds, doubled so many times; however many these are."""
+    return min(first * 2.0 ** min(times, _MOST_DOUBLINGS), longest)

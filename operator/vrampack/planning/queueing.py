@@ -55,7 +55,8 @@ def queue(
     unclaimed: Mapping[str, Held],
     now: float,
 ) -> Queue:
-    """``unclaimed``: by pod UID, claims that were refused. Who is not asked again yet leaves its room to others."""
+    """``unclaimed``: by pod UID, claims that were refused. Who is not asked again yet leaves its room to others; who is
+    asked again evicts nobody for a claim that may be refused once more."""
     hosts = stock.hosts[pool.name]
     asked: dict[str, tuple[PodView, Need, Case]] = {}
     items: list[Item] = []
@@ -63,12 +64,14 @@ def queue(
     for case in members:
         own: list[Item] = []
         surplus = {pod.uid for pod in case.surplus}
-        for pod in sorted(case.gated, key=lambda each: each.name):
+        for gated in sorted(case.gated, key=lambda each: each.name):
+            held = unclaimed.get(gated.uid)
+            pod = gated if held is None else replace(gated, preempts=False)
             if pod.uid in surplus:
                 message = "is one more than is wanted, and goes again"
                 waits[case.model.key].append(Waits(pod=pod, need=None, reason="NotWanted", message=message))
                 continue
-            if (held := unclaimed.get(pod.uid)) is not None and held.until > now:
+            if held is not None and held.until > now:
                 message = f"the API server refuses its claim: {held.message}"
                 waits[case.model.key].append(Waits(pod=pod, need=None, reason=CLAIM_REFUSED, message=message))
                 continue
