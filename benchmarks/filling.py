@@ -1,4 +1,5 @@
-"""Which GPU to fill while replicas come and go: first fit, the tightest one, or the one with the fewest fragments.
+"""Which GPU to fill while replicas come and go: first fit, the tightest one, or the one with the fewest fragments; and
+the same where the rule says too which empty GPU is opened, instead of what costs the least memory then.
 
     python -m benchmarks.filling
     python -m benchmarks.filling -o json --seeds 20
@@ -18,12 +19,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from vrampack.packing.arrays import NONE
 from vrampack.packing.fragments import FewestFragments
 from vrampack.packing.mix import typical
-from vrampack.packing.problem import Device, Host, Item, Resident, Spread
-from vrampack.packing.rules import FirstFit, Rule, Tightest
+from vrampack.packing.portfolio import Member, best_run
+from vrampack.packing.problem import Device, Host, Item, Objective, Resident, Spread
+from vrampack.packing.run import answer
 from vrampack.packing.tenancy import Tenancy
+from vrampack.packing.turn import in_turn
 from vrampack.units import GIB
 
 _FLEET = (("L4", 22, 4), ("L40S", 44, 4), ("H100", 79, 6), ("H200", 140, 2))
@@ -35,6 +37,14 @@ _ARRIVALS = 1500
 _BEFORE = 200
 _AT_ONCE = 5
 _LOADS = (0.6, 0.85, 0.95)
+
+
+class _Opens(FewestFragments):
+    """The same, and the order in which empty GPUs are opened is its own too."""
+
+    @property
+    def orders_empty(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +87,10 @@ def run(*, seed: int, load: float, policy: str) -> Outcome:
         for number in range(_MODELS)
     ]
     often = [draw.choice(_OFTEN) for _ in models]
-    rules: dict[str, Rule] = {
-        "first-fit": FirstFit(),
-        "tightest": Tightest(),
-        "fewest-fragments": FewestFragments(
-            typical([each for each, count in zip(models, often, strict=True) for _ in range(count)])
-        ),
-    }
-    rule, most = rules[policy], load * board.capacity.sum()
+    mix = typical([each for each, count in zip(models, often, strict=True) for _ in range(count)])
+    rule = {"fewest-fragments": FewestFragments, "and-opens": _Opens}.get(policy, lambda _: None)(mix)
+    member = Member.BEST_FIT_DECREASING if policy == "tightest" else Member.FIRST_FIT_DECREASING
+    most = load * board.capacity.sum()
     live: list[Resident] = []
     asked: list[Item] = []
     refused: list[Item] = []
@@ -94,13 +100,14 @@ def run(*, seed: int, load: float, policy: str) -> Outcome:
         if sum(each.item.memory for each in live) < most:
             item = replace(draw.choices(models, often)[0], key=f"replica-{step}")
             asked.append(item)
-            found = tenancy.settle(item, rule, shut=NONE)
-            if found is None:
+            board.settle()
+            plan = answer(best_run(board, in_turn([item]), Objective.FEWEST_GPUS, rule=rule, members=(member,)))
+            if plan.unplaced:
                 refused.append(item)
                 leaving = 1
-            else:
-                tenancy.accept(found)
-                live.append(found)
+            for each in plan.placed:
+                live.append(Resident(item=item, host=each.host, devices=each.devices))
+                tenancy.enter(live[-1])
         else:
             leaving = _AT_ONCE
         for _ in range(min(leaving, len(live))):
@@ -122,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for load in _LOADS:
-        for policy in ("first-fit", "tightest", "fewest-fragments"):
+        for policy in ("first-fit", "tightest", "fewest-fragments", "and-opens"):
             runs = [asdict(run(seed=seed, load=load, policy=policy)) for seed in range(options.seeds)]
             mean = {name: round(statistics.fmean(each[name] for each in runs), 4) for name in runs[0]}
             results.setdefault(f"{load:.2f}", {})[policy] = mean

@@ -49,6 +49,10 @@ def _own_config() -> list[bytes]:
         {"model_type": "qwen3_next", **state, **experts},
         {"model_type": "nemotron_h", "hybrid_override_pattern": "M*", "mamba_num_heads": 4, "ssm_state_size": 16},
         {"quantization_config": quantized},
+        {"quantization_config": {"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*attn.*": {}}, "lm_head": True}},
+        {"quantization_config": {"quant_method": "auto-round", "bits": 4, "extra_config": {".*mlp.*": {"bits": 8}}}},
+        {"model_type": "llava", "text_config": CONFIG, "vision_config": {"model_type": "pixtral"}},
+        {"thinker_config": {"text_config": CONFIG, "audio_config": {"model_type": "qwen3_omni_moe_audio_encoder"}}},
         {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}},
         {"text_config": CONFIG, "vision_config": {"hidden_size": 32, "image_size": 224, "patch_size": 14}},
     ]

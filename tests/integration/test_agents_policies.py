@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -152,6 +152,12 @@ async def test_a_gpu_that_a_reservation_holds_is_used_and_no_other(world: World,
     node, kubelet = world.node("a"), machinery.kubelets[world.node("a")]
     held, loose = world.gpu("a", 0), world.gpu("a", 1)
     kubelet.offers = {"nvidia.com/gpu": [held, loose]}
+
+    async def offered() -> None:
+        gpus = (await world.get("GPUNode", node))["status"]["gpus"]
+        assert [each.get("offered") for each in gpus] == [True, True]
+
+    await world.eventually(offered)
     await world.apply(own(world, "m"))
     assert (await world.waiting("m", "GPUNotFenced"))["rejected"] == {"GPUNotFenced": 2}
     found = await world.condition("GPUPool", world.namespace, "Fenced", "False", "GPUsNotFenced")
@@ -225,17 +231,17 @@ class Gate:
         out = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(*command, env=environment, stdout=out, stderr=out)
 
-    async def tell(self, pod: Manifest, *, started: bool) -> None:
-        """The kubelet's word on its engine, known to the agent once this returns."""
+    async def tell(self, pod: Manifest, *, started: bool, ago: float = 0) -> None:
+        """The kubelet's word on its engine. ``ago``: seconds since its container started, where it starts now."""
         uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
         path = self.world.path("Pod", name) + "/status"
         status = (await self.world.kube.get(self.world.path("Pod", name)))["status"]
         for each in status["containerStatuses"]:
             each |= {"started": started, "ready": started}
-            if not started:
-                each["restartCount"] += 1
-                now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-                each["state"] = {"running": {"startedAt": now}}
+            each["restartCount"] += not started
+            if not started or ago:
+                at = datetime.now(UTC) - timedelta(seconds=ago)
+                each["state"] = {"running": {"startedAt": at.strftime("%Y-%m-%dT%H:%M:%SZ")}}
         for each in status["conditions"]:
             if each["type"] in ("Ready", "ContainersReady"):
                 each["status"] = str(started)
@@ -271,7 +277,7 @@ async def starting(world: World, machinery: AgentMachinery, *, gpus: int) -> tup
             return pods[0]
 
         ready.append(await world.eventually(running))
-        await gate.tell(ready[-1], started=True)
+        await gate.tell(ready[-1], started=True, ago=600)  # no engine crashes in the second in which it started
         await world.ready(name)
     one, two = ready
     assert sorted(gpus_of(one)) == sorted(gpus_of(two))

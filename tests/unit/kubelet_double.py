@@ -1,5 +1,7 @@
 """A kubelet's pod resources API by grpcio: another implementation of gRPC than the agent's."""
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,8 @@ class KubeletDouble:
         self.pods: dict[str, dict[str, Any]] = {}
         self.offers: Mapping[str, Sequence[str]] = {}
         self.error: grpc.StatusCode | None = None
+        self.hangs = threading.Event()
+        """Set: it answers nobody until it is cleared or stopped."""
         self._server: grpc.Server | None = None
 
     def start(self) -> None:
@@ -32,12 +36,15 @@ class KubeletDouble:
         self._server.start()
 
     def stop(self) -> None:
+        self.hangs.clear()
         if self._server is not None:
             self._server.stop(grace=None).wait()
             self.socket.unlink(missing_ok=True)
 
     def _handler(self, request: str, answer: Any) -> Any:
         def call(_: Any, context: grpc.ServicerContext) -> Any:
+            while self.hangs.is_set() and context.is_active():
+                time.sleep(0.01)
             if self.error is not None:
                 context.abort(self.error, "as the test wants it")
             return answer()

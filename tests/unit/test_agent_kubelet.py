@@ -1,5 +1,7 @@
 """What the kubelet has handed out: over a real gRPC server on a Unix socket, and by every name that a GPU goes by."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,38 @@ async def test_who_counts(double: KubeletDouble) -> None:
     assert found.allocations["GPU-a"][1] == Allocation(
         namespace="default", pod="pretender", container="main", resource="nvidia.com/gpu", device="GPU-a"
     )
+
+
+async def test_one_that_hangs_holds_up_nothing_and_what_was_known_holds(
+    double: KubeletDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vrampack.agent.kubelet._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("vrampack.agent.podresources._TIMEOUT_SECONDS", 0.5)
+    clock = Clock()
+    kubelet = Kubelet(resources=PodResources(double.socket), kube=Api(), node="n", namespace="system", clock=clock)
+
+    async def held() -> Held:
+        clock.now += 3
+        return await kubelet.held(devices=DEVICES, pods={}, node=NODE)
+
+    try:
+        double.offers = {"nvidia.com/gpu": ["GPU-b"]}
+        async with asyncio.timeout(20):
+            while (await held()).offered != {"GPU-b"}:
+                pass
+            double.hangs.set()
+            began = time.monotonic()
+            before = await held()
+            assert (before.offered, before.trouble) == ({"GPU-b"}, "")
+            assert time.monotonic() - began < 0.5
+            while not (silent := await held()).trouble:
+                pass
+            assert silent.offered == {"GPU-a", "GPU-b"}, "its time is over: it may hand out anything"
+            double.hangs.clear()
+            while (await held()).trouble:
+                pass
+    finally:
+        kubelet.close()
 
 
 async def test_a_kubelet_that_can_not_be_asked_may_hand_out_anything(tmp_path: Path) -> None:

@@ -200,9 +200,9 @@ def test_only_an_operator_that_probes_may_make_pods(render: Render) -> None:
         rules = [(role["kind"], rule) for role in roles for rule in role["rules"]]
         return [kind for kind, rule in rules if "pods" in rule["resources"] and "create" in rule["verbs"]]
 
-    assert makes_pods("agent.enabled=true") == ["Role"]
-    assert makes_pods("agent.enabled=true", "agent.probeInjection=false") == []
-    assert makes_pods() == []
+    assert makes_pods() == ["Role"]
+    assert makes_pods("agent.probeInjection=false") == []
+    assert makes_pods("agent.enabled=false") == []
 
 
 def test_mps_servers_have_two_folders_of_the_host(render: Render) -> None:

@@ -224,11 +224,61 @@ def test_of_what_is_stalled_the_reason_is_printed(folder: Path) -> None:
     assert "vrampack: llama: spec.parallelism.tensor: 3 is not allowed" in result.stderr
 
 
+@pytest.mark.parametrize("setting", ["tensor", "pipeline", "data"])
+def test_settings_that_no_engine_runs_with(folder: Path, setting: str) -> None:
+    printed = f"'{setting}_parallel_size': 99999, 'max_num_seqs'"
+    log = written(folder, "start.log", BREAKDOWN.replace("'max_num_seqs'", printed))
+    result = calibrate(log, "--profile", NAME, "--gpu-product", H100, "--kv-cache", "bf16")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"vrampack: LOGFILE.{setting}: 99999 is not allowed; Input should be" in result.stderr
+
+
 def test_a_log_in_which_no_figure_counts(folder: Path) -> None:
     log = written(folder, "start.log", "Graph capturing finished in 20 secs, took -0.97 GiB\n")
     result = calibrate(log, "--profile", NAME)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no figure in it can be used (cuda graphs: -0.97 was printed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "wanted", "facts"),
+    [
+        ("sglang", "0.5.23", ["--entrypoint python3", "lmsysorg/sglang:v0.5.23 -m sglang.launch_server --model"], {}),
+        (
+            "llamacpp",
+            "b10107",
+            ["-e LLAMA_ARG_FIT=off", "-e LLAMA_ARG_KV_UNIFIED=true", "-e LLAMA_ARG_FLASH_ATTN=1"],
+            {"precision": "gguf", "file": "m-Q4_K_M.gguf"},
+        ),
+        ("vllm", "0.33.0", ["-e NCCL_DEBUG=INFO", "vllm/vllm-openai:v0.33.0 --model=/models/llama"], {}),
+    ],
+)
+def test_the_start_is_the_operator_s_own(
+    folder: Path, engine: str, version: str, wanted: list[str], facts: dict[str, Any]
+) -> None:
+    """Its command, and the variables that say what flags do not."""
+    env = {"containers": [{"name": "engine", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}]}
+    asked = deployment(
+        engine={"name": engine, "version": version},
+        serving={"contextLength": 4096, "concurrency": 4},
+        podTemplate={"spec": env},
+    )
+    named = PROFILE | {"spec": {**PROFILE["spec"], **facts}}  # type: ignore[dict-item]
+    result = calibrate("--command", written(folder, "m.yaml", asked, named))
+    assert result.exit_code == 0, result.output
+    printed = " ".join(line.strip(" \\") for line in result.stdout.splitlines() if not line.startswith("#"))
+    for each in wanted:
+        assert each in printed
+    assert "VRAMPACK" not in printed
+    assert "NVIDIA" not in printed
+    assert "/var/cache" not in printed
+
+
+def test_an_engine_that_prints_nothing_of_its_memory_has_no_such_start(folder: Path) -> None:
+    asked = deployment(engine={"name": "tgi", "version": "3.3.6"}, placement={"sharing": "Exclusive"})
+    result = calibrate("--command", written(folder, "m.yaml", asked, PROFILE))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "llama: spec.engine.name: 'tgi' is not allowed; the start-up log of vllm, sglang, llamacpp" in result.stderr
 
 
 def test_either_logs_or_a_command(folder: Path) -> None:

@@ -156,3 +156,17 @@ def test_text_alone_encodes_nothing() -> None:
     assert image_elements(IMAGES, load(text_only=True)) == (0, 0)
     assert activation_bytes(IMAGES, load(text_only=True)) == activation_bytes(QWEN3_8B, load())
     assert activation_bytes(IMAGES, load()) > activation_bytes(QWEN3_8B, load()) + 2**30
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"model_type": "llava", "vision_config": {"model_type": "pixtral"}}, 4096),
+        ({"model_type": "llava", "vision_config": {"model_type": "pixtral", "image_size": 512}}, 1024),
+        ({"model_type": "qwen3_vl", "vision_config": {"model_type": "qwen3_vl"}}, 16384),
+        ({"model_type": "qwen2_audio", "audio_config": {"model_type": "qwen2_audio_encoder"}}, 750),
+        ({"model_type": "gemma4", "vision_config": {"model_type": "gemma4_vision"}}, 0),
+    ],
+)
+def test_fields_that_a_file_leaves_out_are_those_of_the_class(config: dict[str, object], tokens: int) -> None:
+    assert image_sizes(Fields(config)).image_tokens == tokens

@@ -139,6 +139,8 @@ def test_weights_from_a_claim_are_mounted_and_the_hub_is_left_alone() -> None:
         ({"decode_context": 2, "tensor": 2}, "spec.parallelism.decodeContext", "write 1"),
         ({"args": ("--mem-fraction-static", "0.8")}, "spec.engine.args[0]", "memory.perGPU"),
         ({"args": ("--mem-fraction", "0.8")}, "spec.engine.args[0]", "not among"),
+        # Weight files that are not mapped are in the pod's RAM, which asks for none of them.
+        ({"args": ("--weight-loader-disable-mmap",)}, "spec.engine.args[0]", "not among"),
         ({"args": ("--gated-launch-port", "1")}, "spec.engine.args[0]", "when the engine may start"),
         ({"args": ("--enable-hierarchical-cache",)}, "spec.engine.args[0]", "changes GPU memory"),
     ],

@@ -4,6 +4,7 @@ import struct
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -225,6 +226,14 @@ MINIMAL = {
     "llama.feed_forward_length": 96,
 }
 TENSORS = {"token_embd.weight": ("q8_0", (64, 100)), "blk.0.attn_q.weight": ("q4_0", (64, 64))}
+
+
+@pytest.mark.parametrize("tensors", [{}, {"token_embd.weight": ("q8_0", (64, 100))}, TENSORS])
+def test_a_file_without_some_of_its_layers_is_refused(tmp_path: Path, tensors: dict[str, Any]) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf({**MINIMAL, "llama.block_count": 2}, {**tensors}))
+    with pytest.raises(ModelSourceError, match="its header says 2") as refusal:
+        read_gguf(tmp_path / "m.gguf")
+    assert refusal.value.reason == "ModelFilesInvalid"
 
 
 def test_a_file_on_disk_is_read_with_its_parts(tmp_path: Path) -> None:

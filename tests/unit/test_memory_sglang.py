@@ -179,3 +179,9 @@ def test_measured_pools_are_ours_to_the_printed_digit(shared_data: Path) -> None
         least = tokens_within(architecture, workload, int((float(row["kv_cache_gib"]) - 0.005) * GIB), page=page)
         most = tokens_within(architecture, workload, int((float(row["kv_cache_gib"]) + 0.005) * GIB) + 1, page=page)
         assert least - page <= tokens <= most + page, row["model"]
+
+
+def test_a_state_of_a_type_without_a_size_is_refused_by_it() -> None:
+    with pytest.raises(UnsupportedModelError) as refusal:
+        claim(model((24, replace(DELTA, state_dtype="int3")), (8, QUERY)), WORK)
+    assert refusal.value.unknown == "dtype int3"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pack_portfolio, pack_scale
+from benchmarks import filling, pack_portfolio, pack_scale
 from vrampack.packing.portfolio import Member
 
 
@@ -65,3 +65,14 @@ def test_portfolio_reads_checkpoints(
     rows = json.loads(capsys.readouterr().out)
     assert [(row["models"], row["load"]) for row in rows] == [("any", 0.1), ("products", 0.1)]
     assert all(row["replicas"] > 10 for row in rows)
+
+
+def test_filling_is_the_same_for_the_same_seed_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "_ARRIVALS", 160)
+    monkeypatch.setattr(filling, "_BEFORE", 20)
+    for policy in ("first-fit", "tightest", "fewest-fragments", "and-opens"):
+        found = filling.run(seed=3, load=0.6, policy=policy)
+        assert found == filling.run(seed=3, load=0.6, policy=policy)
+        assert found.refused_bytes == found.refused_replicas == 0
+        assert 1 < found.opened < 2
+    assert filling.run(seed=3, load=0.6, policy="first-fit") != filling.run(seed=4, load=0.6, policy="first-fit")

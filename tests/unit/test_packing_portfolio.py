@@ -81,6 +81,7 @@ class TestRule:
         """The other way round: a rule of the caller's own."""
 
         criterion = Criterion.LEAST_FRAGMENTATION
+        orders_empty = True
 
         def order(self, board: Board, item: Item, rows: IntArray) -> IntArray:
             return rows[(-board.free[rows]).argsort(kind="stable")]

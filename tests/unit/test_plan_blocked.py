@@ -22,7 +22,7 @@ from tests.unit.planning_world import (
     world,
 )
 from vrampack.api.source import profile_name
-from vrampack.planning import rollout
+from vrampack.planning import rollout, sizing
 from vrampack.planning.cases import Case
 from vrampack.planning.plan import plan
 from vrampack.planning.resolution import Resolution, ResolveRequest
@@ -216,3 +216,28 @@ def test_a_scaled_down_model_that_is_stalled_waits_for_nothing() -> None:
     found = decide(world(estimated(replicas=0)))
     assert found.waiting == {}
     assert status_of(found)["waiting"] == []
+
+
+@pytest.mark.parametrize("field", ["headDim", "attentionHeads"])
+def test_a_profile_with_heads_of_nothing_is_refused_with_the_field(field: str) -> None:
+    facts = profile().spec
+    assert facts is not None
+    shape = facts.architecture.wire() | {field: 0}
+    status = status_of(decide(world(estimated(), profiles=[profile(architecture=shape)])))
+    assert condition(status, "Stalled")["message"].startswith(f"spec.architecture.{field}: 0 is not allowed")
+
+
+def test_a_model_on_which_the_estimate_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def figures(spec: Any, **known: Any) -> Any:
+        if spec.serving.concurrency == 7:
+            raise ZeroDivisionError("nobody thought of this")
+        return whole(spec, **known)
+
+    whole = sizing.figures
+    monkeypatch.setattr(sizing, "figures", figures)
+    odd = replace(estimated(serving={"contextLength": 4096, "concurrency": 7}), name="odd", uid="odd")
+    found = decide(world(odd, estimated(), profiles=[profile()]))
+    said = condition(status_of(found, "odd"), "Stalled")
+    assert said["reason"] == "EstimateFailed"
+    assert "nobody thought of this" in said["message"]
+    assert {each.manifest["metadata"]["name"] for each in found.children if hasattr(each, "manifest")} == {"llama"}

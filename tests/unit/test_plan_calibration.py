@@ -22,8 +22,9 @@ from tests.unit.planning_world import (
 )
 from vrampack.api import names
 from vrampack.api.modelprofile import Measurement
+from vrampack.memory.calibration import Observation
 from vrampack.planning.actions import ApplyChild, Plan
-from vrampack.planning.measurements import setup_of
+from vrampack.planning.measurements import measurement_of, observation_of, setup_of
 from vrampack.planning.need import Need
 from vrampack.planning.snapshot import ModelView, ProfileView, Snapshot
 from vrampack.units import GIB, parse_bytes
@@ -133,6 +134,16 @@ def test_what_a_spec_says_beside_its_arguments_makes_runs_of_another_kind() -> N
     for one in setups:
         assert [each for each in setups if each.alike(one)] == [one]
     assert setups[0].args == ()
+
+
+def test_another_commit_of_the_model_that_drafts_makes_a_run_of_another_kind() -> None:
+    spec = estimated(speculation={"method": "eagle3", "draftModel": "hf://org/draft", "tokens": 3}).spec
+    assert spec is not None
+    one, again, other = (setup_of(spec, product=H100, kv_cache="bf16", draft_commit=each * 40) for each in "aab")
+    assert one.alike(again)
+    assert not one.alike(other)
+    read = observation_of(measurement_of(Observation(setup=one, weights=GIB), at=0)).setup
+    assert read.alike(one)
 
 
 def test_a_claim_is_that_of_the_neediest_product_that_a_replica_may_get() -> None:

@@ -92,13 +92,13 @@ PRICES = [{"product": H100, "price": "3.50"}, {"product": L4, "price": "0.7"}]
 @pytest.mark.parametrize(
     ("prices", "expected"),
     [
-        pytest.param([], "GPU-1", id="by memory the large one, on which nothing is lost"),
-        pytest.param(PRICES, "GPU-2", id="its bytes cost less"),
-        pytest.param([PRICES[0], {"product": L4, "price": 70}], "GPU-1", id="its bytes cost more"),
-        pytest.param(PRICES[1:], "GPU-1", id="not all have a price, so memory counts"),
+        pytest.param([], "GPU-2", id="by memory the small one"),
+        pytest.param(PRICES, "GPU-2", id="the small one costs less"),
+        pytest.param([PRICES[0], {"product": L4, "price": 70}], "GPU-1", id="the small one costs more"),
+        pytest.param([{"product": L4, "price": 70}], "GPU-2", id="not all have a price, so memory counts"),
     ],
 )
-def test_where_gpus_have_prices_the_cheapest_bytes_are_taken(prices: list[dict[str, Any]], expected: str) -> None:
+def test_where_gpus_have_prices_the_cheapest_one_is_opened(prices: list[dict[str, Any]], expected: str) -> None:
     snapshot = world(model(), pods=[pod()], pools=[pool(prices=prices)], gpu_nodes=FLEET)
     assert where(decide(snapshot)) == {"llama-0": (expected,)}
 

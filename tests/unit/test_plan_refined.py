@@ -17,13 +17,17 @@ from tests.unit.planning_world import (
     where,
     world,
 )
+from vrampack.packing.firstfit import pack
+from vrampack.packing.portfolio import Member
+from vrampack.packing.problem import Device, Host, Item, Objective, Packing
 from vrampack.planning.actions import Plan
 from vrampack.planning.findings import Findings
+from vrampack.planning.refined import better, pending
 from vrampack.planning.rehearsal import rehearse
 from vrampack.planning.seeking import answer, find
 from vrampack.planning.snapshot import Claim, Memory, PodView, PoolView, Snapshot
 from vrampack.planning.verdict import Settings
-from vrampack.units import GIB
+from vrampack.units import GIB, parse_bytes
 
 TRIPLETS = (20, 14, 10, 17, 13, 14, 21, 12, 11, 20, 13, 11)
 """GiB of twelve models that fill four GPUs of 44 to the last byte, which no plan by size finds."""
@@ -129,6 +133,25 @@ def test_it_is_dropped_where_anything_else_has_changed() -> None:
     assert where(decide(ready(elsewhere))) == where(decide(ready(alone))), "others took these places"
 
 
+def test_it_takes_the_place_of_none_that_has_waited_long() -> None:
+    """A plan that leaves out another one, which is as many and costs as much."""
+    items = [Item(key=key, group=key, gpus=1, memory=30, waited=waited) for key, waited in (("old", 700), ("new", 10))]
+    hosts = (Host(name="n", devices=(Device(id="g", product="L4", capacity=48, free=48),)),)
+    first = pack(hosts=hosts, items=items, patience=600, members=(Member.FIRST_FIT_DECREASING,))
+    first = replace(first, reserved=())
+    assert [each.item.key for each in first.placed] == ["old"]
+    other = Packing(
+        placed=tuple(replace(each, item=items[1]) for each in first.placed),
+        unplaced=tuple(replace(each, item=items[0]) for each in first.unplaced),
+    )
+    for patience, taken in ((600, first), (900, other)):
+        asked = pending(hosts, items, first, patience=patience)
+        found_ = better(
+            first, other, asked=asked, hosts=hosts, items=items, objective=Objective.FEWEST_GPUS, patience=patience
+        )
+        assert [each.item.key for each in found_.placed] == [each.item.key for each in taken.placed]
+
+
 def test_without_work_to_spend_the_first_plan_is_taken() -> None:
     ((question, _),) = decide(starting(refining(0))).questions.values()
     assert question.pending is None
@@ -151,29 +174,52 @@ def test_a_rehearsal_does_as_the_operator_does() -> None:
     assert waits(0) > waits(5)
 
 
-SPREAD = ("1", "1", "1", "2", "2", "2", "3", "3", "4", "4", "5", "5")
-"""GPUs of the triplets while they run: with one GPU more than they need."""
+STUCK = ((8, 4), (12, 2), (19, 4), (20, 3), (12, 4), (15, 1), (14, 1), (15, 1), (17, 2))
+"""GiB of models that run, and the GPU of each: three would do, and none can be emptied before others change places."""
 
 
-def running(**fields: Any) -> Snapshot:
-    order = (20, 14, 10, 17, 13, 14, 21, 12, 20, 13, 11, 11)
-    models = [model(f"m{number:02}", per_gpu=f"{size}Gi") for number, size in enumerate(order)]
+def running(seconds: int = 3, mode: str = "Suggest") -> Snapshot:
+    models = [model(f"m{number:02}", per_gpu=f"{size}Gi") for number, (size, _) in enumerate(STUCK)]
     pods = [
         placed(f"m{number:02}-0", of=f"m{number:02}", on=f"GPU-{on}", claim=f"{size}Gi", created=STARTED)
-        for number, (size, on) in enumerate(zip(order, SPREAD, strict=True))
+        for number, (size, on) in enumerate(STUCK)
     ]
     return world(
         *models,
         pods=pods,
-        pools=[refining(moves={"perHour": 16}, **fields)],
-        gpu_nodes=[gpu_node("n1", *gpus(5, memory="44Gi"))],
+        pools=[refining(seconds, startup="Parallel", moves={"mode": mode, "perHour": 16})],
+        gpu_nodes=[gpu_node("n1", *gpus(4, memory="44Gi"))],
     )
 
 
+def suggested(snapshot: Snapshot, findings: Findings) -> list[Json]:
+    status = status_of(decide(with_findings(snapshot, findings)), "default", kind="GPUPool")
+    moves: list[Json] = status["suggestedMoves"]
+    return moves
+
+
 def test_of_what_runs_the_difference_becomes_moves() -> None:
-    ((question, _),) = decide(running()).questions.values()
-    status: Json = status_of(decide(with_findings(running(), answer(question, 5))), "default", kind="GPUPool")
-    assert status["bound"]["leastMemory"] == "176Gi"
-    moves = status["suggestedMoves"]
-    assert moves
-    assert all(each["because"] == "1 GPU less in use" for each in moves)
+    ((question, chunks),) = decide(running()).questions.values()
+    assert suggested(running(), find(question)) == [], "no GPU can be emptied by itself"
+    moves = suggested(running(), answer(question, chunks))
+    assert len(moves) == 3
+    assert {each["because"] for each in moves} == {"1 GPU less in use"}
+    assert sum(parse_bytes(each["gain"]) for each in moves) == 44 * GIB
+
+
+def test_moves_begin_when_the_search_is_over() -> None:
+    """A way that is left for another one has moved replicas for nothing."""
+    snapshot = running(mode="Evict")
+    ((question, chunks),) = decide(snapshot).questions.values()
+    over = answer(question, chunks)
+    for found_, begins in ((replace(over, complete=False), 0), (over, 1)):
+        status = status_of(decide(with_findings(snapshot, found_)), "default", kind="GPUPool")
+        assert len(status["moves"]) == begins
+
+
+def test_a_rehearsal_makes_these_moves() -> None:
+    end = rehearse(running(mode="Evict"), Settings(), priorities={})
+    assert end.settled
+    assert {each.reason for each in end.evicted} == {"Moved"}
+    assert len({uuid for each in end.snapshot.pods if each.claim for uuid in each.claim.gpus}) == 3
+    assert all(each.ready for each in end.snapshot.pods)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.published_models import PUBLISHED
+from tests.unit.published_models import PUBLISHED, ROUNDED
 from vrampack.errors import UnsupportedModelError
 from vrampack.memory.architecture import WeightsMethod
 from vrampack.models.config import architecture_of
@@ -71,6 +71,12 @@ def test_blocks_that_layers_share_are_stored_once(name: str, words: tuple[str, s
 def test_parameters_of_whole_models(name: str) -> None:
     published, config = PUBLISHED[name]
     assert parameters(config) == pytest.approx(published, rel=2e-5)
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_parameters_as_cards_round_them(name: str) -> None:
+    published, config = ROUNDED[name]
+    assert parameters(config) == pytest.approx(published, rel=0.0011)
 
 
 PER_LAYER = {

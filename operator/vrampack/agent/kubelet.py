@@ -1,5 +1,6 @@
 """The kubelet as an agent asks it: seldom, and never in the way of a pass."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, Protocol
@@ -20,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 _READ_SECONDS: Final = 2.0
 _SLICES_SECONDS: Final = 60.0
+_PATIENCE_SECONDS: Final = 0.5
+"""A kubelet that hangs must not hold up what the driver says."""
 
 
 class _Lists(Protocol):
@@ -40,6 +43,7 @@ class Kubelet:
         self._clock = clock
         self._granted: Granted | str = "not asked yet"
         self._read_at = 0.0
+        self._reading: asyncio.Task[Granted | str] | None = None
         self._slices: Slices = {}
         self._slices_at = 0.0
         self._complaint = Complaint(_log)
@@ -47,9 +51,13 @@ class Kubelet:
     async def held(self, *, devices: Collection[Device], pods: Mapping[str, Pod], node: Node) -> Held:
         """Who has which GPU, and which may still be handed out. Asks the kubelet at most every two seconds."""
         now = self._clock()
-        if now >= self._read_at:
-            self._granted = await self._resources.read()
-            self._read_at = now + _READ_SECONDS
+        if self._reading is None and now >= self._read_at:
+            self._reading = asyncio.create_task(self._resources.read())
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=_PATIENCE_SECONDS)
+            if self._reading.done():  # else what was known before holds until it answers or its time is over
+                self._granted, self._reading = self._reading.result(), None
+                self._read_at = now + _READ_SECONDS
         if isinstance(self._granted, str):
             self._complaint.say(f"the kubelet can't be asked what it has handed out: {self._granted}")
             return blind(self._granted, devices=devices, allocatable=node.status.allocatable)
@@ -66,6 +74,8 @@ class Kubelet:
         )
 
     def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
         self._resources.close()
 
     async def _read_slices(self) -> None:

@@ -18,8 +18,6 @@ from vrampack.units import format_bytes, parse_bytes, parse_quantity
 
 _INITIALISMS = {"gpu": "GPU", "uid": "UID"}
 
-MAX_INT64 = 2**63 - 1
-
 
 def wire_name(name: str) -> str:
     """``per_gpu`` as it stands in a manifest: ``perGPU``."""

@@ -67,8 +67,9 @@ def calibrate(
 ) -> None:
     """Turn start-up logs into measurements of a ModelProfile, or print the start that writes such a log.
 
-    What is printed goes to `kubectl apply --server-side --subresource=status -f -`, which replaces all measurements of
-    the profile; --apply keeps the others. Exit status: 0, 2 where the question is wrong, 1 where the cluster refuses.
+    What is printed goes to `kubectl apply --server-side --subresource=status --force-conflicts -f -`, which replaces
+    all measurements of the profile; --apply keeps the others. Exit status: 0, 2 where the question is wrong, 1 where
+    the cluster refuses.
     """
     from vrampack.cli.estimateview import StalledError
     from vrampack.errors import InvalidInputError, UnsupportedModelError
@@ -137,12 +138,11 @@ def _subject(manifest: Path, endpoint: str | None) -> "Subject":
 
 
 def _measurements(logs: list[Path], known: "Known", subject: "Subject | None") -> "list[Measurement]":
-    from vrampack.cli.calibration import observation, observations
+    from vrampack.cli.calibration import observation, observations, recorded
     from vrampack.models.enginelogs import read_starts, read_stream
     from vrampack.models.llamacpplogs import LLAMACPP
     from vrampack.models.sglanglogs import SGLANG
     from vrampack.models.vllmlogs import VLLM
-    from vrampack.planning.measurements import measurement_of
 
     dialects = (VLLM, SGLANG, LLAMACPP)
     starts: list[Start] = []
@@ -156,7 +156,7 @@ def _measurements(logs: list[Path], known: "Known", subject: "Subject | None") -
     for each in found:
         _say(each)
     now = time.time()
-    return [measurement_of(each, at=now) for each in found]
+    return [recorded(each, at=now) for each in found]
 
 
 def _usable(starts: "list[Start]") -> "list[Start]":

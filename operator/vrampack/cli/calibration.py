@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from vrampack.api.engine import EngineName
 from vrampack.api.modelprofile import Measurement
 from vrampack.api.names import API_VERSION, ENGINE_CONTAINER
 from vrampack.api.source import SourceKind, parse_source
 from vrampack.cli.estimatesubject import Subject
 from vrampack.cli.estimateview import StalledError
+from vrampack.engines.base import is_reserved
+from vrampack.engines.serving import CACHE
 from vrampack.errors import InvalidInputError
 from vrampack.memory.calibration import Observation, Setup, merged, release
 from vrampack.models.enginelogs import Start, figures
@@ -20,6 +25,8 @@ from vrampack.planning.verdict import Blocked, Sized
 
 _KV_NAMES: Final = {"bfloat16": "bf16", "float16": "fp16", "f16": "fp16", "float32": "fp32", "f32": "fp32"}
 _FP8: Final = "fp8"
+_PRINTING: Final = (EngineName.VLLM, EngineName.SGLANG, EngineName.LLAMACPP)
+"""Engines whose logs are read."""
 _HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+")
 """As engines are told a model on the hub; a folder of theirs begins with a slash, and llama.cpp prints free words."""
 _DRIVERS: Final = ("max_sequences", "max_batched_tokens", "context_length")
@@ -45,9 +52,11 @@ class Known:
     kv_cache: str = ""
 
 
-def kv_precision_of(subject: Subject) -> str:
-    """The resolved precision of a ModelDeployment's KV cache. Raises StalledError where it can't be served."""
-    return _sized(subject).facts.kv_cache_precision
+def _setup(subject: Subject) -> Setup:
+    """How the ModelDeployment would be run. Raises StalledError where it can't be served."""
+    sized = _sized(subject)
+    draft = sized.draft.commit if sized.draft is not None else ""
+    return setup_of(subject.spec, product="", kv_cache=sized.facts.kv_cache_precision, draft_commit=draft)
 
 
 def observation(start: Start, *, known: Known, subject: Subject | None) -> Observation:
@@ -56,7 +65,7 @@ def observation(start: Start, *, known: Known, subject: Subject | None) -> Obser
     Raises InvalidInputError for what nobody says, and where log and manifest contradict each other, StalledError for a
     ModelDeployment that can't be served.
     """
-    asked = setup_of(subject.spec, product="", kv_cache=kv_precision_of(subject)) if subject is not None else None
+    asked = _setup(subject) if subject is not None else None
     if asked is not None and asked.engine != start.engine:
         raise _contradiction("engine", start.engine, asked.engine)
     if subject is not None and (other := _other_model(start, subject)):
@@ -93,6 +102,16 @@ def observations(found: Iterable[Observation]) -> list[Observation]:
     return [merged(runs) for runs in by_setup.values()]
 
 
+def recorded(found: Observation, *, at: float) -> Measurement:
+    """As `measurement_of`. Raises InvalidInputError for settings that no engine runs with, whatever a log says."""
+    try:
+        return measurement_of(found, at=at)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(("LOGFILE", *(str(part) for part in first["loc"])))
+        raise InvalidInputError(field=field, value=first["input"], allowed=first["msg"]) from error
+
+
 def joined(former: Sequence[Measurement], newer: Sequence[Measurement]) -> tuple[Measurement, ...]:
     """Both, the newest last; of one setup the most that was ever seen. Beyond 64 the oldest go."""
     kept = {observation_of(each).setup: each for each in former}
@@ -119,16 +138,27 @@ def patch(profile: str, found: Sequence[Measurement]) -> dict[str, Any]:
 
 def command(subject: Subject) -> str:
     """The start to run on an idle GPU: the operator's own, without the figures that it takes from a claim, so that the
-    engine measures what is left and prints what it found. Raises StalledError for what can't be served."""
+    engine measures what is left and prints what it found. Raises StalledError for what can't be served, and
+    InvalidInputError for an engine whose log says nothing of its memory."""
     sized = _sized(subject)
+    if (engine := subject.spec.engine.name) not in _PRINTING:
+        names = ", ".join(_PRINTING)
+        raise InvalidInputError(
+            field=f"{subject.name}: spec.engine.name",
+            value=engine.value,
+            allowed=f"the start-up log of {names} says what they use, and that of {engine.value} does not",
+        )
     spec = sized.template["spec"]
     container = next(each for each in spec["containers"] if each["name"] == ENGINE_CONTAINER)
     devices = ",".join(str(index) for index in range(sized.need.gpus))
     lines = ["docker run --rm --ipc=host", f"--gpus '\"device={devices}\"'"]
-    literals = {each["name"]: each["value"] for each in container.get("env", ()) if "value" in each}
+    wanted = {
+        each["name"]: each["value"]
+        for each in container.get("env", ())
+        if "value" in each and not is_reserved(each["name"]) and not each["value"].startswith(CACHE)
+    }
     secrets = [each["name"] for each in container.get("env", ()) if "secretKeyRef" in (each.get("valueFrom") or {})]
-    wanted = {name: literals[name] for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE") if name in literals}
-    if subject.spec.engine.name.value == "vllm":
+    if engine is EngineName.VLLM:
         wanted["VLLM_LOGGING_LEVEL"] = "DEBUG"  # several releases print the breakdown at no other level
     lines += [f"-e {name}={shlex.quote(value)}" for name, value in wanted.items()]
     lines += [f"-e {name}" for name in secrets]
@@ -136,7 +166,9 @@ def command(subject: Subject) -> str:
     for mount in container.get("volumeMounts", ()):
         if mount["name"] == "model" and mount["name"] in volumes:
             lines.append(f'-v "$MODEL_FOLDER":{mount["mountPath"]}:ro')
-    lines.append(shlex.quote(container["image"]))
+    first, *others = container.get("command") or [""]
+    lines += [f"--entrypoint {shlex.quote(first)}"] if first else []
+    lines += [shlex.quote(each) for each in (container["image"], *others)]
     # What refers to the environment is a figure of the claim.
     lines += [shlex.quote(each) for each in container.get("args", ()) if "$(" not in each]
     return " \\\n  ".join(lines) + " 2>&1 | tee start.log"

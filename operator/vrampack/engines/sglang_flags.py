@@ -67,7 +67,6 @@ FLAGS: Final = Flags(
             "--stream-output",
             "--trust-remote-code",
             "--trust-request-chat-template",
-            "--weight-loader-disable-mmap",
         }
     ),
     values=frozenset(

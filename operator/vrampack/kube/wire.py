@@ -207,7 +207,6 @@ class Node(_Object, frozen=True):
 
 
 class LeaseSpec(_Object, frozen=True):
-    holder_identity: str = ""
     lease_duration_seconds: int = 0
     renew_time: datetime | None = None
 

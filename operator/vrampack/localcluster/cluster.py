@@ -211,10 +211,6 @@ class LocalCluster:
         anew, and nobody else. Raises LocalClusterError where one dies."""
         await self._plane.restore(backup)
 
-    async def stop_kwok(self) -> None:
-        """Ends all nodes at once, for good: pods stay as they are, and no node is Ready after the grace seconds."""
-        await self._plane.stop_process("kwok")
-
     # Its tools.
 
     async def kubectl(

@@ -9,9 +9,6 @@ from typing import Final
 
 from vrampack.units import GIB, MIB
 
-KV_BLOCK_TOKENS: Final = 16
-"""Read: vLLM's default block size for full attention on NVIDIA GPUs."""
-
 NULL_BLOCKS: Final = 1
 """Read: vLLM's block pool keeps one block that no sequence gets; since 0.29 the start check counts it too."""
 
@@ -20,9 +17,6 @@ VOCABULARY_PADDING: Final = 64
 
 DTYPE_BYTES: Final[dict[str, int]] = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Read: bytes of one element, by the computation type's name in config.json."""
-
-KV_ELEMENT_BYTES: Final[dict[str, int]] = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
-"""Read: bytes of one element of a K or V vector, by ``--kv-cache-dtype``."""
 
 WEIGHT_BITS: Final[dict[str, int]] = {
     "fp32": 32,

@@ -39,6 +39,8 @@ class TensorFacts:
     """Queries come with a gate of the same size (Qwen3-Next, 3.5): doubles the query projection."""
     head_gate: bool = False
     """A gate with one element a head (Step 3.5)."""
+    query_rank: int = 0
+    """Queries are compressed first, keys and values are not (Step 3); 0: they are not either."""
     direct_gates: bool = False
     """Gates of Kimi delta attention are single matrices, not of low rank (Ling 2.5)."""
     sinks: bool = False

@@ -63,7 +63,13 @@ def paged_attention(mixer: PagedAttention, *, hidden: int, facts: TensorFacts) -
     )
     same = facts.value_is_key and mixer.span is Span.FULL
     fused = f"{prefix}.qkv_proj"
-    yield matrix(f"{prefix}.q_proj", query * (2 if facts.output_gate else 1), hidden, fused="" if cross else fused)
+    if facts.query_rank:
+        yield matrix(f"{prefix}.q_a_proj", facts.query_rank, hidden, split=Split.WHOLE)
+        yield vector(f"{prefix}.q_a_layernorm", facts.query_rank)
+        yield matrix(f"{prefix}.q_b_proj", query, facts.query_rank)
+    else:
+        width = query * (2 if facts.output_gate else 1)
+        yield matrix(f"{prefix}.q_proj", width, hidden, fused="" if cross else fused)
     for name, rows in (("k_proj", key), ("v_proj", value)):
         yield TensorShape(
             name=f"{prefix}.{name}",

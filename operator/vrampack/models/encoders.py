@@ -12,6 +12,7 @@ from typing import Final
 
 from vrampack.errors import InvalidInputError
 from vrampack.models.fields import MAX_SIZE, Fields
+from vrampack.models.towerdefaults import tower_fields
 
 _LARGEST_IMAGE: Final = 16_384
 """Tokens: ``max_pixels`` of Qwen2-VL and Qwen2.5-VL (12,845,056 of 28 x 28 a token), ``longest_edge`` of Qwen3-VL
@@ -60,7 +61,8 @@ def _read(root: Fields) -> ImageSizes:
     tower = root.below("vision_config")
     if tower is None:
         sound = root.below("audio_config")
-        return _of_sound(sound) if sound is not None else ImageSizes()
+        return _of_sound(tower_fields(root, sound, sound=True)) if sound is not None else ImageSizes()
+    tower = tower_fields(root, tower, sound=False)
     if any(isinstance(tower.get(name), list) for name in ("hidden_size", "embed_dim", "depth", "depths")):
         return ImageSizes()  # stages of several widths
     if tower.get("depth") is not None:

@@ -15,8 +15,10 @@ from vrampack.models.gguf import GgufHeader, GgufTensor, read_header
 from vrampack.models.ggufarchitecture import gguf_architecture
 from vrampack.models.ggufweights import bytes_by_type, gguf_weights
 from vrampack.models.local import Folder
+from vrampack.units import counted
 
 _ENDING: Final = ".gguf"
+_LAYER: Final = re.compile(r"(?:dec\.)?blk\.(\d{1,6})\.")
 _SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _PROJECTOR: Final = re.compile(r"(^|/)mmproj[^/]*$")
 """Vision and audio towers, in a file beside the model's."""
@@ -39,6 +41,10 @@ def gguf_facts(files: ModelFiles, *, file: str = "") -> ModelFacts:
         raise invalid(files, names[0], f"it says that it has {headers[0].metadata.get('split.count', 1)!r} parts")
     whole = _joined(files, names, headers)
     architecture = gguf_architecture(whole, file=names[0])
+    layers = {int(layer[1]) for layer in map(_LAYER.match, whole.tensors) if layer is not None}
+    if (there := max(layers, default=-1) + 1) < architecture.layers:
+        why = f"it has tensors of {counted(there, 'layer')}, and its header says {architecture.layers}"
+        raise invalid(files, names[0], why)
     return ModelFacts(
         source=files.source,
         commit=files.commit,

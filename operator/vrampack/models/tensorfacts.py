@@ -81,6 +81,7 @@ def tensor_facts_of(config: Mapping[str, object], *, architecture: Architecture)
         laurel_rank=_count(text, "laurel_rank"),
         alternating_inputs=_count(text, "altup_num_inputs"),
         positions=_positions(text, architecture),
+        query_rank=_count(text, "share_q_dim"),
         idle_experts=_count(text, "zero_expert_num"),
         latent=_latent(text, architecture),
         output_groups=_count(text, "o_groups") if _count(text, "o_lora_rank") else 0,

@@ -12,8 +12,9 @@ from vrampack.models.fields import Fields
 
 
 def _vit(hidden: int, width: int, layers: int, image: int, patch: int, **others: int) -> Mapping[str, object]:
-    sizes = {"hidden_size": hidden, "intermediate_size": width, "num_hidden_layers": layers}
-    return MappingProxyType(sizes | {"image_size": image, "patch_size": patch} | others)
+    """``image`` 0: of any size."""
+    sizes = {"hidden_size": hidden, "intermediate_size": width, "num_hidden_layers": layers, "patch_size": patch}
+    return MappingProxyType(sizes | ({"image_size": image} if image else {}) | others)
 
 
 def _qwen(hidden: int, width: int, patch: int, **others: object) -> Mapping[str, object]:
@@ -36,7 +37,13 @@ _GLM: Final = MappingProxyType(
         "num_heads": 12,
     }
 )
-_WHISPER: Final = {"d_model": 1280, "encoder_layers": 32, "encoder_ffn_dim": 5120, "num_mel_bins": 128}
+_WHISPER: Final = {
+    "d_model": 1280,
+    "encoder_layers": 32,
+    "encoder_ffn_dim": 5120,
+    "num_mel_bins": 128,
+    "max_source_positions": 1500,
+}
 
 _DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = MappingProxyType(
     {
@@ -80,7 +87,14 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = MappingProxyType(
         "qwen3_asr_encoder": MappingProxyType(
             {"d_model": 1024, "encoder_layers": 24, "encoder_ffn_dim": 4096, "output_dim": 3584}
         ),
-        "voxtral_encoder": MappingProxyType({"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32}),
+        "voxtral_encoder": MappingProxyType(
+            {
+                "hidden_size": 1280,
+                "intermediate_size": 5120,
+                "num_hidden_layers": 32,
+                "max_source_positions": 1500,
+            }
+        ),
         "gemma3n_audio": MappingProxyType({"hidden_size": 1536, "conf_num_hidden_layers": 12}),
         "gemma4_audio": MappingProxyType({"hidden_size": 1024, "num_hidden_layers": 12}),
     }
@@ -144,6 +158,10 @@ _SOUND_OF_MODEL: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+_WITHOUT_HEAD: Final = ("minicpmv", "minicpmo")
+"""Models with a SigLIP of their own, which does not pool."""
+
+
 def tower_fields(root: Fields, tower: Fields, *, sound: bool) -> Fields:
     """The tower's fields with the defaults of its class. Raises InvalidInputError."""
     written = tower.text("model_type")
@@ -151,4 +169,5 @@ def tower_fields(root: Fields, tower: Fields, *, sound: bool) -> Fields:
     kind = _OTHER_NAMES.get(written, written) if written else of_model
     if kind is None:
         return tower
-    return tower.with_defaults({**_DEFAULTS.get(kind, {}), "model_type": kind})
+    pooled = {"vision_use_head": False} if root.text("model_type") in _WITHOUT_HEAD else {}
+    return tower.with_defaults({**_DEFAULTS.get(kind, {}), **pooled, "model_type": kind})

@@ -207,6 +207,10 @@ class LeastFragmentation:
     def criterion(self) -> Criterion:
         return Criterion.LEAST_FRAGMENTATION
 
+    @property
+    def orders_empty(self) -> bool:
+        return True
+
     def order(self, board: Board, item: Item, rows: IntArray) -> IntArray:
         """``rows``, the least loss first. Devices of products that the mix knows nothing of come last."""
         places, owner = np.unique(board.host[rows], return_inverse=True)

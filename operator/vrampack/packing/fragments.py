@@ -21,7 +21,7 @@ _EQUAL = 1e-6
 
 
 class FewestFragments:
-    """A rule of the packer. Devices in use come before empty ones, for the fewest opened."""
+    """A rule of the packer, for devices in use. They come before empty ones."""
 
     def __init__(self, mix: Sequence[Typical]) -> None:
         self._mix = tuple(each for each in mix if each.gpus and each.weight > 0)
@@ -30,6 +30,10 @@ class FewestFragments:
     @property
     def criterion(self) -> Criterion:
         return Criterion.LEAST_FRAGMENTATION
+
+    @property
+    def orders_empty(self) -> bool:
+        return False
 
     def order(self, board: Board, item: Item, rows: IntArray) -> IntArray:
         """``rows``, the cheapest first."""

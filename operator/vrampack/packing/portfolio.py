@@ -101,12 +101,12 @@ class _Attempt:
             lots = by_scarcity(lots, board)
         elif member is Member.OLDEST_FIRST:
             lots = by_age(lots)
-        if rule is not None or (member is Member.FIRST_FIT_DECREASING and self._objective is Objective.BALANCED):
-            yield from outcomes(board, lots, rule)
-        elif member in (Member.FIRST_FIT_DECREASING, Member.SCARCEST_FIRST):
-            yield from outcomes(board, lots, FirstFit(), Opening(board, lots))
-        else:
-            yield from outcomes(board, lots, Tightest())
+        if rule is None and member is Member.FIRST_FIT_DECREASING and self._objective is Objective.BALANCED:
+            yield from outcomes(board, lots, None)
+            return
+        if rule is None:
+            rule = FirstFit() if member in (Member.FIRST_FIT_DECREASING, Member.SCARCEST_FIRST) else Tightest()
+        yield from outcomes(board, lots, rule, None if rule.orders_empty else Opening(board, lots))
 
     def until(self, stop: Callable[[], bool]) -> None:
         """Goes on, up to its end or until ``stop`` says so after a lot."""

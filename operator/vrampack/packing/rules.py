@@ -17,6 +17,11 @@ class Rule(Protocol):
     def criterion(self) -> Criterion:
         """What the rule goes by, for the explanation of a placement."""
 
+    @property
+    def orders_empty(self) -> bool:
+        """Whether the order of empty devices is its own. Else it puts those in use first, and the plan says which of
+        the others are opened (``packing.opening``)."""
+
     def order(self, board: Board, item: Item, rows: IntArray) -> IntArray:
         """``rows``, the devices that can take ``item``, the best first. They come in the order of ``board.turn``; ties
         are to keep it."""
@@ -27,6 +32,7 @@ class FirstFit:
     """Devices in use before empty ones, each in their turn, for the fewest devices opened."""
 
     criterion: Criterion = Criterion.FIRST_FIT
+    orders_empty: bool = False
 
     def order(self, board: Board, item: Item, rows: IntArray) -> IntArray:
         del item
@@ -39,6 +45,7 @@ class Tightest:
     """The least free first, in use or not: where not all find a place, nothing is gained by leaving devices empty."""
 
     criterion: Criterion = Criterion.TIGHTEST
+    orders_empty: bool = True
 
     def order(self, board: Board, item: Item, rows: IntArray) -> IntArray:
         del item

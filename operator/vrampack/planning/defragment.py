@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vrampack.api.gpupool import SuggestedMove
 from vrampack.planning.candidates import Eligibility
 from vrampack.planning.cases import cases
-from vrampack.planning.findings import Question
+from vrampack.planning.findings import MOST_CHUNKS_ASKED, Question
 from vrampack.planning.inventory import Inventory, inventory
 from vrampack.planning.moves import under_way
 from vrampack.planning.placing import place
@@ -39,7 +39,8 @@ def suggestions(snapshot: Snapshot) -> Mapping[str, Advice]:
 
 
 def _advice(question: Question, stock: Inventory, pool: PoolView) -> Advice:
-    found = answer(question.asked_by_a_person(), max(1, pool.spec.refine_seconds))
+    chunks = min(max(1, pool.spec.refine_seconds), MOST_CHUNKS_ASKED)
+    found = answer(question.asked_by_a_person(), chunks)
     return Advice(
         moves=as_suggestions(found, stock),
         packing=proven(question.whole, found.bound) if found.bound is not None else "",

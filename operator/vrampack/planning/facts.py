@@ -36,6 +36,10 @@ def architecture_and_weights(spec: ModelProfileSpec) -> tuple[Architecture, Weig
             value=shape.kv_heads,
             allowed=f"a divisor of attentionHeads, {shape.attention_heads}",
         )
+    for field, value in (("attentionHeads", shape.attention_heads), ("headDim", shape.head_dim)):
+        if not value and not shape.layer_kinds:
+            allowed = "at least 1, or layerKinds that say what each layer keeps"
+            raise InvalidInputError(field=f"spec.architecture.{field}", value=value, allowed=allowed)
     plain = {name: getattr(shape, name) for name in type(shape).model_fields.keys() - {"layer_kinds", "layer_order"}}
     architecture = Architecture(**plain, runs=layer_runs(shape))
     weights = Weights(

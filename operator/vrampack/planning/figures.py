@@ -74,12 +74,13 @@ def figures(
     measurements: Iterable[Measurement] = (),
     products: Collection[str] = (),
     draft: Draft | None = None,
+    draft_commit: str = "",
 ) -> Figures:
     """What a replica needs on any GPU that it may get: ``products`` of the pool, or those that the spec names.
 
-    ``draft``: the model that drafts, where the spec names one. A claim is made before its GPU is known, so it is the
-    largest. Raises InvalidInputError for a workload that the engine would refuse, UnsupportedModelError for what is not
-    known.
+    ``draft``: the model that drafts, where the spec names one, at ``draft_commit``. A claim is made before its GPU is
+    known, so it is the largest. Raises InvalidInputError for a workload that the engine would refuse,
+    UnsupportedModelError for what is not known.
     """
     serving = spec.serving
     _check_drafting(spec, architecture)
@@ -135,7 +136,7 @@ def figures(
             calibrated(
                 computed[context_bytes(product)],
                 observations=observations,
-                asked=setup_of(spec, product=product, kv_cache=kv_precision),
+                asked=setup_of(spec, product=product, kv_cache=kv_precision, draft_commit=draft_commit),
                 headroom_percent=headroom_percent,
                 computed_for=computed_for,
             ),

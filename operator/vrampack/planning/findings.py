@@ -17,6 +17,8 @@ from vrampack.planning.whole import Whole
 CHUNK: Final = Work(rounds=60, dives=6, nodes=400)
 """About a second of a usual machine. A constant of the search, not of any fleet: it only says how often to look up."""
 NOTHING: Final = Work(rounds=0, dives=0, nodes=0)
+MOST_CHUNKS_ASKED: Final = 8
+"""Chunks for which a person waits, whatever the pool's are."""
 MOST_BLOCKED: Final = 8
 """Replicas for which moves are looked for."""
 MOST_SUGGESTED: Final = 16

@@ -82,8 +82,9 @@ def _field(term: str) -> str:
     return "graphs" if term == "cuda_graphs" else term
 
 
-def setup_of(spec: ModelDeploymentSpec, *, product: str, kv_cache: str) -> Setup:
-    """How a ModelDeployment is served on one product. ``kv_cache``: the resolved precision."""
+def setup_of(spec: ModelDeploymentSpec, *, product: str, kv_cache: str, draft_commit: str = "") -> Setup:
+    """How a ModelDeployment is served on one product. ``kv_cache``: the resolved precision; ``draft_commit``: of the
+    model that drafts."""
     shape = spec.parallelism
     return Setup(
         engine=spec.engine.name.value,
@@ -99,14 +100,16 @@ def setup_of(spec: ModelDeploymentSpec, *, product: str, kv_cache: str) -> Setup
         expert=shape.expert,
         decode_context=shape.decode_context,
         cuda_graphs=spec.engine.cuda_graphs is CudaGraphs.AUTO,
-        args=tuple(sorted((*memory_arguments(spec.engine.name, spec.engine.args), *_own_arguments(spec)))),
+        args=tuple(
+            sorted((*memory_arguments(spec.engine.name, spec.engine.args), *_own_arguments(spec, draft_commit)))
+        ),
     )
 
 
-def _own_arguments(spec: ModelDeploymentSpec) -> Iterator[str]:
+def _own_arguments(spec: ModelDeploymentSpec, draft_commit: str) -> Iterator[str]:
     """What a spec says elsewhere and a measurement has no field for, in the words of vLLM, one form of each."""
     if (speculation := spec.speculation) is not None:
-        draft = f"/{speculation.draft_model}" if speculation.draft_model else ""
+        draft = f"/{speculation.draft_model}@{draft_commit}" if speculation.draft_model else ""
         yield f"--speculative-config={speculation.method.value}/{speculation.tokens}{draft}"
     if spec.adapters is not None:
         yield f"--max-lora-rank={spec.adapters.max_rank}"

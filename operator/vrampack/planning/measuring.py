@@ -85,7 +85,8 @@ def _runs(
             continue
         product, most = seen
         if most > need.kv:
-            setup = setup_of(spec, product=product, kv_cache=sized.facts.kv_cache_precision)
+            draft = sized.draft.commit if sized.draft is not None else ""
+            setup = setup_of(spec, product=product, kv_cache=sized.facts.kv_cache_precision, draft_commit=draft)
             weights, graphs = told.get(pod.uid, (None, None))
             if spec.speculation is not None or spec.adapters is not None or spec.parallelism.pipeline > 1:
                 weights = None  # what is loaded beside the model, or by another stage, is not in that figure
@@ -107,18 +108,17 @@ def _recorded(
     would come back in the next pass."""
     kept = {observation_of(each).setup: each for each in profile.measurements}
     news = False
-    for found in map(merged, runs.values()):
-        run = observation_of(measurement_of(found, at=now))  # as it will be read again
+    for seen in map(merged, runs.values()):
+        # Where it is not found as it is, as it will be read again.
+        run = seen if seen.setup in kept else observation_of(measurement_of(seen, at=now))
         record = kept.get(run.setup)
         if record is None and len(kept) >= MAX_MEASUREMENTS:
             continue
-        if record is not None:
-            former = observation_of(record)
-            run = replace(most_of(former, run), samples=_samples(former, run))
-            if not _is_news(run, former):
-                continue
-        kept[run.setup] = measurement_of(run, at=now)
-        news = True
+        former = observation_of(record) if record is not None else None
+        most = run if former is None else replace(most_of(former, run), samples=_samples(former, run))
+        if former is None or _is_news(most, former):
+            kept[run.setup] = measurement_of(most, at=now)
+            news = True
     return tuple(kept.values()) if news else ()
 
 

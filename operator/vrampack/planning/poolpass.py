@@ -174,6 +174,7 @@ def _planned(context: Context, pool: PoolView, queue: Queue, nominated: Mapping[
         hosts=queue.hosts,
         items=queue.items,
         objective=objective_of(pool),
+        patience=context.patience,
     )
 
 

@@ -42,8 +42,10 @@ def better(
     hosts: tuple[Host, ...],
     items: Sequence[Item],
     objective: Objective,
+    patience: int,
 ) -> Packing:
-    """``plan``, which was found for what was ``asked``, where it still stands and costs no more than the first one."""
+    """``plan``, which was found for what was ``asked``, where it still stands, costs no more than the first one, and
+    takes the place of none that has waited for ``patience`` seconds."""
     if first.reserved:
         return first
     known = {each.key: each for each in asked.items}
@@ -53,6 +55,9 @@ def better(
     if occupied(asked.hosts, [each for each in plan.placed if each.item.key not in now]) != hosts:
         return first
     rest = _of(plan, now)
+    aged = {each.item.key for each in rest.unplaced if each.item.waited >= patience}
+    if not aged.isdisjoint(each.item.key for each in first.placed):
+        return first
     costs = [cost(hosts=hosts, packing=each, objective=objective) for each in (rest, first)]
     return rest if costs[0] <= costs[1] else first
 

@@ -22,6 +22,7 @@ from vrampack.planning.actions import (
     Plan,
     WriteStatus,
 )
+from vrampack.planning.findings import MOST_CHUNKS_ASKED
 from vrampack.planning.plan import plan
 from vrampack.planning.playedkubernetes import Deployments, Priority
 from vrampack.planning.seeking import answer, find
@@ -87,7 +88,7 @@ class _Stage:
         evicts = {pool.name for pool in self.snapshot.pools if pool.spec.moves.mode is MovesMode.EVICT}
         known = self.snapshot.memory.findings
         new = {
-            name: answer(question, chunks) if question.better else find(question)
+            name: answer(question, min(chunks, MOST_CHUNKS_ASKED)) if question.better else find(question)
             for name, (question, chunks) in decided.questions.items()
             if (name in evicts or question.pending is not None)
             and (name not in known or known[name].question != question)

@@ -31,6 +31,9 @@ from vrampack.sharing.registry import mechanism
 
 _DTYPE_PRECISION: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
+_LONG: Final = 1000
+"""Characters of a message about something that nobody thought of."""
+
 
 def size(
     model: ModelView,
@@ -80,6 +83,14 @@ def size(
             stalled=True,
             reason="UnsupportedArchitecture",
             message=f"the memory of this model is not known, and is not guessed: {error}",
+        )
+    except Exception as error:  # one model that nobody thought of never stops the others
+        return Blocked(
+            stalled=True,
+            reason="EstimateFailed",
+            message=f"vrampack failed on this model or its ModelProfile, and goes on with all others: {error!r}"[
+                :_LONG
+            ],
         )
 
 
@@ -150,6 +161,7 @@ def _estimated(
         measurements=profile.measurements,
         products=products,
         draft=draft.draft if draft is not None else None,
+        draft_commit=draft.pinned.commit if draft is not None else "",
     )
     computed = found.estimate
     per_gpu, kv_bytes = computed.per_gpu, computed.kv_cache_bytes
