@@ -72,6 +72,12 @@ def test_what_gaps_wait_for_does_not_fill_another_gpu() -> None:
     assert where(pack(hosts=hosts, items=items)) == {"large": "l40s-0/0", "small-0": "used/0", "small-1": "used/0"}
 
 
+def test_one_that_asks_for_more_than_there_is_anywhere_disturbs_nobody() -> None:
+    absurd = [item(f"absurd-{number}", (1 << 62) - 1, gpus=8) for number in range(3)]
+    packing = pack(hosts=fresh(l4=24, h100=80), items=[*absurd, item("a", 20), item("b", 70)])
+    assert where(packing) == {"a": "l4-0/0", "b": "h100-0/0"}
+
+
 @settings(max_examples=200, deadline=None)
 @given(draw=chances)
 def test_all_devices_are_offered_once(draw: random.Random) -> None:

@@ -1,10 +1,12 @@
 """Hardware slices that exist, and GPUs that may still be cut."""
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from tests.unit.packing_builders import gpu, host, item, where
+from tests.unit.test_packing_properties import fleet, queue
 from vrampack.errors import InvalidInputError
 from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
@@ -131,3 +133,11 @@ class TestLegalLayouts:
             (small, small, small),
         }
         assert legal_layouts(H100_80, taken=[(0, 8)]) == ()
+
+
+def test_what_was_cut_and_then_taken_by_nobody_is_whole_again() -> None:
+    draw = random.Random(246710)
+    hosts, items = fleet(draw), queue(draw)
+    packing = pack(hosts=hosts, items=items)
+    assert packing.placed
+    assert violations(hosts=hosts, items=items, packing=packing) == []

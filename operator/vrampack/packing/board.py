@@ -275,6 +275,16 @@ class Board:
         self.size_of_host[self.host[row]] += len(layout) - 1
         self.cuts[row] = layout
 
+    def mend(self) -> None:
+        """What was cut, and then taken by nobody, is whole again."""
+        for row, layout in list(self.cuts.items()):
+            parts = slice(row + 1, row + 1 + len(layout))
+            if not (self.in_use[parts].any() or self.kept[parts].any()):
+                self.asleep[parts], self.open[parts], self.takes[parts] = True, False, False
+                self.asleep[row], self.open[row], self.divisible[row] = False, True, True
+                self.size_of_host[self.host[row]] -= len(layout) - 1
+                del self.cuts[row]
+
     def cut_list(self) -> tuple[Cut, ...]:
         """What was cut, by host and device."""
         return tuple(

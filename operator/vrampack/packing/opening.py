@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vrampack.packing.arrays import BoolArray, IntArray
+from vrampack.packing.arrays import PLENTY, BoolArray, IntArray
 from vrampack.packing.board import Board
 from vrampack.packing.fill import quota
 from vrampack.packing.problem import Item
@@ -24,15 +24,17 @@ class Opening:
     def __init__(self, board: Board, lots: Sequence[Lot]) -> None:
         self._number = {id(lot.item): number for number, lot in enumerate(lots)}
         self._memory = np.array([lot.item.memory for lot in lots], np.int64)
-        self._demand = np.array([lot.item.gpus * lot.item.memory * len(lot.items) for lot in lots], np.int64)
+        most = PLENTY // max(len(lots), 1)  # so that all of them together are a number too
+        self._demand = np.array([min(lot.item.gpus * lot.item.memory * len(lot.items), most) for lot in lots], np.int64)
         self._least = np.maximum(np.minimum.accumulate(self._memory[::-1])[::-1], 1)
         """The smallest share of a lot and those after it."""
-        self._choosy: list[tuple[int, BoolArray]] = []
-        for number, lot in enumerate(lots):
-            if lot.item.products is not None:
-                codes = np.zeros(len(board.products), np.bool_)
-                codes[[board.products[name] for name in lot.item.products if name in board.products]] = True
-                self._choosy.append((number, codes))
+        self._allowed: BoolArray | None = None
+        """By product and lot, where some may not have all products."""
+        if any(lot.item.products is not None for lot in lots):
+            self._allowed = np.array(
+                [[lot.item.products is None or name in lot.item.products for lot in lots] for name in board.products],
+                np.bool_,
+            ).reshape(-1, len(lots))
 
     def order(self, board: Board, item: Item, rows: IntArray, *, count: int, most: IntArray) -> Iterator[IntArray]:
         """``rows``, empty devices that can take ``item``, in the order in which ``count`` items open them, part by
@@ -60,10 +62,10 @@ class Opening:
         memory = self._memory[number:]
         if not len(memory) or item.exclusive:
             return np.zeros_like(room)
-        total = (memory <= room[:, None]) @ self._demand[number:]
-        for each, codes in self._choosy:
-            if each >= number:
-                total -= np.where((room >= self._memory[each]) & ~codes[product], self._demand[each], 0)
+        fits = memory <= room[:, None]
+        if self._allowed is not None:
+            fits &= self._allowed[product, number:]
+        total = fits @ self._demand[number:]
         gaps = board.free >= self._least[number]
         gaps &= board.in_use
         gaps &= board.takes

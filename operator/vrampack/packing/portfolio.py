@@ -25,13 +25,14 @@ class Member(StrEnum):
     """The plans that are tried, in this order. All keep to priorities, reservations, ranks and ages.
 
     The first two open empty devices as ``packing.opening`` has it. The second takes those first that the fewest devices
-    could take, so that the only place of a large or choosy one is not spent on one that could go anywhere. The third
-    fills the tightest device first, in use or not. The fourth does so too, and takes the oldest first, whatever its
-    size.
+    could take, so that the only place of a large or choosy one is not spent on one that could go anywhere. The others
+    fill the tightest device first, in use or not: in the order of the second, of the first, and the oldest first,
+    whatever its size.
     """
 
     FIRST_FIT_DECREASING = "FirstFitDecreasing"
     SCARCEST_FIRST = "ScarcestFirst"
+    SCARCEST_TIGHTEST = "ScarcestTightest"
     BEST_FIT_DECREASING = "BestFitDecreasing"
     OLDEST_FIRST = "OldestFirst"
 
@@ -97,7 +98,7 @@ class _Attempt:
     def _begun(self, member: Member, rule: Rule | None) -> Iterator[Outcome]:
         lots, board = self._lots, self._start.copy()
         self._board = board
-        if member is Member.SCARCEST_FIRST:
+        if member in (Member.SCARCEST_FIRST, Member.SCARCEST_TIGHTEST):
             lots = by_scarcity(lots, board)
         elif member is Member.OLDEST_FIRST:
             lots = by_age(lots)

@@ -146,12 +146,12 @@ def cost_of(run: Run, start: Board, objective: Objective) -> Cost:
 
 def answer(run: Run) -> Packing:
     """The packing in the words of the problem, with its reasons."""
-    ids = [device.id for device in run.board.devices]
+    run.board.mend()
     placed: list[Placement] = []
     for outcome in run.outcomes:
         items = iter(outcome.lot.items)
         for batch in outcome.batches:
-            placed += _placements(run.board.names, ids, batch, items)
+            placed += _placements(run.board, batch, items)
     return Packing(
         placed=tuple(placed),
         unplaced=tuple(_unplaced(run)),
@@ -160,14 +160,15 @@ def answer(run: Run) -> Packing:
     )
 
 
-def _placements(names: Sequence[str], ids: Sequence[str], batch: Batch, items: Iterator[Item]) -> list[Placement]:
+def _placements(board: Board, batch: Batch, items: Iterator[Item]) -> list[Placement]:
     """The lines of a batch, each with as many of ``items`` as it took."""
+    known, names = board.devices, board.names
     found: list[Placement] = []
     whys: dict[tuple[int, int], Why] = {}  # most lines of a batch are alike
     if batch.rows.shape[1] == 1:
-        devices = [(ids[row],) for row in batch.rows[:, 0].tolist()]
+        devices = [(known[row].id,) for row in batch.rows[:, 0].tolist()]
     else:
-        devices = [tuple([ids[row] for row in rows]) for rows in batch.rows.tolist()]
+        devices = [tuple([known[row].id for row in rows]) for rows in batch.rows.tolist()]
     columns = (batch.hosts, batch.amounts, batch.free, batch.opened)
     for mine, place, amount, free, new in zip(devices, *(column.tolist() for column in columns), strict=True):
         host, left, opened = names[place], free, new
