@@ -70,6 +70,20 @@ async def test_moves_come_first_and_then_what_is_proven() -> None:
     await refiner.close()
 
 
+async def test_at_rest_nothing_is_looked_for_until_something_is_asked_again() -> None:
+    poked = Poked()
+    refiner = Refiner(poke=poked, workers=lambda: ThreadPoolExecutor(1), quiet=0)
+    refiner.ask({"default": (question(), 3)})
+    refiner.rest()
+    await settled(refiner)
+    assert (refiner.findings(), poked.count) == ({}, 0)
+    asked = question()
+    refiner.ask({"default": (asked, 3)})
+    await poked.wait()
+    assert refiner.findings()["default"].question is asked
+    await refiner.close()
+
+
 async def test_the_same_question_is_asked_once() -> None:
     poked = Poked()
     refiner = Refiner(poke=poked, workers=lambda: ThreadPoolExecutor(1), quiet=0)

@@ -122,8 +122,11 @@ class Loop:
         hurried = self._hurried(decided, now=began)
         self._resolver.request(decided.resolve)
         self._watch.watch(decided.watch)
-        self._refiner.ask(decided.questions)
         recollection.departures.placing(decided.placements)
+        if decided.placements:
+            self._refiner.rest()  # the next pass asks something else, and until then the processors have enough to do
+        else:
+            self._refiner.ask(decided.questions)
         try:
             outcome = await self._actor.act(decided.first() if hurried else decided)
         except InterruptedActError as error:

@@ -58,6 +58,10 @@ class Refiner:
             if task is None or task.done():
                 self._tasks[pool] = asyncio.create_task(self._look(pool), name=f"refine {pool}")
 
+    def rest(self) -> None:
+        """Gives up what is under way, until something is asked again. What was found stays."""
+        self._asked.clear()
+
     def findings(self) -> Mapping[str, Findings]:
         """What was found so far, by pool, as a copy that does not change."""
         return dict(self._found)
