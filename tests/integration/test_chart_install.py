@@ -80,7 +80,8 @@ OPERATOR_MAY_NOT = """
     patch vrampack.dev/gpupools | patch vrampack.dev/gpunodes
     patch vrampack.dev/modelprofiles | delete apps/deployments team | delete core/services team
     delete policy/poddisruptionbudgets team | list core/events | list scheduling.k8s.io/priorityclasses
-    patch resource.k8s.io/resourceclaimtemplates team | create core/pods vrampack-system
+    patch resource.k8s.io/resourceclaimtemplates team | delete resource.k8s.io/resourceclaims team
+    create core/pods vrampack-system
     create core/pods team | create core/pods/exec team | patch core/pods/status team | create core/pods/binding team
     get core/secrets team | list core/secrets vrampack-system | get core/configmaps team | list core/namespaces
     patch core/nodes | patch apps/replicasets team | create rbac.authorization.k8s.io/clusterroles
