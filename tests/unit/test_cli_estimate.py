@@ -29,11 +29,12 @@ from vrampack.errors import VrampackError
 from vrampack.estimator import estimate, read_model
 from vrampack.localcluster.hubcatalogue import catalogue
 from vrampack.localcluster.hubdouble import HubDouble
+from vrampack.memory.architecture import WeightsMethod
 from vrampack.memory.gpus import GPUS
 from vrampack.memory.inverse import Limit, Reach
 from vrampack.planning.snapshot import ProfileView
 from vrampack.planning.verdict import Sized
-from vrampack.units import GIB, MIB
+from vrampack.units import GIB, MIB, human_bytes
 
 GOLDEN = Path(__file__).parent / "golden" / "estimate.txt"
 
@@ -438,6 +439,7 @@ def test_the_picture() -> None:
         parameters=8_030_261_248,
         precision="bf16",
         kv_cache_precision="bf16",
+        weights_known_by=WeightsMethod.TENSORS,
         method="Computed",
         assumptions=(),
         context_length=8192,
@@ -468,6 +470,37 @@ def test_the_picture() -> None:
         console.print(render_estimates([view], width=110))
     drawn = "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
     assert drawn == GOLDEN.read_text()
+
+
+def test_no_figure_is_cut_where_there_is_little_room(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(TINY))
+    arguments = ["estimate", str(file), "--what-if", *(f"--gpu={name}" for name in GPUS)]
+    for columns in ("110", "80", "72"):
+        result = CliRunner(env={"COLUMNS": columns, "NO_COLOR": "1"}).invoke(command_line.app, arguments)
+        assert result.exit_code == 0
+        lines = result.stdout.splitlines()
+        assert max(map(len, lines)) <= int(columns)
+        assert "…" not in "".join(lines[lines.index("") + 10 :])
+        words = " ".join(result.stdout.split())
+        for name, product in GPUS.items():
+            assert name in words
+            assert human_bytes(product.usable) in words
+        assert " left" in words
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [({}, "the tensors that config.json implies"), ({"model_type": "a_new_one"}, "the weights are not exact")],
+)
+def test_it_says_how_well_the_weights_are_known(tmp_path: Path, config: dict[str, Any], words: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(TINY | config))
+    code, out, _ = invoke(str(file))
+    assert code == 0
+    assert words in " ".join(out.split())
+    assert answer(str(file))["weights_known_by"] == ("Parameters" if config else "Shapes")
+    assert answer(str(write_model(tmp_path / "whole")))["weights_known_by"] == "Tensors"
 
 
 def test_help_names_the_exit_statuses() -> None:

@@ -538,7 +538,7 @@ def test_the_state_of_nemotron_is_float32_where_no_field_says_it() -> None:
 
 def test_a_nested_part_without_a_name_is_that_of_the_model_around_it() -> None:
     part = BASE | {"sliding_window": 1024, "num_hidden_layers": 6}
-    architecture = architecture_of({"model_type": "gemma3", "text_config": part})
+    architecture = architecture_of({"model_type": "gemma3", "text_config": part, "vision_config": None})
     assert mixers(architecture) == "5 sliding 8x128 w1024, 1 full 8x128"
     assert not architecture.assumptions
 

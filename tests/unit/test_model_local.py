@@ -50,6 +50,13 @@ def test_other_copies_of_the_weights_are_left_out(tmp_path: Path) -> None:
     assert [file.name for file in read_folder(folder).files] == ["model.safetensors"]
 
 
+def test_headers_tell_the_weights_of_a_family_whose_layers_run_through_them_again(tmp_path: Path) -> None:
+    """HRM: a cache for each of 256 layers, and weights of two."""
+    found = read_folder(write_model(tmp_path, config=TINY | {"model_type": "hrm_text", "num_hidden_layers": 256}))
+    assert found.weights.method is WeightsMethod.TENSORS
+    assert (found.weights.parameters, found.architecture.layers) == (PARAMETERS, 256)
+
+
 @pytest.mark.parametrize("shards", [1, 2])
 def test_older_weight_files_count_by_their_size(tmp_path: Path, shards: int) -> None:
     """Nobody opens a pickle: what is in it may run."""

@@ -213,6 +213,35 @@ def test_a_tower_of_a_kind_that_is_not_known_is_counted_by_its_width_and_marked(
 
 
 @pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        (SMALL | {"model_type": "a_new_one"}, WeightsMethod.PARAMETERS),
+        ({"model_type": "llava", "text_config": SMALL}, WeightsMethod.PARAMETERS),
+        ({"model_type": "gemma4_unified", "text_config": SMALL, "vision_config": None}, WeightsMethod.SHAPES),
+        (
+            {"model_type": "a_draft", "architectures": ["ADraftForCausalLM"], "text_config": SMALL},
+            WeightsMethod.SHAPES,
+        ),
+    ],
+    ids=["family", "encoders left out", "encoders said to be none", "text alone"],
+)
+def test_weights_that_are_likely_and_not_known_are_marked(config: dict[str, Any], method: WeightsMethod) -> None:
+    architecture = architecture_of(config, stored_dtype="bfloat16")
+    assert weights_of_config(config, architecture=architecture).method is method
+    assert bool(architecture.assumptions) is (method is WeightsMethod.PARAMETERS)
+
+
+@pytest.mark.parametrize("family", ["jetmoe", "hrm_text"])
+def test_a_family_whose_tensors_are_others_than_its_layers_say_needs_weight_files(family: str) -> None:
+    config = SMALL | {"model_type": family}
+    architecture = architecture_of(config, stored_dtype="bfloat16")
+    assert architecture.layer_runs[0].mixers
+    with pytest.raises(UnsupportedModelError, match="headers of the weight files") as refusal:
+        weights_of_config(config, architecture=architecture)
+    assert refusal.value.unknown == f"model_type {family}"
+
+
+@pytest.mark.parametrize(
     ("config", "dtype"),
     [
         ({"thinker_config": {"dtype": "float16", "text_config": SMALL}}, "float16"),

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from vrampack.cli.estimateview import CardView, EstimateView
 from vrampack.cli.fleetmap import cells_of, cut
+from vrampack.memory.architecture import WeightsMethod
 from vrampack.memory.inverse import Limit, Reach
 from vrampack.units import counted, each_of, human_bytes
 
@@ -21,7 +22,6 @@ _NAMES: Final[Mapping[str, str]] = {"kv_cache": "KV cache", "cuda_graphs": "CUDA
 _LETTERS: Final[Mapping[str, str]] = {"cuda_graphs": "G", "allowance": "±"}
 """Where the first letter is another term's."""
 _EXPLAINED: Final[Mapping[str, str]] = {
-    "weights": "what the weight files hold, as the engine keeps it",
     "kv_cache": "whole blocks for every resident sequence",
     "activations": "peak of one step",
     "cuda_graphs": "captured graphs",
@@ -30,8 +30,16 @@ _EXPLAINED: Final[Mapping[str, str]] = {
     "allowance": "how far graphs and libraries, which are fitted, may be off",
     "headroom": "kept free on top",
 }
+_WEIGHTS: Final[Mapping[WeightsMethod, str]] = {
+    WeightsMethod.TENSORS: "what the weight files hold, as the engine keeps it",
+    WeightsMethod.FILE_SIZES: "as large as the weight files",
+    WeightsMethod.SHAPES: "the tensors that config.json implies",
+    WeightsMethod.PARAMETERS: "about what config.json implies",
+}
 _MODEL, _FREE, _MISSING = "█", "·", "▒"
 _BAR: Final = 24
+_SHORTEST_BAR: Final = 8
+_CARD_HEADS: Final = ("GPU", "usable", "", "sequences", "context")
 _BAD: Final = "bold red"
 _GOOD: Final = "bold green"
 
@@ -46,10 +54,10 @@ def render_estimates(views: Sequence[EstimateView], *, width: int) -> Renderable
             *_heading(view, width),
             Text(""),
             _terms(view),
-            *_printed(view, width),
+            *_printed(view),
             Text(""),
             _cards(view, width),
-            *_suggestions(view, width),
+            *_suggestions(view),
         ]
     return Group(*lines)
 
@@ -68,8 +76,11 @@ def _heading(view: EstimateView, width: int) -> Iterator[Text]:
     yield Text(
         cut(f"{load}, {view.max_batched_tokens} batched tokens, {counted(view.gpus, 'GPU')}", width), style="dim"
     )
+    if view.weights_known_by is WeightsMethod.PARAMETERS:
+        words = "! the weights are not exact: config.json leaves open what some of their tensors are"
+        yield Text(words, style="yellow")
     for note in (*view.assumptions, *view.notes):
-        yield Text(cut(f"! {note}", width), style="yellow")
+        yield Text(f"! {note}", style="yellow")
 
 
 def _terms(view: EstimateView) -> Table:
@@ -84,7 +95,7 @@ def _terms(view: EstimateView) -> Table:
     for number, (name, value) in enumerate(view.terms.items()):
         letter = Text(f" {_letter(name)} ", style=f"bold black on color({_COLOURS[number % len(_COLOURS)]})")
         share = f"{100 * value / total:.0f} %"
-        table.add_row(letter, _name(name), human_bytes(value), share, _EXPLAINED.get(name, ""))
+        table.add_row(letter, _name(name), human_bytes(value), share, _explained(view, name))
     words = each_of(view.gpus, "GPU")
     if view.computed is not None:
         table.add_row("", "sum", human_bytes(view.computed), "", "")
@@ -95,41 +106,48 @@ def _terms(view: EstimateView) -> Table:
     return table
 
 
-def _printed(view: EstimateView, width: int) -> Iterator[Text]:
+def _printed(view: EstimateView) -> Iterator[Text]:
     """What an admin can hold against the engine's own log."""
     if view.kv_why:
-        yield Text(cut(f"     KV cache: {view.kv_why}", width), style="dim")
+        yield Text(f"     KV cache: {view.kv_why}", style="dim")
     if view.kv_tokens:
         blocks = counted(view.kv_blocks or 0, "block")
         words = f"{blocks}, {view.kv_tokens} tokens, maximum concurrency {view.max_concurrency_at_context}x"
-        yield Text(cut(f"     the engine prints at start: {words}", width), style="dim")
+        yield Text(f"     the engine prints at start: {words}", style="dim")
 
 
 def _cards(view: EstimateView, width: int) -> Table:
+    """Where there is little room it is the bar that is short or left out, never a figure."""
+    rows = [_figures(card) for card in view.cards]
+    columns = zip(_CARD_HEADS, zip(*rows, strict=True), strict=True)
+    others = sum(max(len(head), *map(len, texts)) + 2 for head, texts in columns)
+    bar = min(_BAR, width - others)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    table.add_column("GPU", no_wrap=True)
+    name, usable, verdict, *reaches = _CARD_HEADS
+    table.add_column(name, no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("usable", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("sequences", justify="right", no_wrap=True)
-    table.add_column("context", justify="right", no_wrap=True)
-    bar = max(8, min(_BAR, width - 64))
-    for card in view.cards:
-        table.add_row(
-            card.gpu, _bar(view, card, bar), human_bytes(card.usable), _verdict(card), *map(_reach, _reaches(card))
-        )
+    table.add_column(usable, justify="right", no_wrap=True)
+    table.add_column(verdict, no_wrap=True)
+    for head in reaches:
+        table.add_column(head, justify="right", no_wrap=True)
+    for card, (gpu, *figures) in zip(view.cards, rows, strict=True):
+        table.add_row(gpu, _bar(view, card, bar) if bar >= _SHORTEST_BAR else "", *figures)
     return table
+
+
+def _figures(card: CardView) -> list[Text]:
+    return [Text(card.gpu), Text(human_bytes(card.usable)), _verdict(card), *map(_reached, _reaches(card))]
 
 
 def _reaches(card: CardView) -> tuple[Reach | None, Reach | None]:
     return card.largest_concurrency, card.longest_context
 
 
-def _reach(reach: Reach | None) -> str:
+def _reached(reach: Reach | None) -> Text:
     """A figure that more memory would not raise is marked."""
     if reach is None or not reach.value:
-        return "-"
-    return f"{reach.value}{'*' if reach.limit is Limit.REFUSED else ''}"
+        return Text("-")
+    return Text(f"{reach.value}{'*' if reach.limit is Limit.REFUSED else ''}")
 
 
 def _verdict(card: CardView) -> Text:
@@ -159,12 +177,18 @@ def _bar(view: EstimateView, card: CardView, width: int) -> Text:
     return bar
 
 
-def _suggestions(view: EstimateView, width: int) -> Iterator[Text]:
+def _suggestions(view: EstimateView) -> Iterator[Text]:
     if any(reach is not None and reach.limit is Limit.REFUSED for card in view.cards for reach in _reaches(card)):
         yield Text("* as far as the model or the engine goes", style="dim")
     for card in view.cards:
         for line in card.would_fit_if:
-            yield Text(cut(f"would fit on {card.gpu} if {line}", width))
+            yield Text(f"would fit on {card.gpu} if {line}")
+
+
+def _explained(view: EstimateView, name: str) -> str:
+    if name == "weights" and view.weights_known_by is not None:
+        return _WEIGHTS[view.weights_known_by]
+    return _EXPLAINED.get(name, "")
 
 
 def _letter(name: str) -> str:

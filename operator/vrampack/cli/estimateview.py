@@ -7,6 +7,7 @@ from typing import Any, Final
 from vrampack.cli.estimatesubject import Subject
 from vrampack.errors import VrampackError
 from vrampack.estimator import TERMS, gpu_bytes
+from vrampack.memory.architecture import WeightsMethod
 from vrampack.memory.estimate import estimate
 from vrampack.memory.gpus import GPUS, gpu_named
 from vrampack.memory.inverse import Reach, largest_concurrency, longest_context
@@ -64,6 +65,8 @@ class EstimateView:
     parameters: int | None
     precision: str
     kv_cache_precision: str
+    weights_known_by: WeightsMethod | None
+    """None: of a custom engine nothing is known."""
     method: str
     assumptions: tuple[str, ...]
     context_length: int
@@ -121,6 +124,7 @@ def view_of(subject: Subject, cards: Sequence[Card], *, what_if: bool) -> Estima
         parameters=sized.facts.parameters,
         precision=sized.facts.precision,
         kv_cache_precision=sized.facts.kv_cache_precision,
+        weights_known_by=basis.weights.method if basis is not None else None,
         method=status.method.value if status.method is not None else "",
         assumptions=(*basis.architecture.assumptions, *computed.assumptions) if basis and computed else (),
         context_length=spec.serving.context_length,

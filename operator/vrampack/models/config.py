@@ -119,6 +119,8 @@ def _about_experts(text: Fields, experts: Experts) -> tuple[str, ...]:
 
 
 def _about_towers(identity: Identity, images: ImageSizes) -> tuple[str, ...]:
+    if identity.is_silent_about_towers():
+        return ("config.json does not speak of the encoders beside its text part: they are not counted by it",)
     if not identity.multimodal or images.image_tokens:
         return ()
     return ("config.json does not describe the tower for images or sound: the peak of encoding is not counted",)

@@ -13,6 +13,16 @@ from vrampack.models.fields import MAX_SHOWN, Fields
 
 _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 _TOWERS: Final = ("vision_config", "audio_config", "mm_vision_tower", "img_processor", "vision_tower", "visual")
+_ENCODERS: Final = (
+    *_TOWERS,
+    "encoder_config",
+    "speech_config",
+    "sound_config",
+    "vision_encoder",
+    "vision_model_id",
+    "audio_model_id",
+)
+"""Every field that may speak of an encoder, be it to say that there is none."""
 _RECURRENT: Final = ("rwkv", "mamba", "retnet", "recurrent", "griffin", "lstm", "hyena", "ssm")
 _CLASS_SUFFIXES: Final = (
     "forcausallm",
@@ -75,6 +85,12 @@ class Identity:
         if self.class_name == "Gemma3TextModel" and self.text.get("use_bidirectional_attention") is True:
             return False
         return self.text.get("is_causal") is not False
+
+    def is_silent_about_towers(self) -> bool:
+        """A text part is set apart for the sake of encoders beside it: an excerpt may leave those out."""
+        if len(self.parts) == 1 or self.class_name.endswith("ForCausalLM"):
+            return False
+        return not any(part.has(name) for part in self.parts for name in _ENCODERS)
 
     def assumptions(self) -> tuple[str, ...]:
         """What is taken for granted; none of a family that is known by name."""

@@ -9,8 +9,9 @@ from vrampack.memory.architecture import Architecture, Weights, WeightsMethod
 from vrampack.memory.layers import LatentAttention, PagedAttention
 from vrampack.memory.tensorfacts import QueryKeyNorm, TensorFacts, family_facts
 from vrampack.memory.tensorlayout import weights_from_architecture
+from vrampack.models.drafters import MEDUSA, decoder_of
 from vrampack.models.fields import MAX_SIZE, MAX_WIDTH, Fields
-from vrampack.models.identity import text_parts
+from vrampack.models.identity import identity_of, text_parts
 from vrampack.models.quantization import quantization_of
 from vrampack.models.towers import towers_of
 
@@ -24,6 +25,11 @@ _LEARNED_POSITIONS: Final[dict[str, str]] = {
     "whisper": "max_target_positions",
 }
 _MOST_BLOCKS: Final = 64
+_NOT_WRITTEN_OUT: Final[dict[str, str]] = {
+    "jetmoe": "its attention has experts of its own",
+    "hrm_text": "its layers run through two stacks of weights again and again",
+}
+"""Families whose layers are known and whose tensors are others than their layers' fields say."""
 _COMPUTATION: Final[dict[str, str]] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -32,11 +38,17 @@ def weights_of_config(
 ) -> Weights:
     """The weights that a config.json implies, where no weight file can be read.
 
-    ``architecture`` is what `architecture_of` makes of it. They are marked (``WeightsMethod.PARAMETERS``) where a tower
-    is not known by name and counts by its width and depth alone, or where a file does not list which modules its
-    quantization leaves out. Raises UnsupportedModelError for a quantization whose layout is not known and for a tower
-    whose shapes are not, InvalidInputError for impossible values.
+    ``architecture`` is what `architecture_of` makes of it. They are marked (``WeightsMethod.PARAMETERS``) where the
+    family or a tower is not known by name and counts by its sizes alone, where the file of a model with encoders does
+    not speak of them, or where it does not list which modules its quantization leaves out. Raises UnsupportedModelError
+    for a quantization whose layout is not known and for a family or tower whose shapes are not, InvalidInputError for
+    impossible values.
     """
+    if why := _NOT_WRITTEN_OUT.get(architecture.model_type):
+        raise UnsupportedModelError(
+            unknown=f"model_type {architecture.model_type}",
+            detail=f"{why}: the headers of the weight files tell its bytes, config.json alone does not",
+        )
     facts = tensor_facts_of(config, architecture=architecture)
     if facts.unknown_towers:
         raise UnsupportedModelError(
@@ -52,9 +64,18 @@ def weights_of_config(
         prediction=quantization.form_of_prediction if quantization else None,
         head=quantization.head if quantization else None,
     )
-    if facts.likely_towers or (quantization is not None and not quantization.listed):
+    unlisted = quantization is not None and not quantization.listed
+    if facts.likely_towers or unlisted or _is_guessed(config, architecture):
         return replace(weights, method=WeightsMethod.PARAMETERS)
     return weights
+
+
+def _is_guessed(config: Mapping[str, object], architecture: Architecture) -> bool:
+    """Whether the file names a family that is not known, or is silent about encoders that the model has."""
+    if architecture.model_type == MEDUSA:
+        return False
+    identity = identity_of(decoder_of(config))
+    return not identity.known or identity.is_silent_about_towers()
 
 
 def likely_dtype(config: Mapping[str, object], *, quant_config: Mapping[str, object] | None = None) -> str | None:
