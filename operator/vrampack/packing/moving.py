@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vrampack.packing.board import Board
-from vrampack.packing.problem import Move, Resident, Spread
+from vrampack.packing.problem import Device, Move, Resident, Spread
 from vrampack.packing.tenancy import Tenancy
 
 Done = list[tuple[Resident, Resident]]
@@ -65,7 +65,8 @@ def _crowd(counts: Counter[tuple[str, str]]) -> int:
 
 def _link(tenancy: Tenancy, resident: Resident, device: str) -> str | None:
     (row,) = tenancy.rows(replace(resident, devices=(device,))).tolist()
-    return tenancy.board.devices[row].link
+    device: Device = tenancy.board.devices[row]
+    return device.link
 
 
 def told(done: Done, gains: Sequence[int]) -> tuple[Move, ...]:
