@@ -63,8 +63,8 @@ def _crowd(counts: Counter[tuple[str, str]]) -> int:
     return sum(count for count in counts.values() if count > 1)
 
 
-def _link(tenancy: Tenancy, resident: Resident, device: str) -> str | None:
-    (row,) = tenancy.rows(replace(resident, devices=(device,))).tolist()
+def _link(tenancy: Tenancy, resident: Resident, name: str) -> str | None:
+    (row,) = tenancy.rows(replace(resident, devices=(name,))).tolist()
     device: Device = tenancy.board.devices[row]
     return device.link
 
