@@ -210,6 +210,10 @@ def named(**metadata: Any) -> dict[str, Any]:
     return {**found, "metadata": {**found["metadata"], **metadata}}
 
 
+def pool_with(**spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "vrampack.dev/v1alpha1", "kind": "GPUPool", "metadata": {"name": "default"}, "spec": spec}
+
+
 def urgent(**fields: Any) -> dict[str, Any]:
     return {
         "apiVersion": "scheduling.k8s.io/v1",
@@ -236,6 +240,8 @@ def urgent(**fields: Any) -> dict[str, Any]:
         (named(annotations={"a": "b" * 2**18}), "262144 bytes"),
         (named(namspace="chat"), "there is no such field"),
         ({**model("a", "1Gi"), "specs": {}}, "there is no such field"),
+        (pool_with(prices=[{"product": "L4", "price": 1}] * 2), "default: spec.prices.1"),
+        (pool_with(prices=[{"product": "L4", "price": "1E"}]), "spec.prices.0.price: '1E'"),
         (urgent(value=2_000_000_000), "to 1000000000"),
         (urgent(value="9"), "PriorityClass u: value"),
         (urgent(preemptionPolicy="Sometimes"), "PreemptLowerPriority, Never"),
