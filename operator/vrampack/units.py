@@ -30,6 +30,8 @@ _SUFFIXES: dict[str, Decimal] = {
     "Pi": Decimal(2**50),
     "Ei": Decimal(2**60),
 }
+_MOST = Decimal(2**60)
+"""No node has more, and sums and differences of a few of them are still numbers of 64 bits."""
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d{1,3})|([KMGTPE]i|[numkMGTPE]))?")
 
 
@@ -48,13 +50,13 @@ def parse_quantity(value: str | int | float) -> Decimal:
 
 
 def parse_bytes(value: str | int | float) -> int:
-    """A memory quantity in whole bytes, rounded up as Kubernetes does."""
-    return math.ceil(parse_quantity(value))
+    """A memory quantity in whole bytes, rounded up and, as what is absurdly large, capped as Kubernetes does."""
+    return math.ceil(min(parse_quantity(value), _MOST))
 
 
 def parse_millicores(value: str | int | float) -> int:
-    """A CPU quantity in thousandths of a core, rounded up as Kubernetes does."""
-    return math.ceil(parse_quantity(value) * 1000)
+    """A CPU quantity in thousandths of a core, rounded up and capped likewise."""
+    return math.ceil(min(parse_quantity(value) * 1000, _MOST))
 
 
 def format_bytes(value: int) -> str:

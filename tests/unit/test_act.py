@@ -403,3 +403,17 @@ async def test_nobody_is_evicted_without_the_lease() -> None:
     outcome = await session.act(evictions=(evict("a"),))
 
     assert (outcome.dropped, session.kube.writes) == (1, [])
+
+
+async def test_a_status_that_the_installed_definitions_refuse_holds_up_no_other_write() -> None:
+    older = "/apis/vrampack.dev/v1alpha1/gpupools/older/status"
+    session = Session({older: ClusterError(".status.new: field not declared in schema", status=500)})
+    statuses = tuple(
+        WriteStatus(kind="GPUPool", namespace="", name=name, resource_version="5", status={}) for name in ("older", "b")
+    )
+
+    outcome = await session.act(statuses=statuses, events=(tell(),))
+
+    assert outcome == Outcome(errors=1)
+    assert [path.rpartition("/")[0].rpartition("/")[2] for path in session.kube.paths[:2]] == ["older", "b"]
+    assert len(session.kube.paths) == 3, "the event is told"

@@ -210,6 +210,10 @@ def named(**metadata: Any) -> dict[str, Any]:
     return {**found, "metadata": {**found["metadata"], **metadata}}
 
 
+def pool_with(**spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "vrampack.dev/v1alpha1", "kind": "GPUPool", "metadata": {"name": "default"}, "spec": spec}
+
+
 def urgent(**fields: Any) -> dict[str, Any]:
     return {
         "apiVersion": "scheduling.k8s.io/v1",
@@ -236,6 +240,8 @@ def urgent(**fields: Any) -> dict[str, Any]:
         (named(annotations={"a": "b" * 2**18}), "262144 bytes"),
         (named(namspace="chat"), "there is no such field"),
         ({**model("a", "1Gi"), "specs": {}}, "there is no such field"),
+        (pool_with(prices=[{"product": "L4", "price": 1}] * 2), "default: spec.prices.1"),
+        (pool_with(prices=[{"product": "L4", "price": "1E"}]), "spec.prices.0.price: '1E'"),
         (urgent(value=2_000_000_000), "to 1000000000"),
         (urgent(value="9"), "PriorityClass u: value"),
         (urgent(preemptionPolicy="Sometimes"), "PreemptLowerPriority, Never"),
@@ -299,6 +305,22 @@ def test_prices_may_be_small(tmp_path: Path) -> None:
     prices = f"--prices={write(tmp_path / 'prices.txt', {'nodes': nodes})}"
     found = answer(write(tmp_path / "m.yaml", model("m", "20Gi")), "--fleet-for", prices)
     assert (found["nodes"], found["price"], found["least"]) == ({"b": 1}, 0.000013, 0.000013)
+
+
+def test_prices_that_differ_in_the_last_digit_differ(tmp_path: Path) -> None:
+    """What is proven is proven of the prices as they are written."""
+    nodes = [{"name": "a", "product": "L40S", "price": 1.860004}, {"name": "b", "product": "L40S", "price": 1.860001}]
+    prices = f"--prices={write(tmp_path / 'prices.txt', {'nodes': nodes})}"
+    found = answer(write(tmp_path / "m.yaml", model("m", "20Gi")), "--fleet-for", prices)
+    assert (found["nodes"], found["price"], found["least"]) == ({"b": 1}, 1.860001, 1.860001)
+
+
+def test_prices_that_no_number_holds_together_are_refused(tmp_path: Path) -> None:
+    nodes = [{"name": "a", "product": "L4", "price": 1e-6}, {"name": "b", "product": "H100-80", "price": 1e9}]
+    prices = f"--prices={write(tmp_path / 'prices.txt', {'nodes': nodes})}"
+    manifest = write(tmp_path / "m.yaml", model("m", "60Gi", replicas=9))
+    with pytest.raises(InvalidInputError, match="beside a price of 1e-06"):
+        invoke(manifest, "--fleet-for", prices)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,19 @@ async def test_an_internal_error_may_be_one_objects_own(
     assert refused.value.status == status
 
 
+async def test_a_field_that_an_older_definition_lacks_is_one_objects_own_and_says_what_to_do(serve: Serve) -> None:
+    said = "failed to create typed patch object (/a; vrampack.dev/v1alpha1, Kind=GPUPool): .status.new: field not "
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"message": f"{said}declared in schema"}, status=500)
+
+    kube = Kube(Configuration(host=await serve(answer)))
+    with pytest.raises(ClusterError, match=r"\.status\.new.*apply those of this version") as refused:
+        await kube.apply("/apis/vrampack.dev/v1alpha1/gpupools/a/status", {}, field_manager="test")
+    await kube.close()
+    assert type(refused.value) is ClusterError
+
+
 async def test_no_answer_in_time_is_unavailable(serve: Serve) -> None:
     over = asyncio.Event()
 

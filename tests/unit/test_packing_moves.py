@@ -14,7 +14,7 @@ from vrampack.packing.check import violations
 from vrampack.packing.firstfit import pack
 from vrampack.packing.moves import consolidate, room_for
 from vrampack.packing.occupied import occupied
-from vrampack.packing.problem import Host, Item, Move, Packing, Placement, Resident
+from vrampack.packing.problem import Host, Item, Move, Packing, Placement, Resident, Spread
 
 FEW = settings(max_examples=200, deadline=None)
 
@@ -267,3 +267,33 @@ def test_the_same_question_has_the_same_answer(draw: random.Random) -> None:
     assert consolidate(hosts=hosts, residents=residents, limit=4) == consolidate(
         hosts=turned, residents=shuffled, limit=4
     )
+
+
+SPREAD = [host("a", gpu("0", 48), gpu("1", 48)), host("b", gpu("0", 48))]
+
+
+@pytest.mark.parametrize(("spread", "expected"), [(Spread.PREFER, {}), (Spread.IGNORE, {"one": "a/1"})])
+def test_replicas_that_would_rather_be_spread_are_not_brought_together(
+    spread: Spread, expected: dict[str, str]
+) -> None:
+    residents = [
+        resident("one", 10, "b/0", group="ns/m", spread=spread),
+        resident("two", 20, "a/1", group="ns/m", spread=spread),
+    ]
+    moves = consolidate(hosts=running(SPREAD, residents), residents=residents, limit=4)
+    assert where(moves) == expected
+    apart = [*residents[:1], resident("other", 20, "a/1")]
+    assert where(consolidate(hosts=running(SPREAD, apart), residents=apart, limit=4)) == {"one": "a/1"}
+
+
+def test_gpus_of_one_replica_are_not_taken_from_their_fast_links() -> None:
+    bare = [
+        host("a", gpu("0", 48, link="x"), gpu("1", 48, link="x")),
+        host("b", gpu("0", 48, link="x"), gpu("1", 48, link="y")),
+    ]
+    residents = [
+        resident("wide", 10, "a/0+1", gpus=2),
+        resident("left", 20, "b/0", movable=False),
+        resident("right", 20, "b/1", movable=False),
+    ]
+    assert where(consolidate(hosts=running(bare, residents), residents=residents, limit=1)) == {}

@@ -1,6 +1,7 @@
 """The cheapest set of hosts that holds all items."""
 
 import random
+from dataclasses import replace
 from itertools import product
 
 from hypothesis import given, settings
@@ -54,6 +55,18 @@ def test_there_may_be_only_so_many() -> None:
 
 def test_what_fits_nowhere_has_no_price() -> None:
     assert best([item("r", 100)], SMALL, LARGE, WIDE) is None
+
+
+def test_what_is_proven_is_proven_of_prices_larger_than_a_float_holds() -> None:
+    plain = 10**17
+    found = best([item(f"r{number}", 24) for number in range(3)], replace(SMALL, price=plain + 1))
+    assert found is not None
+    assert found.price == found.least == 3 * (plain + 1)
+
+
+def test_an_offer_of_any_number_is_not_tried_in_any_number() -> None:
+    many = replace(SMALL, most=10**12)
+    assert counts([item("r", 30)], many, LARGE) == {"large": 1}
 
 
 def test_it_may_be_ended_between_any_two_packings() -> None:

@@ -103,6 +103,21 @@ def test_where_gpus_have_prices_the_cheapest_one_is_opened(prices: list[dict[str
     assert where(decide(snapshot)) == {"llama-0": (expected,)}
 
 
+def test_the_highest_price_of_many_gpus_is_still_counted() -> None:
+    nodes = [gpu_node(f"n{number}", *gpus(8, first=f"GPU-{number}")) for number in range(3)]
+    dear = pool(prices=[{"product": H100, "price": "100M"}])
+    pods = [pod(f"llama-{number:02}", need="60Gi") for number in range(24)]
+    found = decide(world(model(replicas=24, per_gpu="60Gi"), pods=pods, pools=[dear], gpu_nodes=nodes))
+    assert len(where(found)) == 24
+    with pytest.raises(ValidationError, match="from 0 to 100M"):
+        pool(prices=[{"product": H100, "price": "1E"}])
+
+
+def test_a_reserve_larger_than_any_gpu_leaves_nothing() -> None:
+    found = decide(world(model(), pods=[pod()], pools=[pool(reservePerGPU="1e30")]))
+    assert waiting(found)["reason"] == "InsufficientGPUMemory"
+
+
 def test_the_bound_is_of_what_counts() -> None:
     running = [
         placed("llama-0", on="GPU-1", created=STARTED),

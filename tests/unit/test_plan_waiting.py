@@ -1,6 +1,7 @@
 """Every replica that waits has a reason, with bytes, and what would help."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -294,3 +295,23 @@ def test_the_successor_of_an_exclusive_replica_waits_until_it_is_gone() -> None:
     found = decide(world(own, pods=pods, made=made))
     assert where(found) == {}
     assert waiting(found, "own")["reason"] == "RoomBeingFreed"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"cpu": 10**30},
+        {"memory": 10**30},
+        {"need": Need(gpus=1, bytes=10**30, kv=0, context=0, comm=0).to_json()},
+        {"need": Need(gpus=10**30, bytes=20 * GIB, kv=0, context=0, comm=0).to_json()},
+        {"need": Need(gpus=10**30, bytes=10**30, kv=0, context=0, comm=0).to_json()},
+    ],
+    ids=["CPU", "RAM", "memory of a GPU", "GPUs", "both"],
+)
+@pytest.mark.parametrize("running", [0, 1])
+def test_who_asks_for_absurdly_much_waits_and_holds_up_nobody(asked: dict[str, Any], running: int) -> None:
+    pods = [replace(pod("greedy-0", of="greedy"), **asked), *[placed("old-0", claim="10Gi", of="old")] * running, pod()]
+    models = [model("greedy"), model(), *[model("old")] * running]
+    found = decide(world(*models, pods=pods))
+    assert where(found) == {"llama-0": ("GPU-1",)}
+    assert waiting(found, "greedy")["count"] == 1

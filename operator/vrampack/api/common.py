@@ -148,6 +148,36 @@ class AtLeast:
 
 
 @dataclass(frozen=True, slots=True)
+class AtMost:
+    """Annotates a `Quantity` that is no memory: the greatest value that makes sense, as a quantity."""
+
+    maximum: str
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        return f"write a number from 0 to {self.maximum}"
+
+    def check(self, value: Quantity) -> Quantity:
+        """Raises ValueError for a greater one."""
+        if parse_quantity(value) > parse_quantity(self.maximum):
+            raise ValueError(self.allowed)
+        return value
+
+    def rules(self) -> dict[str, Any]:
+        """The same for the API server."""
+        value = "quantity(string(self))"
+        bounds = f"{value}.compareTo(quantity('0')) >= 0 && {value}.compareTo(quantity('{self.maximum}')) <= 0"
+        return rules(Rule(rule=f"isQuantity(string(self)) && {bounds}", message=self.allowed))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(schema) | self.rules()
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """Annotates a string field: one regular expression for Python and CEL, and words for whoever gets it wrong.
 

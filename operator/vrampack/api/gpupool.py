@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from vrampack.api.common import ApiModel, Condition, Percentage, Quantity, Rule, by_key, rules
+from vrampack.api.common import ApiModel, AtMost, Condition, Percentage, Quantity, Rule, by_key, rules
 from vrampack.api.texts import LABEL_TEXT, LABELS_ARE_VALID, OPTIONAL_NAME, PRODUCT, RUNTIME_CLASS
 
 Labels = dict[str, Annotated[str, Field(max_length=63)]]
@@ -131,8 +131,8 @@ class GPUPrice(ApiModel):
 
     product: Annotated[str, PRODUCT]
     """Product as in the node label nvidia.com/gpu.product; of a MIG device with its profile, as in its GPUNode."""
-    price: Quantity
-    """Price in any unit, the same for all products, such as 1.86."""
+    price: Annotated[Quantity, AtMost("100M")]
+    """Price in any unit, the same for all products, such as 1.86; at most 100 million."""
 
 
 class Overuse(ApiModel):

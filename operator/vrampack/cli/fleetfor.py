@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from math import floor, log10
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -33,7 +34,9 @@ from vrampack.planning.verdict import Blocked, Settings
 from vrampack.units import counted
 
 _DIGITS: Final = 4
-"""Prices are counted as whole numbers of that many decimals; of more, where the lowest has fewer digits in these."""
+"""Of the lowest price so many digits are counted at least, and told."""
+_COUNTED: Final = 1 << 62
+"""The packer counts prices in whole numbers of 64 bits, that of a whole fleet too."""
 
 
 class PricedNode(NodeGroup):
@@ -52,12 +55,13 @@ class PriceList(Fleet):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
-    """``digits``: decimals of the list's unit in which the offers' prices are counted."""
+    """``digits``: decimals of the list's unit in which the offers' prices are counted; ``told``: those for people."""
 
     offers: tuple[Offer, ...]
     items: tuple[Item, ...]
     unit: str
     digits: int
+    told: int
 
     def price(self, amount: int) -> float:
         """In the list's unit."""
@@ -65,7 +69,7 @@ class _Question:
 
     def money(self, amount: int) -> str:
         """For people."""
-        return f"{self.price(amount):.{max(2, self.digits - 2 if self.digits > _DIGITS else 0)}f}"
+        return f"{self.price(amount):.{self.told}f}"
 
 
 def answer(manifests: Manifests, prices: Path, *, read: Read, seconds: float, output: Output) -> int:
@@ -141,12 +145,33 @@ def _question(manifests: Manifests, listed: PriceList, read: Read) -> _Question:
         one = prospect(case, case.sized, pool, hosts, eligible)
         items += [replace(one, key=f"{case.model.key}-{number}", rank=1) for number in range(case.replicas)]
     priced = {node.name: node for node in listed.nodes}
-    digits = max(_DIGITS, _DIGITS - floor(log10(min(node.price for node in listed.nodes))) - 1)
+    digits, told = _decimals(listed, many=len(items))
     offers = tuple(
-        Offer(host=host, price=round(priced[host.name].price * 10**digits), most=priced[host.name].most)
+        Offer(host=host, price=round(_exact(priced[host.name]) * 10**digits), most=priced[host.name].most)
         for host in hosts
     )
-    return _Question(offers=offers, items=tuple(items), unit=listed.unit, digits=digits)
+    return _Question(offers=offers, items=tuple(items), unit=listed.unit, digits=digits, told=told)
+
+
+def _decimals(listed: PriceList, *, many: int) -> tuple[int, int]:
+    """In how many decimals prices are counted: all that they have, as far as ``many`` nodes are still a number of the
+    packer; and how many are told. Raises InvalidInputError where that leaves too little of the lowest price."""
+    dearest = max(listed.nodes, key=lambda node: node.price)
+    lowest = min(node.price for node in listed.nodes)
+    enough = max(_DIGITS, _DIGITS - floor(log10(lowest)) - 1)
+    written = max(len(f"{_exact(node):f}".partition(".")[2]) for node in listed.nodes)
+    room = floor(log10(_COUNTED / (dearest.price * max(many, 1))))
+    if room < enough:
+        allowed = (
+            f"beside a price of {lowest:g} that of {counted(many, 'node')} can't be counted: leave one of them out"
+        )
+        raise InvalidInputError(field=f"--prices: {dearest.name}.price", value=dearest.price, allowed=allowed)
+    return min(max(enough, written), room), max(2, enough - 2 if enough > _DIGITS else 0)
+
+
+def _exact(node: PricedNode) -> Decimal:
+    """Its price as it is written."""
+    return Decimal(repr(node.price))
 
 
 def _one_of_each(listed: PriceList) -> Fleet:

@@ -1,7 +1,7 @@
 """Manifests as people and tools write them: files, folders, what comes in."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -128,6 +128,7 @@ def _check_fields(schema: Mapping[str, Any], value: object, *, field: str) -> No
     if schema.get("x-kubernetes-preserve-unknown-fields"):
         return
     if isinstance(value, list) and "items" in schema:
+        _check_twice(schema, value, field=field)
         for number, each in enumerate(value):
             _check_fields(schema["items"], each, field=f"{field}.{number}")
     if not isinstance(value, dict):
@@ -141,6 +142,21 @@ def _check_fields(schema: Mapping[str, Any], value: object, *, field: str) -> No
         elif known:
             allowed = f"there is no such field; there are {', '.join(sorted(known))}"
             raise InvalidInputError(field=f"{field}.{name}", value=shown(each), allowed=allowed)
+
+
+def _check_twice(schema: Mapping[str, Any], value: Sequence[object], *, field: str) -> None:
+    """Of a list that is a set or a map, an API server takes each entry, or key, once."""
+    if schema.get("x-kubernetes-list-type") not in ("set", "map"):
+        return
+    keys = schema.get("x-kubernetes-list-map-keys")
+    seen: list[object] = []
+    for number, each in enumerate(value):
+        entry = [each.get(key) for key in keys] if keys and isinstance(each, dict) else each
+        if entry in seen:
+            raise InvalidInputError(
+                field=f"{field}.{number}", value=shown(each), allowed="it is there already: leave one"
+            )
+        seen.append(entry)
 
 
 def shown(value: object) -> object:

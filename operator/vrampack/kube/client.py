@@ -21,7 +21,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from vrampack.api.names import FIELD_MANAGER
+from vrampack.api.names import FIELD_MANAGER, GROUP
 from vrampack.errors import (
     ClusterError,
     ConflictError,
@@ -41,9 +41,12 @@ _RESTARTS = 3
 _REREAD_SECONDS = 60.0
 _GONE = 410
 _DISRUPTION = re.compile("disruption ?budget", re.IGNORECASE)
-# An internal error that is one object's own: a webhook that is down, addresses that are used up, more than etcd takes.
-# Each is met before anything is written, and nobody else has to wait for it.
-_OWN_TROUBLE = re.compile("webhook|failed to allocate|too large|larger than max", re.IGNORECASE)
+# What server-side apply says, as an internal error, to a field that the installed CustomResourceDefinition lacks.
+_OLDER_SCHEMA = "field not declared in schema"
+# An internal error that is one object's own: a webhook that is down, addresses that are used up, more than etcd takes,
+# a field that its kind lacks. Each is met before anything is written, and nobody else has to wait for it.
+_OWN_TROUBLE = re.compile(f"webhook|failed to allocate|too large|larger than max|{_OLDER_SCHEMA}", re.IGNORECASE)
+_UPGRADE = "the CustomResourceDefinitions of the cluster are older than vrampack: apply those of this version"
 # The loader stumbles over a file of another shape.
 _NOT_A_KUBECONFIG = (ConfigException, OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
 _WATCH_SECONDS = (300, 600)  # as other clients do, so that those of one moment don't come back in one moment
@@ -324,6 +327,7 @@ def _message(answer: bytes) -> str:
 def _refusal(status: int, message: str) -> ClusterError:
     said = message.partition(f": {status} ")[2]  # what comes before names the object
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and _OWN_TROUBLE.search(said):
-        return ClusterError(message, status=status)
+        hint = f"; {_UPGRADE}" if _OLDER_SCHEMA in said and f"/apis/{GROUP}/" in message else ""
+        return ClusterError(message + hint, status=status)
     kinds: dict[int, type[ClusterError]] = {404: NotFoundError, 409: ConflictError, 429: UnavailableError}
     return kinds.get(status, UnavailableError if status >= 500 else ClusterError)(message, status=status)

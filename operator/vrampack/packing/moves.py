@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from vrampack.packing.arrays import NONE, BoolArray, IntArray
-from vrampack.packing.moving import Done, opened, shares, told, undo, worth
+from vrampack.packing.moving import Done, opened, shares, told, undo, unkind, worth
 from vrampack.packing.problem import Host, Item, Move, Resident
 from vrampack.packing.reach import fits, fits_of, sought
 from vrampack.packing.rules import Rule, Tightest
@@ -55,6 +55,7 @@ def consolidate(
 
     What is opened (memory, or price) shrinks with each group of moves that empties a device, by no less than the bytes
     that the group loads anew; each of its moves has its part of that as its gain. It ends where nothing more is gained.
+    Replicas that would rather be spread are not brought together for it, nor GPUs of one taken from their fast links.
 
     Raises InvalidInputError as Tenancy does.
     """
@@ -99,7 +100,7 @@ def close_devices(tenancy: Tenancy, *, limit: int, rule: Rule | None = None, tri
                 continue
             gain = worth(before, opened(tenancy.board), done)
             keys = {old.item.key for old, _ in done}
-            if not gain or len(keys) < len(done) or not moved.isdisjoint(keys):
+            if not gain or len(keys) < len(done) or not moved.isdisjoint(keys) or unkind(tenancy, done):
                 undo(tenancy, done)
                 continue
             moves += told(done, shares(gain, [old.item.memory for old, _ in done]))

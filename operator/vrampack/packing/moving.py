@@ -1,10 +1,12 @@
 """What moves cost and gain, and how they are taken back."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from vrampack.packing.board import Board
-from vrampack.packing.problem import Move, Resident
+from vrampack.packing.problem import Device, Move, Resident, Spread
 from vrampack.packing.tenancy import Tenancy
 
 Done = list[tuple[Resident, Resident]]
@@ -39,6 +41,32 @@ def worth(before: Opened, after: Opened, done: Done) -> int:
     gain = before.memory - after.memory
     enough = after.weight < before.weight and gain >= max(1, sum(load_of(old) for old, _ in done))
     return gain if enough else 0
+
+
+def unkind(tenancy: Tenancy, done: Done) -> bool:
+    """Whether moves that were made cost what no closed device is worth: a replica that would rather be spread has come
+    to a host with another of its group, or one with several devices has left its domain of fast links."""
+    links = [{_link(tenancy, each, name) for name in each.devices} for pair in done for each in pair]
+    if any(len(old) < len(new) for old, new in zip(links[::2], links[1::2], strict=True)):
+        return True
+    moved = [(old, new) for old, new in done if old.host != new.host and old.item.spread is Spread.PREFER]
+    groups = {old.item.group for old, _ in moved}
+    hosts = sorted({each.host for pair in moved for each in pair})
+    after = Counter((host, each.item.group) for host in hosts for each in tenancy.on(host) if each.item.group in groups)
+    before = Counter(after)
+    before.update((old.host, old.item.group) for old, _ in moved)
+    before.subtract((new.host, new.item.group) for _, new in moved)
+    return _crowd(after) > _crowd(before)
+
+
+def _crowd(counts: Counter[tuple[str, str]]) -> int:
+    return sum(count for count in counts.values() if count > 1)
+
+
+def _link(tenancy: Tenancy, resident: Resident, name: str) -> str | None:
+    (row,) = tenancy.rows(replace(resident, devices=(name,))).tolist()
+    device: Device = tenancy.board.devices[row]
+    return device.link
 
 
 def told(done: Done, gains: Sequence[int]) -> tuple[Move, ...]:

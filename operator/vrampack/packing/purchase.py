@@ -9,7 +9,9 @@ the cheapest is proven by the bound that comes with it.
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import combinations_with_replacement
+from math import ceil
 
 from vrampack.packing.firstfit import pack
 from vrampack.packing.problem import Device, Host, Item, Objective, Packing, Spread, Work
@@ -119,7 +121,8 @@ class _Search:
     def _fewest(self, offer: Offer) -> Generator[None, None, int | None]:
         asked = sum(item.gpus * item.memory for item in self._items)
         low = high = max(1, -(-asked // max(1, _bytes(offer))))
-        most = offer.most if offer.most is not None else len(self._items)
+        many = max(1, len(self._items))
+        most = many if offer.most is None else min(many, offer.most)
         while self._packed(Counter({offer.name: min(high, most)})) is None:
             yield
             if high >= most:
@@ -266,17 +269,19 @@ def _bytes(offer: Offer) -> int:
 
 
 def _least(offers: Sequence[Offer], items: Sequence[Item]) -> int:
-    """Each byte at least at the lowest price for a byte of those offers that could take it at all."""
-    total = 0.0
+    """Each byte at least at the lowest price for a byte of those offers that could take it at all. In fractions: prices
+    may have more digits than a float."""
+    asked: Counter[Fraction] = Counter()
     for item in items:
         rates = [
-            offer.price / _bytes(offer)
+            Fraction(offer.price, _bytes(offer))
             for offer in offers
             if offer.name not in item.refused and _could(offer.host, item)
         ]
-        total += item.gpus * item.memory * min(rates, default=0.0)
+        asked[min(rates, default=Fraction(0))] += item.gpus * item.memory
+    total = sum(rate * memory for rate, memory in asked.items())
     cheapest = min((offer.price for offer in offers), default=0)
-    return max(int(total), cheapest if items else 0)
+    return max(ceil(total), cheapest if items else 0)
 
 
 def _could(host: Host, item: Item) -> bool:

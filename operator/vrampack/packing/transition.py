@@ -13,7 +13,7 @@ from itertools import chain
 
 import numpy as np
 
-from vrampack.packing.moving import Done, opened, shares, told, undo, worth
+from vrampack.packing.moving import Done, opened, shares, told, undo, unkind, worth
 from vrampack.packing.problem import Host, Move, Packing, Resident
 from vrampack.packing.rules import Tightest
 from vrampack.packing.tenancy import Tenancy
@@ -59,7 +59,7 @@ def _carried_out(tenancy: Tenancy, steps: Sequence[_Step]) -> tuple[Move, ...]:
         if len(left) == len(waiting):
             break
         waiting = left
-    gain = 0 if waiting else worth(before, opened(tenancy.board), done)
+    gain = 0 if waiting or unkind(tenancy, done) else worth(before, opened(tenancy.board), done)
     if not gain:
         undo(tenancy, done)
         return ()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from vrampack.api.gpupool import PoolObjective
+from vrampack.packing.arrays import PLENTY
 from vrampack.packing.problem import Host, Item, Objective, Reason, Spread
 from vrampack.planning.cases import Case
 from vrampack.planning.eligibility import refusal
@@ -74,10 +75,10 @@ def item(
     return Item(
         key=f"{pod.namespace}/{pod.name}",
         group=case.model.key,
-        gpus=need.gpus,
-        memory=need.bytes,
-        cpu=pod.cpu,
-        host_memory=pod.memory,
+        gpus=demand(need.gpus),
+        memory=demand(need.bytes),
+        cpu=demand(pod.cpu),
+        host_memory=demand(pod.memory),
         exclusive=alone or beside.exclusive,
         products=frozenset(placement.gpu_products) if placement is not None and placement.gpu_products else None,
         avoid=frozenset(f"{pod.namespace}/{name}" for name in beside.avoid),
@@ -88,6 +89,11 @@ def item(
         waited=0 if now is None else max(0, int(now - pod.created)),
         preempts=pod.preempts,
     )
+
+
+def demand(asked: int) -> int:
+    """Of what one replica asks for, as much as the packer counts. More than that nothing has, so it waits."""
+    return min(asked, PLENTY - 1)
 
 
 def objective_of(pool: PoolView) -> Objective:

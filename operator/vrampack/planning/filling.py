@@ -8,7 +8,7 @@ from vrampack.packing.fragments import FewestFragments
 from vrampack.packing.mix import Typical
 from vrampack.packing.problem import Objective
 from vrampack.packing.rules import Rule
-from vrampack.planning.candidates import objective_of
+from vrampack.planning.candidates import demand, objective_of
 from vrampack.planning.cases import Case
 from vrampack.planning.need import Need
 from vrampack.planning.snapshot import PoolView
@@ -35,7 +35,7 @@ def mix_of(given: Iterable[Case]) -> tuple[Typical, ...]:
         need = _need(case)
         if need is not None and case.replicas and case.model.spec is not None:
             products = frozenset(case.model.spec.placement.gpu_products) or None
-            asked[need.gpus, need.bytes, products] += case.replicas
+            asked[demand(need.gpus), demand(need.bytes), products] += case.replicas
     return tuple(
         Typical(gpus=gpus, memory=memory, products=products, weight=float(weight))
         for (gpus, memory, products), weight in sorted(asked.items(), key=_order)
