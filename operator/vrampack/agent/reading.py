@@ -141,3 +141,5 @@ class NodeReading:
     mismatches: tuple[WrongGPUs, ...] | None = None
     unattached: tuple[str, ...] | None = None
     """Processes beside the MPS server of their GPU, in words; None: the agent runs no servers."""
+    unlimited: tuple[str, ...] | None = None
+    """Pods that the driver keeps to no limit, and why, in words; None: the agent sets none."""
