@@ -85,7 +85,8 @@ class EngineReports:
                 self._forget(uid)
                 asked = self._asked[uid] = _Asked(restarts=pod.restarts)
             if asked.asking is not None and asked.asking.done():
-                asked.report, asked.asking = asked.asking.result(), None
+                answered, asked.asking = asked.asking, None
+                asked.report = answered.result()
             if asked.report is None and asked.asking is None and asked.tries < _TRIES:
                 asked.tries += 1
                 asked.asking = asyncio.create_task(self._ask(url))
