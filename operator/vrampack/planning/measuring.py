@@ -100,7 +100,9 @@ def _runs(
 def _command(template: Json) -> list[Json]:
     """What runs in the engine's container."""
     return [
-        {part: container.get(part) for part in ("image", "command", "args")}
+        {
+            part: container.get(part) or None for part in ("image", "command", "args")
+        }  # the API server keeps no empty list
         for container in template["spec"]["containers"]
         if container["name"] == names.ENGINE_CONTAINER
     ]
