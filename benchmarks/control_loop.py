@@ -7,8 +7,7 @@ A real API server with the chart's policies in force, 100 kwok nodes with 8 GPUs
 agent, and a GPUPool with ``startup: Parallel``. The operator is a process of its own and signs in as the chart's
 ServiceAccount. A watch with a connection of its own takes the times. Every pod, plain or not, loads for 20 s before it
 is ready, less than an engine takes for its weights: what the simulated kubelets write then is work of a thousand
-machines, and none of it may fall into the seconds that are measured. For the same reason the simulated agent, which is
-that of a hundred machines in one process, stands still in 1 and 2. One run does, in this order:
+machines, and none of it may fall into the seconds that are measured. One run does, in this order:
 
 1. 20 Deployments of 50 plain pods each, all at once, while no operator runs. The pods are those of a ModelDeployment
    without the gate and without vrampack's names, so what is written is of the same size.
@@ -32,11 +31,10 @@ import contextlib
 import json
 import os
 import re
-import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -112,28 +110,27 @@ class Bench:
 
     async def run(self) -> Result:
         async with self._agent() as agent:
-            others = {**self.cluster.pids, "benchmark": os.getpid()}
+            others = {**self.cluster.pids, "agent": agent.pid, "benchmark": os.getpid()}
             await self._reported()
             async with self._operator(), self._pods("warm") as pods:
                 await self._serve("warm", "warm", replicas=1)
                 await pods.until("the first replica is placed", lambda: len(pods.ungated) == 1)
                 template = (await self.admin.get("/apis/apps/v1/namespaces/warm/deployments/warm"))["spec"]["template"]
-            scheduler_rate, cpu_seconds = await self._plain_pods(_plain(template), others, agent)
-            return await self._replicas(scheduler_rate, cpu_seconds, others, agent)
+            scheduler_rate, cpu_seconds = await self._plain_pods(_plain(template), others)
+            return await self._replicas(scheduler_rate, cpu_seconds, others)
 
     async def _plain_pods(
-        self, template: Mapping[str, Any], pids: Mapping[str, int], agent: Child
+        self, template: Mapping[str, Any], pids: Mapping[str, int]
     ) -> tuple[float, Mapping[str, float]]:
         """kube-scheduler's rate, and what the processes used for it."""
         note(f"{self.size.pods} plain pods, without an operator")
         deployments = [f"plain-{number}" for number in range(self.size.models)]
         before = await self._pod_writes()
         async with self._pods("plain") as pods:
-            with _paused(agent):
-                began = CpuTimes.of(pids)
-                await asyncio.gather(*(self._deploy("plain", name, template) for name in deployments))
-                await pods.until("all plain pods are bound", lambda: len(pods.bound) == self.size.pods)
-                used = CpuTimes.of(pids).since(began)
+            began = CpuTimes.of(pids)
+            await asyncio.gather(*(self._deploy("plain", name, template) for name in deployments))
+            await pods.until("all plain pods are bound", lambda: len(pods.bound) == self.size.pods)
+            used = CpuTimes.of(pids).since(began)
             rate = self.size.pods / (max(pods.bound.values()) - min(pods.seen.values()))
             if written := await self._pod_writes() - before:
                 raise SystemExit(f"something else than the operator has changed pods {written} times")
@@ -143,7 +140,7 @@ class Bench:
         return rate, used
 
     async def _replicas(
-        self, scheduler_rate: float, plain_seconds: Mapping[str, float], others: Mapping[str, int], agent: Child
+        self, scheduler_rate: float, plain_seconds: Mapping[str, float], others: Mapping[str, int]
     ) -> Result:
         """The operator's figures."""
         size = self.size
@@ -155,13 +152,12 @@ class Bench:
             before = await self._pod_writes()
             pids = {**others, "operator": operator.pid}
             models = [(f"model-{number}", number) for number in range(size.models)]
-            with _paused(agent):
-                began = CpuTimes.of(pids)
-                await asyncio.gather(
-                    *(self._serve("models", name, replicas=size.replicas, variant=number) for name, number in models)
-                )
-                await pods.until("all replicas are placed", lambda: len(pods.ungated) == size.pods)
-                used = CpuTimes.of(pids).since(began)
+            began = CpuTimes.of(pids)
+            await asyncio.gather(
+                *(self._serve("models", name, replicas=size.replicas, variant=number) for name, number in models)
+            )
+            await pods.until("all replicas are placed", lambda: len(pods.ungated) == size.pods)
+            used = CpuTimes.of(pids).since(began)
             note(f"{len(pods.bound)} of them are bound by then")
             written = await self._pod_writes() - before
             waits = [pods.ungated[uid] - seen for uid, seen in pods.seen.items()]
@@ -274,15 +270,6 @@ class Bench:
 
 
 _CHANGES = frozenset({"PATCH", "APPLY", "PUT"})
-
-
-@contextlib.contextmanager
-def _paused(child: Child) -> Iterator[None]:
-    child.signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        child.signal(signal.SIGCONT)
 
 
 def _died(child: Child) -> NoReturn:
