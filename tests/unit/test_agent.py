@@ -143,6 +143,13 @@ class TestFree:
     def test_pods_of_vrampack_do_not_count(self) -> None:
         assert free_for_vrampack(NODE, [pod(containers=[asks("1", "2Gi")])]) == (8000, 32 * GIB, 10)
 
+    def test_a_round_number_of_pods_is_written_as_a_quantity(self) -> None:
+        allocatable = ALLOCATABLE | {"pods": "1k"}
+        (found,) = decode_nodes(
+            msgspec.json.encode({"items": [{"metadata": META, "status": {"allocatable": allocatable}}]})
+        )
+        assert free_for_vrampack(found, []) == (8000, 32 * GIB, 1000)
+
     def test_an_overcommitted_node_has_nothing_rather_than_less(self) -> None:
         other = altered(pod(containers=[asks("9", "33Gi")]), labels={})
         assert free_for_vrampack(NODE, [other] * 11) == (0, 0, 0)

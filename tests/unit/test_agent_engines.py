@@ -1,6 +1,9 @@
 """What engines say of their own memory: asked once a start, beside the passes, and believed no further than numbers."""
 
 import asyncio
+import contextlib
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -61,7 +64,9 @@ def test_of_several_data_parallel_ranks_the_most_counts() -> None:
     assert read(answer(OF_0_5_10, OF_0_5_10 | {"weight": 16.0})).weights == gib("16.000")
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"internal_states": []}', answer(None), answer([1])])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"{}", b'{"internal_states": []}', answer(None), answer([1]), b"[" * 10**6]
+)
 def test_what_is_no_such_answer_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whose words do not matter
         read(body)
@@ -146,6 +151,60 @@ async def test_a_ready_engine_is_asked_once_a_start_over_http() -> None:
     finally:
         await reports.close()
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def serving(answers: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """The URL of an engine that answers everything so."""
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answers)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/server_info"
+    finally:
+        await runner.cleanup()
+
+
+async def test_no_engine_sends_the_agent_elsewhere() -> None:
+    asked = []
+
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        return web.Response(status=302, headers={"Location": "/latest/meta-data"})
+
+    async with serving(redirect) as url:
+        with pytest.raises(ValueError, match="302"):
+            await fetch(url)
+    assert asked == ["/server_info"]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+async def test_no_answer_fills_the_memory_of_the_agent(packed: bool) -> None:
+    whole = b" " * (64 * 1024**2)
+    body = gzip.compress(whole) if packed else whole
+
+    async def much(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, headers={"Content-Encoding": "gzip"} if packed else {})
+
+    async with serving(much) as url:
+        if packed:
+            assert await fetch(url) == body, "left as it is, and no JSON"
+            return
+        with pytest.raises(ValueError, match="more than"):
+            await fetch(url)
+
+
+async def test_an_answer_that_nobody_thought_of_ends_no_pass() -> None:
+    async def nested(_: str) -> bytes:
+        return b"[" * 10**6
+
+    reports = EngineReports(nested)
+    for _ in range(20):
+        reports.look([pod()])
+        await asyncio.sleep(0)
+    await reports.close()
 
 
 async def test_one_that_does_not_answer_is_left_alone() -> None:

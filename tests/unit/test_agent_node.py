@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from vrampack.agent.driver import Driver, Sight
+from vrampack.agent.memorylimits import MemoryLimits
 from vrampack.agent.node import AgentSettings, NodeAgent
 from vrampack.agent.nvml import NVML
 from vrampack.agent.processes import ProcessTable
@@ -123,13 +124,14 @@ class World:
         self.standin.show(self.shown)
 
     @asynccontextmanager
-    async def agent(self, driver: Any = None) -> AsyncIterator[asyncio.Task[None]]:
+    async def agent(self, driver: Any = None, limits: MemoryLimits | None = None) -> AsyncIterator[asyncio.Task[None]]:
         stop = asyncio.Event()
         agent = NodeAgent(
             kube=self.api,
             settings=SETTINGS,
-            driver=driver or Driver(NVML(), patience=1),
+            driver=driver or Driver(NVML(), patience=1, limits=limits),
             processes=ProcessTable(proc=self.proc.folder),
+            limits=limits,
         )
         task = asyncio.create_task(agent.run(stop))
         try:
@@ -200,6 +202,20 @@ async def test_a_pods_process_is_seen_at_once_and_its_end_as_well(world: World) 
         await world.until(lambda: process(world.api) == 15 * GIB)
         world.use(None)
         await world.until(lambda: process(world.api) == 0)
+
+
+async def test_the_driver_keeps_a_pod_to_its_claim_where_it_can(world: World, tmp_path: Path) -> None:
+    world.api.pods = [replica()]
+    async with world.agent(limits=MemoryLimits(folder=tmp_path / "cgroup")):
+        await world.until(lambda: world.api.condition("MemoryLimited") == "AllLimited")
+        world.use(15 * GIB)
+        await world.until(lambda: world.api.condition("MemoryLimited") == "LimitNotSet")
+        (said,) = (each["message"] for each in world.api.status["conditions"] if each["type"] == "MemoryLimited")
+        assert "pod serving/llama-0 on GPU 0 (no control group" in said
+        world.use(None)
+        await world.until(lambda: world.api.condition("MemoryLimited") == "AllLimited")
+    async with world.agent():
+        await world.until(lambda: not world.api.condition("MemoryLimited"))
 
 
 async def test_a_process_of_a_pod_that_is_gone_is_still_that_pods(world: World) -> None:

@@ -111,6 +111,15 @@ class TestAttribution:
         assert sum(use.bytes for use in found.processes) == held
         assert sum(use.bytes for use in found.foreign) == rest
 
+    @pytest.mark.parametrize(("sizes", "peak"), [((2 * GIB,), 2 * GIB), ((2 * GIB, None), 0), ((None,), 0)])
+    def test_what_others_leave_is_no_peak(self, sizes: tuple[int | None, ...], peak: int) -> None:
+        """It may be a sandbox's beside the pod, and the next estimate is made from peaks."""
+        processes = [Process(pid=pid, bytes=size) for pid, size in enumerate(sizes)]
+        found = read(device(*processes, used=9 * GIB), dict.fromkeys(range(len(sizes)), owner("a")), pod("a"))
+        tenants = Tenants()
+        (use,) = tenants.remembered([found])[0].processes
+        assert use.peak == peak
+
     def test_of_two_that_can_not_be_measured_none_is_blamed(self) -> None:
         processes = (Process(pid=1, bytes=None), Process(pid=2, bytes=None))
         found = read(device(*processes, used=5 * GIB), {1: owner("a"), 2: owner("b")}, pod("a"), pod("b"))

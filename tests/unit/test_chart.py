@@ -215,6 +215,18 @@ def test_mps_servers_have_two_folders_of_the_host(render: Render) -> None:
     assert hosts[mounts["/dev/shm"]] == f"{hosts[mounts['/run/vrampack/mps']]}/shm"
 
 
+def test_limits_of_the_driver_take_the_hosts_control_groups_and_no_capability(render: Render) -> None:
+    pod = one(render("agent.memoryLimits=true"), "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert "--memory-limits=/sys/fs/cgroup" in container["args"]
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "cgroups")
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "cgroups")
+    assert mount["mountPath"] == volume["hostPath"]["path"], "the driver is told the host's own path"
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    (plain,) = one(render(), "DaemonSet", "vrampack-agent")["spec"]["template"]["spec"]["containers"]
+    assert not any("memory-limits" in each for each in plain["args"])
+
+
 def test_reservations_hold_what_they_are_told_to(render: Render) -> None:
     values = ("agent.reservations[0].name=llm", "agent.reservations[0].gpus=4")
     pod = one(render(*values), "DaemonSet", "vrampack-reservation-llm")["spec"]["template"]

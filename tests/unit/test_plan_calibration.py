@@ -1,8 +1,11 @@
 """Measurements of a ModelProfile change the next estimate, product by product, and no pod that runs."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from tests.unit.planning_world import (
     H100,
@@ -313,3 +316,50 @@ def test_terms_that_an_engine_tells_apart_are_recorded_too() -> None:
     drafting = estimated(**engine, speculation={"method": "ngram", "tokens": 2})
     [found] = recorded(running(drafting, most=21 * GIB, told_by_engine=told_apart))
     assert found.weights is None, "of what drafts nothing is in that figure"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(["--chat-template", "x" * 4090], id="one that is too long with its flag"),
+        pytest.param(["--chat-template=x"] * 64, id="more than a record holds"),
+        pytest.param([f"--chat-template={'x' * 4000}"] * 60, id="more than an object holds"),
+    ],
+)
+def test_a_run_that_no_record_holds_is_left_out(args: list[str]) -> None:
+    engine: Json = {"name": "sglang", "version": "0.5.23", "image": "registry.example.com/sglang:1"}
+    assert recorded(running(estimated(engine=engine), most=21 * GIB))
+    assert not recorded(running(estimated(engine=engine | {"args": args}), most=21 * GIB))
+
+
+def test_what_ran_with_another_command_is_no_run_of_this_version_of_vrampack() -> None:
+    """A template stays in force over an upgrade, which may give the engine other flags for the same spec."""
+    snapshot = running(estimated(), most=21 * GIB)
+    for part, value in (("args", ["--other"]), ("image", "vllm/vllm-openai:other")):
+        children_of = copy.deepcopy(snapshot.children)
+        [deployment] = [each for each in children_of if each.kind == "Deployment"]
+        [engine] = [
+            each
+            for each in deployment.object["spec"]["template"]["spec"]["containers"]
+            if each["name"] == names.ENGINE_CONTAINER
+        ]
+        engine[part] = value
+        assert not recorded(replace(snapshot, children=children_of)), part
+
+
+def test_records_of_one_setup_become_one_and_lose_nothing() -> None:
+    """Written by hand, or told apart by arguments that are known to be harmless."""
+    one = measurement(besidesCache="21Gi", weights="16Gi", samples=4)
+    two = measurement(besidesCache="20Gi", weights="15Gi", args=["--seed", "7"], samples=2)
+    [record] = recorded(running(estimated(), most=22 * GIB, of=measured(one, two)))
+    assert record.weights is not None
+    assert (record.weights.bytes, record.samples) == (16 * GIB, 4)
+
+
+def test_an_image_of_ones_own_speaks_for_nobody_else() -> None:
+    """Whoever may serve a model could otherwise raise what all others are to claim for it."""
+    asked: list[Json] = [{"engine": {"image": f"registry.example.com/vllm:{tag}"}} for tag in (1, 2)]
+    [found] = recorded(running(estimated(**asked[0]), most=50 * GIB))
+    assert fresh(found)["method"] == "Computed"
+    assert fresh(found, **asked[1])["method"] == "Computed"
+    assert fresh(found, **asked[0])["method"] == "Measured"

@@ -276,12 +276,24 @@ def test_some_nodes_may_have_it() -> None:
     [("615.10", False), ("620.1", False), ("580.126.09", True), ("", True), ("unknown", True)],
 )
 def test_limits_need_a_new_driver(driver: str, lacking: bool) -> None:
-    assert bool(mechanism("MemoryLimits").lacks(NodeFacts(driver=driver))) is lacking
+    assert bool(mechanism("MemoryLimits").lacks(NodeFacts(driver=driver, toolkit="1.20.1"))) is lacking
 
 
-@pytest.mark.parametrize(("toolkit", "lacking"), [("", False), ("1.20.1", False), ("1.20.0", True), ("1.18.1", True)])
-def test_limits_need_a_new_toolkit_where_its_version_can_be_seen(toolkit: str, lacking: bool) -> None:
-    assert bool(mechanism("MemoryLimits").lacks(NodeFacts(driver="615.10", toolkit=toolkit))) is lacking
+@pytest.mark.parametrize(
+    ("toolkit", "labelled", "lacking"),
+    [
+        ("1.20.1", False, False),
+        ("1.20.0", False, True),
+        ("1.18.1", False, True),
+        ("1.18.1", True, True),
+        ("", False, True),
+        ("", True, False),
+    ],
+)
+def test_limits_need_a_new_toolkit_or_somebody_who_knows(toolkit: str, labelled: bool, lacking: bool) -> None:
+    """An older one ignores the limit, and a fraction of the claim would be one of the GPU."""
+    facts = NodeFacts(driver="615.10", toolkit=toolkit, labels={"vrampack.dev/memory-limits": str(labelled).lower()})
+    assert bool(mechanism("MemoryLimits").lacks(facts)) is lacking
 
 
 # --- every mechanism --------------------

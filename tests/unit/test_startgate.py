@@ -75,6 +75,15 @@ def test_both_waiting_the_earlier_one_comes_first() -> None:
     assert found.ask("a") == "ns/b"
 
 
+def test_nobody_holds_up_others_for_longer_by_what_it_says_of_its_own_start() -> None:
+    """An engine that serves may say that it is just being started: that may be, before its pod is seen again."""
+    found = node(tenant("a", started=True), tenant("b", running=False))
+    assert found.gate.ask("a", since=1e9, tenants=found.tenants, now=found.now) is None
+    assert found.ask("b") == "ns/a"
+    assert found.ask("b", after=28.0) == "ns/a"
+    assert found.ask("b", after=2.0) is None
+
+
 def test_two_that_share_two_gpus_never_wait_for_each_other() -> None:
     found = node(tenant("a", "A", "B", running=False), tenant("b", "B", "A", running=False))
     for uid in ("a", "b"):
@@ -187,12 +196,18 @@ def test_the_endpoint_speaks_as_the_gate_says() -> None:
         port = runner.addresses[0][1]
         answers = []
         async with ClientSession() as session:
-            for path in ("start/a?since=100", "start/b?since=101", "start/nobody?since=1", "start/a?since=x"):
+            for path in (
+                "start/a?since=100",
+                "start/b?since=101",
+                "start/nobody?since=1",
+                "start/a?since=x",
+                "start/a?since=nan",
+            ):
                 async with session.get(f"http://127.0.0.1:{port}/{path}") as answer:
                     answers.append((answer.status, await answer.text()))
         await runner.cleanup()
         return answers
 
     statuses = asyncio.run(talk())
-    assert [status for status, _ in statuses] == [200, 409, 404, 400]
+    assert [status for status, _ in statuses] == [200, 409, 404, 400, 400]
     assert "ns/a" in statuses[1][1]

@@ -90,11 +90,13 @@ def _uses(device: Device, people: People) -> tuple[tuple[PodUse, ...], tuple[For
     unmeasured |= {f"pid {process.pid}" for process, _ in others if process.bytes is None}
     uses = []
     for uid, found in sorted(ours.items()):
-        held = sum(process.bytes or 0 for process in found) + (rest if unmeasured == {uid} else 0)
+        inferred = unmeasured == {uid}
+        held = sum(process.bytes or 0 for process in found) + (rest if inferred else 0)
         uses.append(
             PodUse(
                 uid=uid,
                 bytes=held,
+                inferred=inferred,
                 pids=tuple(sorted(process.pid for process in found)),
                 container=_container(people.pods.get(uid), people.owners.get(found[0].pid, UNKNOWN)),
             )

@@ -7,12 +7,14 @@ waits for critical errors has a second one.
 import logging
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from vrampack.agent.complaint import Complaint
 from vrampack.agent.devices import Device, DriverVersions
 from vrampack.agent.inventory import Inventory
+from vrampack.agent.memorylimits import Key, MemoryLimits
 from vrampack.agent.nvml import NVML, Failure, Trouble, Xid, XidWatch
 from vrampack.agent.reading import Silence
 from vrampack.errors import StaleLibraryError
@@ -35,7 +37,8 @@ class Sight:
     """What the driver shows. With ``silence`` the devices are the last that were seen.
 
     ``fresh``: the driver was opened anew, so that what was wrong before is over. ``xids``: critical errors since the
-    sight before.
+    sight before. ``unlimited``: which pods are to have a limit of the driver on which GPU and have none, and why; None:
+    none is asked for.
     """
 
     devices: tuple[Device, ...] = ()
@@ -43,6 +46,7 @@ class Sight:
     silence: Silence | None = None
     fresh: bool = False
     xids: tuple[Xid, ...] = ()
+    unlimited: Mapping[Key, str] | None = None
 
 
 class Driver:
@@ -51,8 +55,9 @@ class Driver:
     ``patience``: milliseconds of one wait for critical errors, for which letting go of the driver may have to wait.
     """
 
-    def __init__(self, nvml: NVML, *, patience: int = 1000) -> None:
+    def __init__(self, nvml: NVML, *, patience: int = 1000, limits: MemoryLimits | None = None) -> None:
         self._nvml = nvml
+        self._limits = limits
         self._patience = patience
         self._inventory: Inventory | None = None
         self._xids: _XidThread | None = None
@@ -89,7 +94,12 @@ class Driver:
             return self._gone(devices, now=now)
         self._complaint.over()
         xids = self._xids.taken() if self._xids is not None else ()
-        self._last = Sight(devices=devices, versions=self._inventory.versions, fresh=fresh, xids=xids)
+        unlimited = None
+        if self._limits is not None:
+            unlimited = self._limits.keep(self._nvml, self._inventory.handles, now=now)
+        self._last = Sight(
+            devices=devices, versions=self._inventory.versions, fresh=fresh, xids=xids, unlimited=unlimited
+        )
         return self._last
 
     def close(self) -> None:

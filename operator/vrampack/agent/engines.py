@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
@@ -46,9 +47,18 @@ class _Asked:
 
 
 async def fetch(url: str) -> bytes:
-    """Over HTTP. Raises ValueError for more than a few MiB, and TimeoutError after a few seconds."""
+    """Over HTTP, from this very address. Raises ValueError for anything but an answer of a few MiB, and TimeoutError
+    after a few seconds.
+
+    A redirect would have the agent ask whomever the engine names, and what is packed may unpack to any size.
+    """
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, raise_for_status=True) as response:
+    async with (
+        aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
+        session.get(url, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as response,
+    ):
+        if response.status != HTTPStatus.OK:
+            raise ValueError(f"status {response.status}")
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
@@ -75,7 +85,8 @@ class EngineReports:
                 self._forget(uid)
                 asked = self._asked[uid] = _Asked(restarts=pod.restarts)
             if asked.asking is not None and asked.asking.done():
-                asked.report, asked.asking = asked.asking.result(), None
+                answered, asked.asking = asked.asking, None
+                asked.report = answered.result()
             if asked.report is None and asked.asking is None and asked.tries < _TRIES:
                 asked.tries += 1
                 asked.asking = asyncio.create_task(self._ask(url))
@@ -118,7 +129,7 @@ def read(body: bytes) -> EngineReport:
             weights=max(_bytes(each.get("weight")) for each in usages),
             graphs=max(_graphs(each.get("graph")) for each in usages),
         )
-    except (KeyError, TypeError, AttributeError, msgspec.DecodeError) as error:
+    except (KeyError, TypeError, AttributeError, msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"no memory_usage in what it answers ({error})") from error
 
 

@@ -56,8 +56,8 @@ class Kubelet:
         if self._reading is not None:
             await asyncio.wait({self._reading}, timeout=_PATIENCE_SECONDS)
             if self._reading.done():  # else what was known before holds until it answers or its time is over
-                self._granted, self._reading = self._reading.result(), None
-                self._read_at = now + _READ_SECONDS
+                reading, self._reading, self._read_at = self._reading, None, now + _READ_SECONDS
+                self._granted = reading.result()
         if isinstance(self._granted, str):
             self._complaint.say(f"the kubelet can't be asked what it has handed out: {self._granted}")
             return blind(self._granted, devices=devices, allocatable=node.status.allocatable)

@@ -13,12 +13,13 @@ from vrampack.agent.driver import Driver, Sight
 from vrampack.agent.engines import EngineReports
 from vrampack.agent.health import Errors, standing_errors
 from vrampack.agent.kubelet import Kubelet
+from vrampack.agent.memorylimits import MemoryLimits
 from vrampack.agent.metrics import AgentMetrics
 from vrampack.agent.mps import Attachments
 from vrampack.agent.nodewatch import NodeWatch, Reader
 from vrampack.agent.pods import Pod, free_for_vrampack, toolkit_of
 from vrampack.agent.processes import ProcessTable
-from vrampack.agent.reading import NodeReading, Silence
+from vrampack.agent.reading import GPUReading, NodeReading, Silence
 from vrampack.agent.report import Applier, LeaseTerms, Reporter
 from vrampack.agent.tenants import Tenants
 from vrampack.agent.writer import worth_writing
@@ -58,7 +59,10 @@ class NodeAgent:
         metrics: AgentMetrics | None = None,
         mps: Attachments | None = None,
         engines: EngineReports | None = None,
+        limits: MemoryLimits | None = None,
     ) -> None:
+        """``limits``: the ones that the driver keeps."""
+        self._limits = limits
         self._engines = engines
         self._mps = mps
         self._kube = kube
@@ -174,6 +178,8 @@ class NodeAgent:
         if self._engines is not None:
             self._engines.look(pods)
             gpus = self._engines.told(gpus)
+        if self._limits is not None:
+            self._limits.wanted = {(use.uid, gpu.uuid): use.claim for gpu in gpus for use in gpu.processes if use.claim}
         cpu, memory, slots = free_for_vrampack(node, pods)
         return NodeReading(
             driver=sight.versions.driver,
@@ -189,6 +195,7 @@ class NodeAgent:
             silence=sight.silence,
             kubelet="" if held is None else held.trouble,
             unattached=None if self._mps is None else await self._mps.look(gpus, self._limited(), now=now),
+            unlimited=self._unlimited(sight, gpus),
             stuck=self._tenants.stuck(gpus, now=now),
             mismatches=self._tenants.mismatches(pods, gpus, sighted=sight.silence is None, now=now),
         )
@@ -196,6 +203,16 @@ class NodeAgent:
     def _limited(self) -> dict[str, str]:
         """Pods that an MPS server is to keep to their bytes."""
         return {pod.metadata.uid: pod.name for pod in self._watch.pods if pod.limited_by_mps}
+
+    def _unlimited(self, sight: Sight, gpus: Sequence[GPUReading]) -> tuple[str, ...] | None:
+        """Pods without the limit that they are to have."""
+        if sight.unlimited is None:
+            return None
+        index = {gpu.uuid: gpu.index for gpu in gpus}
+        return tuple(
+            f"pod {self._tenants.names.get(uid, uid)} on GPU {index.get(uuid, uuid)} ({why})"
+            for (uid, uuid), why in sorted(sight.unlimited.items())
+        )
 
     def _claims(self) -> dict[str, tuple[str, int]]:
         """Who claims how much on each of its GPUs; of pods that are gone only the names are known."""

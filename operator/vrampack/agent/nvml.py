@@ -23,8 +23,10 @@ from vrampack.agent.devices import (
 from vrampack.agent.nvmlcalls import (
     Handle,
     address,
+    limit_memory,
     listings,
     memory,
+    memory_limit,
     memory_v1,
     pair,
     placements_of,
@@ -150,6 +152,14 @@ class NVML:
     def memory(self, handle: Handle) -> Memory | Failure:
         """Before the second version of the call, what the driver keeps counts as used."""
         return _ask("nvmlDeviceGetMemoryInfo", lambda: memory(handle), lambda: memory_v1(handle))
+
+    def memory_limit(self, handle: Handle, cgroup: str) -> int | Failure:
+        """Bytes that all processes below a control group may have of the GPU. No driver before 615 has this call."""
+        return _ask("nvmlDeviceGetMemoryLimits_v1", lambda: memory_limit(handle, cgroup))
+
+    def limit_memory(self, handle: Handle, cgroup: str, *, most: int) -> Failure | None:
+        """Sets that to ``most``, which only root may."""
+        return _failure(_ask("nvmlDeviceSetMemoryLimits_v1", lambda: limit_memory(handle, cgroup, most)))
 
     def processes(self, handle: Handle) -> tuple[Process, ...] | Failure:
         """Whatever computes or draws on the GPU, MPS clients as well, each process once."""

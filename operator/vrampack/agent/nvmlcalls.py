@@ -43,6 +43,19 @@ def memory_v1(handle: Handle) -> Memory:
     return Memory(total=info.total, reserved=0, used=info.used)
 
 
+def memory_limit(handle: Handle, cgroup: str) -> int:
+    """Bytes; of a group without a limit NVML's largest number."""
+    limits = pynvml.c_nvmlGetMemoryLimits_v1_t(nameSpace=cgroup.encode())
+    pynvml.nvmlDeviceGetMemoryLimits_v1(handle, limits)
+    return int(limits.hardLimit)
+
+
+def limit_memory(handle: Handle, cgroup: str, most: int) -> None:
+    """Sets the hard limit, and no soft one."""
+    limits = pynvml.c_nvmlSetMemoryLimits_v1_t(nameSpace=cgroup.encode(), softLimit=0, hardLimit=most)
+    pynvml.nvmlDeviceSetMemoryLimits_v1(handle, limits)
+
+
 def rows(handle: Handle) -> RemappedRows:
     """Of products from Ampere on."""
     corrected, uncorrected, pending, failed = pynvml.nvmlDeviceGetRemappedRows(handle)

@@ -171,5 +171,5 @@ def free_for_vrampack(node: Node, pods: Iterable[Pod]) -> tuple[int, int, int]:
     return (
         max(0, parse_millicores(allocatable.get("cpu", "0")) - sum(spec.cpu for spec in foreign)),
         max(0, parse_bytes(allocatable.get("memory", "0")) - sum(spec.memory for spec in foreign)),
-        max(0, int(allocatable.get("pods", "0")) - len(foreign)),
+        max(0, parse_bytes(allocatable.get("pods", "0")) - len(foreign)),
     )

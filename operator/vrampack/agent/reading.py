@@ -10,7 +10,8 @@ from vrampack.api.gpupool import InjectionStyle
 class PodUse:
     """What the processes of a pod of vrampack hold on one GPU. ``pids``: of the host, sorted. ``peak``: the most that
     they were seen to hold together. ``pod``, ``claim``: its namespace and name, and what it claims of this GPU, also
-    once the API server has it no more. ``weights``, ``graphs``: what its engine itself says of them; 0: nothing."""
+    once the API server has it no more. ``weights``, ``graphs``: what its engine itself says of them; 0: nothing.
+    ``inferred``: whether the driver measured only others, and the bytes are what those leave; they are no peak."""
 
     uid: str
     bytes: int
@@ -21,6 +22,7 @@ class PodUse:
     claim: int = 0
     weights: int = 0
     graphs: int = 0
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,3 +143,5 @@ class NodeReading:
     mismatches: tuple[WrongGPUs, ...] | None = None
     unattached: tuple[str, ...] | None = None
     """Processes beside the MPS server of their GPU, in words; None: the agent runs no servers."""
+    unlimited: tuple[str, ...] | None = None
+    """Pods that the driver keeps to no limit, and why, in words; None: the agent sets none."""

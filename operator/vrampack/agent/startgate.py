@@ -6,6 +6,7 @@ holds others up ends when the engine has started, when its pod is gone, or after
 agent that starts again sees from the pods who is starting, and the scripts ask again within a second.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +21,8 @@ _GONE_SECONDS: Final = 15.0
 """Who has not asked for so long has given up."""
 _ROUNDING: Final = 2.0
 """Times of containers are whole seconds."""
+_BEHIND: Final = 30.0
+"""What is known of a pod is never older: so long after it asked, what is seen is its present container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,8 @@ class StartGate:
             tenant = tenants.get(uid)
             # A view from before the container's restart says that the one before it had started.
             current = tenant is not None and tenant.since >= turn.since - _ROUNDING
-            over = tenant is None or (current and tenant.started)
+            late = now - turn.asked > _BEHIND  # whatever it said of its own start
+            over = tenant is None or (tenant.started and (current or late))
             if over or (turn.granted is None and now - turn.seen > _GONE_SECONDS):
                 del self._turns[uid]
 
@@ -127,6 +131,8 @@ def application(
         try:
             since = float(request.query.get("since", "0"))
         except ValueError:
+            since = math.nan
+        if not math.isfinite(since):
             return web.Response(status=400, text="since: write seconds since 1970\n")
         try:
             waits_for = gate.ask(request.match_info["uid"], since=since, tenants=tenants(), now=clock())

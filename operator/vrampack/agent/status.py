@@ -118,6 +118,11 @@ def _said(reading: NodeReading) -> Iterator[tuple[str, bool | None, str, str]]:
         yield "MPSAttached", False, "ProcessBesideServer", message
     elif reading.unattached is not None:
         yield "MPSAttached", True, "AllAttached", "every process of a pod on a GPU is a client of its MPS server"
+    if reading.unlimited:
+        message = f"the driver keeps these to no limit: {'; '.join(reading.unlimited)}"
+        yield "MemoryLimited", False, "LimitNotSet", message
+    elif reading.unlimited is not None:
+        yield "MemoryLimited", True, "AllLimited", "the driver keeps every pod on a GPU to its claim"
 
 
 def _toolkit(reading: NodeReading) -> tuple[str, bool | None, str, str]:

@@ -58,7 +58,8 @@ class Tenants:
         """The same readings, with each pod's name, claim, and the most that it was seen to use; peaks of pods without a
         process are forgotten."""
         self._peaks = {
-            (use.uid, gpu.uuid): max(use.bytes, self._peaks.get((use.uid, gpu.uuid), 0))
+            # What others leave may be anybody's, and a peak is what the next estimate is made from.
+            (use.uid, gpu.uuid): max(0 if use.inferred else use.bytes, self._peaks.get((use.uid, gpu.uuid), 0))
             for gpu in gpus
             for use in gpu.processes
         }

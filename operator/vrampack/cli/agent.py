@@ -49,6 +49,14 @@ MpsFolder = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Run an MPS server for each GPU, with its pipes in a folder of its own here."),
 ]
+LimitsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--memory-limits",
+        metavar="FOLDER",
+        help="Have the driver (615 or newer) keep each pod to its claim. The host's control groups are in this folder.",
+    ),
+]
 MetricsPort = Annotated[int, typer.Option(help="/metrics of a real agent; 0: none.", min=0, max=65535)]
 
 
@@ -64,6 +72,7 @@ def agent(
     lease_seconds: LeaseSeconds = 60,
     start_port: StartPort = 0,
     mps_folder: MpsFolder = None,
+    memory_limits: LimitsFolder = None,
 ) -> None:
     """Report the GPUs of this node, and what uses them, to the operator."""
     if simulate is None and not node:
@@ -82,6 +91,7 @@ def agent(
                 metrics_port=metrics_port,
                 start_port=start_port,
                 mps_folder=mps_folder,
+                memory_limits=memory_limits,
                 lease_seconds=lease_seconds,
             )
         )
@@ -113,11 +123,13 @@ async def _agent(
     metrics_port: int,
     start_port: int,
     mps_folder: Path | None,
+    memory_limits: Path | None,
     lease_seconds: int,
 ) -> None:
     from vrampack.agent.driver import Driver
     from vrampack.agent.engines import EngineReports
     from vrampack.agent.kubelet import Kubelet
+    from vrampack.agent.memorylimits import MemoryLimits
     from vrampack.agent.metrics import AgentMetrics, serve
     from vrampack.agent.mps import Attachments, MpsServers
     from vrampack.agent.node import AgentSettings, NodeAgent
@@ -127,13 +139,14 @@ async def _agent(
     from vrampack.agent.report import LeaseTerms
 
     metrics = AgentMetrics(node=node)
+    limits = MemoryLimits(folder=memory_limits) if memory_limits is not None else None
     lease = LeaseTerms(renew=lease_seconds / 3, duration=lease_seconds)
     stop_serving = serve(metrics, port=metrics_port) if metrics_port else None
     async with _connected(kubeconfig) as kube:
         agent = NodeAgent(
             kube=kube,
             settings=AgentSettings(node=node, namespace=namespace, poll=poll, lease=lease),
-            driver=Driver(NVML()),
+            driver=Driver(NVML(), limits=limits),
             processes=ProcessTable(proc=proc),
             kubelet=Kubelet(
                 resources=PodResources(pod_resources),
@@ -144,6 +157,7 @@ async def _agent(
             ),
             metrics=metrics,
             engines=EngineReports(),
+            limits=limits,
             mps=Attachments(servers=MpsServers(folder=mps_folder)) if mps_folder is not None else None,
         )
         gate = await _gate(agent, start_port) if start_port else None

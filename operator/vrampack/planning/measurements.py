@@ -12,6 +12,8 @@ from vrampack.engines.vllm_flags import FLAGS
 from vrampack.memory.calibration import Observation, Setup
 
 MAX_MEASUREMENTS: Final = 64
+_MAX_ARGUMENTS: Final = 64
+_MAX_CHARACTERS: Final = 4096
 TERMS: Final = ("weights", "activations", "cuda_graphs", "communication", "runtime_context")
 _SIZES: Final = (*TERMS, "besides_cache")
 
@@ -40,6 +42,12 @@ def observation_of(measurement: Measurement) -> Observation:
         samples=measurement.samples,
         **{term: size.bytes for term, size in sizes.items() if size is not None},
     )
+
+
+def recordable(found: Observation) -> bool:
+    """Whether a measurement has room for the arguments of this run; a ModelProfile holds many."""
+    args = found.setup.args
+    return len(args) <= _MAX_ARGUMENTS and sum(map(len, args)) <= _MAX_CHARACTERS
 
 
 def measurement_of(found: Observation, *, at: float) -> Measurement:
@@ -114,6 +122,8 @@ def _own_arguments(spec: ModelDeploymentSpec, draft_commit: str) -> Iterator[str
     if spec.adapters is not None:
         yield f"--max-lora-rank={spec.adapters.max_rank}"
         yield f"--max-loras={spec.adapters.max}"
+    if spec.engine.image is not None:
+        yield f"--image={spec.engine.image}"  # whatever is in it speaks for itself alone
     if spec.engine.images_per_prompt != 1:
         yield f"--limit-mm-per-prompt={spec.engine.images_per_prompt}"
 

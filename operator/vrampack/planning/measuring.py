@@ -23,9 +23,10 @@ from vrampack.planning.measurements import (
     measurement_of,
     most_of,
     observation_of,
+    recordable,
     setup_of,
 )
-from vrampack.planning.snapshot import PodView, ProfileView, Snapshot
+from vrampack.planning.snapshot import Json, PodView, ProfileView, Snapshot
 from vrampack.planning.verdict import Sized
 
 _NEWS: Final = 0.01
@@ -40,7 +41,7 @@ def measured(snapshot: Snapshot, given: Iterable[Case], stock: Inventory) -> lis
     told = _told(snapshot)
     for case in given:
         if isinstance(case.sized, Sized):
-            for run in _runs(case, case.sized, stock, told):
+            for run in filter(recordable, _runs(case, case.sized, stock, told)):
                 runs[case.sized.facts.profile][run.setup].append(run)
     return [
         WriteStatus(
@@ -79,7 +80,10 @@ def _runs(
         return
     if spec.memory.per_gpu is not None:
         return  # what a user declares may be anything, and so is what an engine makes of it
-    template = case.deployment.object["spec"]["template"]["metadata"]["annotations"][names.NEED]
+    live = case.deployment.object["spec"]["template"]
+    if _command(live) != _command(sized.template):
+        return  # an older vrampack started it with other flags
+    template = live["metadata"]["annotations"][names.NEED]
     for pod in case.placed:
         if not pod.ready or pod.need != template or (seen := _peaks(pod, stock)) is None:
             continue
@@ -91,6 +95,17 @@ def _runs(
             if spec.speculation is not None or spec.adapters is not None or spec.parallelism.pipeline > 1:
                 weights = None  # what is loaded beside the model, or by another stage, is not in that figure
             yield Observation(setup=setup, weights=weights, cuda_graphs=graphs, besides_cache=most - need.kv)
+
+
+def _command(template: Json) -> list[Json]:
+    """What runs in the engine's container."""
+    return [
+        {
+            part: container.get(part) or None for part in ("image", "command", "args")
+        }  # the API server keeps no empty list
+        for container in template["spec"]["containers"]
+        if container["name"] == names.ENGINE_CONTAINER
+    ]
 
 
 def _peaks(pod: PodView, stock: Inventory) -> tuple[str, int] | None:
@@ -106,7 +121,13 @@ def _recorded(
 ) -> tuple[Measurement, ...]:
     """All that is to stand there; nothing where nothing new was seen. No record makes room for another: what went
     would come back in the next pass."""
-    kept = {observation_of(each).setup: each for each in profile.measurements}
+    kept: dict[Setup, Measurement] = {}
+    for each in profile.measurements:
+        setup, other = observation_of(each).setup, each
+        if (same := kept.get(setup)) is not None:  # by hand, or with other arguments that are harmless
+            pair = sorted((observation_of(same), observation_of(each)), key=lambda one: one.samples)
+            other = measurement_of(most_of(*pair), at=now)
+        kept[setup] = other
     news = False
     for seen in map(merged, runs.values()):
         # Where it is not found as it is, as it will be read again.

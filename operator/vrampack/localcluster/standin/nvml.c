@@ -10,6 +10,7 @@
  *   gpu.0.error 15               every call on this GPU fails with this code
  *   error.CALL 3                 this call fails with this code; 13 is what a call that the driver lacks gives
  *   gpu.0.error.CALL 3           the same on one GPU
+ *   limits 1                     the driver keeps limits of memory for control groups, as long as this process lives
  *   events 1                     event.0 GPU XID: events so far; a set delivers those after its creation
  *
  * A value that is not in the file is NotSupported. Only what the agent calls is here. No CUDA.
@@ -44,6 +45,7 @@ typedef struct { uint start, size; } Placement;
 typedef struct { uint id, p2p, slices, instances, sms, copy, dec, enc, jpeg, ofa; ull megabytes; } Profile1;
 typedef struct { uint version, id, p2p, slices, instances, sms, copy, dec, enc, jpeg, ofa; ull megabytes; char name[96]; } Profile2;
 typedef struct { uint version, channel, tpc; } Repair;
+typedef struct { const char *group; ull soft, hard, used; } Limits; /* of a setter without the last */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Device devices[MAX_GPUS][MAX_MIG + 1];
@@ -177,6 +179,35 @@ int nvmlDeviceGetName(Device *device, char *to, uint size) {
 int nvmlDeviceGetMinorNumber(Device *device, uint *to) { ENTER(device->gpu); return give(get("gpu.%d.minor", device->gpu), to); }
 int nvmlDeviceGetComputeMode(Device *device, uint *to) { ENTER(device->gpu); return give(get("gpu.%d.computemode", device->gpu), to); }
 int nvmlDeviceGetNumaNodeId(Device *device, uint *to) { ENTER(device->gpu); return give(get("gpu.%d.numa", device->gpu), to); }
+
+/* Limits by GPU and control group. They are few, and no test looks for what happens to more. */
+static struct { int gpu; char group[512]; ull hard; } limits[64];
+static size_t limited;
+
+static ull *limit_of(int gpu, const char *group, int make) {
+    for (size_t at = 0; at < limited; at++)
+        if (limits[at].gpu == gpu && !strcmp(limits[at].group, group)) return &limits[at].hard;
+    if (!make || limited == sizeof limits / sizeof *limits) return NULL;
+    limits[limited].gpu = gpu;
+    snprintf(limits[limited].group, sizeof limits[limited].group, "%s", group);
+    return &limits[limited++].hard;
+}
+
+int nvmlDeviceGetMemoryLimits_v1(Device *device, Limits *to) {
+    ENTER(device->gpu);
+    ABSENT(get("limits"));
+    ull *found = limit_of(device->gpu, to->group, 0);
+    to->soft = to->used = 0, to->hard = found ? *found : ~0ull;
+    return leave(SUCCESS);
+}
+
+int nvmlDeviceSetMemoryLimits_v1(Device *device, Limits *from) {
+    ENTER(device->gpu);
+    ABSENT(get("limits"));
+    ull *found = limit_of(device->gpu, from->group, 1);
+    if (found) *found = from->hard;
+    return leave(found ? SUCCESS : INSUFFICIENT_SIZE);
+}
 
 static int pci(const char *value, Pci *to) {
     ABSENT(value);

@@ -79,13 +79,15 @@ class Event(_Entry):
 
 
 class Driver(_Entry):
-    """The driver of one node. ``events``: all so far; one more is one that happens now."""
+    """The driver of one node. ``events``: all so far; one more is one that happens now. ``limits``: whether it keeps
+    limits of memory."""
 
     version: str = "580.126.09"
     cuda: int = 13000
     gpus: list[GPU] = []
     errors: dict[str, int] = {}
     events: list[Event] = []
+    limits: bool = False
 
 
 class Product(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +193,8 @@ def _driver(driver: Driver) -> Iterator[tuple[str, object]]:
     for index, gpu in enumerate(driver.gpus):
         for key, value in _gpu(gpu, index=index, gpus=len(driver.gpus)):
             yield f"gpu.{index}.{key}", value
+    if driver.limits:
+        yield "limits", 1
     yield "events", len(driver.events)
     for number, event in enumerate(driver.events):
         yield f"event.{number}", f"{event.gpu} {event.xid}"
