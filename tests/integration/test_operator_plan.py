@@ -11,7 +11,7 @@ from tests.integration.commandline import command
 from tests.integration.harness import World
 from tests.integration.looks import claim_of, gpus_of, lone
 from tests.integration.manifests import LOADS_FAST, Manifest, group, model
-from vrampack.units import GIB
+from vrampack.units import GIB, parse_bytes
 
 pytestmark = pytest.mark.cluster
 
@@ -87,8 +87,9 @@ async def test_five_hundred_replicas_of_forty_models_at_once(world: World) -> No
     used = {gpu for pod in pods for gpu in gpus_of(pod)}
     demand = sum(claim_of(pod) for pod in pods)
     assert demand == sum(size * count for size, count in zip(sizes, counts, strict=True)) * GIB
-    # On the largest GPUs, each with 79.18 GiB, it takes at least so many.
-    assert len(used) <= 1.1 * demand / (79.18 * GIB) + 1
+    nodes = [node["status"]["gpus"] for node in await world.every("GPUNode")]
+    opened = sum(parse_bytes(gpu["memory"]) for gpus in nodes for gpu in gpus if gpu["uuid"] in used)
+    assert opened <= 1.1 * demand, f"{opened / demand:.3f} times what they need, on {len(used)} GPUs"
 
 
 async def test_a_large_replica_among_a_stream_of_small_ones_is_placed(world: World) -> None:
