@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vrampack.errors import ClusterError, ConflictError, NotFoundError
+from vrampack.errors import ClusterError, ConflictError, NotFoundError, UnavailableError
 from vrampack.kube.client import Kube
 from vrampack.localcluster.cluster import LocalCluster
 
@@ -75,3 +75,34 @@ async def test_refusals_are_told_apart_and_name_the_request(kube: Kube) -> None:
     with pytest.raises(NotFoundError, match="404 page not found"):
         await kube.get("/apis/nothing.here/v1/things")
     await kube.delete(path, uid=made["uid"], resource_version=made["resourceVersion"], grace_seconds=0)
+
+
+async def test_what_the_installed_definitions_lack_is_refused_for_this_object_alone(
+    installed: LocalCluster, kube: Kube
+) -> None:
+    pools = "/apis/vrampack.dev/v1alpha1/gpupools"
+    pool = {"apiVersion": "vrampack.dev/v1alpha1", "kind": "GPUPool", "metadata": {"name": "older"}}
+    await kube.create(pools, {**pool, "spec": {}})
+    with pytest.raises(ClusterError, match=r"status\.newer.*apply those of this version") as refused:
+        await kube.apply(f"{pools}/older/status", {**pool, "status": {"newer": 1}}, field_manager=MANAGER)
+    assert not isinstance(refused.value, UnavailableError)
+    await kube.delete(f"{pools}/older")
+
+
+@pytest.mark.parametrize(("price", "good"), [("1.86", True), ("100M", True), (2, True), ("1E", False), ("-1", False)])
+async def test_a_price_that_cannot_be_counted_is_refused(
+    installed: LocalCluster, kube: Kube, price: object, good: bool
+) -> None:
+    pools = "/apis/vrampack.dev/v1alpha1/gpupools"
+    pool = {
+        "apiVersion": "vrampack.dev/v1alpha1",
+        "kind": "GPUPool",
+        "metadata": {"name": "priced"},
+        "spec": {"prices": [{"product": "L4", "price": price}]},
+    }
+    if not good:
+        with pytest.raises(ClusterError, match="write a number from 0 to 100M"):
+            await kube.create(pools, pool)
+        return
+    await kube.create(pools, pool)
+    await kube.delete(f"{pools}/priced")

@@ -334,6 +334,25 @@ def test_even_headroom_is_left_as_it_is() -> None:
     assert not found.bound.optimal
 
 
+@pytest.mark.parametrize(
+    ("hosts", "groups", "spread", "expected"),
+    [
+        (2, "xx", Spread.PREFER, ("the wish for spread",)),
+        (2, "xx", Spread.REQUIRE, ("spread over nodes",)),
+        (2, "xx", Spread.IGNORE, ()),
+        (2, "xy", Spread.PREFER, ()),
+        (1, "xx", Spread.PREFER, ()),
+    ],
+)
+def test_the_bound_names_the_wish_for_spread_where_it_may_cost_something(
+    hosts: int, groups: str, spread: Spread, expected: tuple[str, ...]
+) -> None:
+    fleet = [host(f"n{number}", gpu("g0", 48)) for number in range(hosts)]
+    items = [item(f"{number}", 20, group=group, spread=spread) for number, group in enumerate(groups)]
+    found = bound(hosts=fleet, items=items, objective=Objective.FEWEST_GPUS, packing=pack(hosts=fleet, items=items))
+    assert found.relaxes == expected
+
+
 def test_the_bound_names_what_it_does_not_know() -> None:
     hosts = [host("n", gpu("g0", 80, capacity=80), gpu("g1", 80, capacity=80), cpu=4, memory=8, slots=3)]
     items = [

@@ -102,7 +102,7 @@ def inventory(*, hosts: Sequence[Host], items: Sequence[Item], layouts: bool = F
         spots=spots,
         hopeless=tuple(hopeless),
         wholes=wholes,
-        relaxes=_relaxes(hosts, [members.item for members in classes]),
+        relaxes=_relaxes(hosts, classes),
     )
 
 
@@ -259,8 +259,13 @@ class _Masks:
         return self._known[key]
 
 
-def _relaxes(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[str, ...]:
-    """The constraints of these items and hosts that a stock does not know."""
+def _relaxes(hosts: Sequence[Host], classes: Sequence[ItemClass]) -> tuple[str, ...]:
+    """The constraints of these items and hosts that a stock does not know, and the wish that comes before memory."""
+    items = [members.item for members in classes]
+    spread: Counter[str] = Counter()
+    for members in classes:
+        if members.item.spread is Spread.PREFER:
+            spread[members.item.group] += members.count
     found = []
     if any(item.gpus > 1 for item in items):
         found.append("GPUs of one replica on one node")
@@ -272,6 +277,8 @@ def _relaxes(hosts: Sequence[Host], items: Sequence[Item]) -> tuple[str, ...]:
         found.append("replicas a node")
     if any(item.spread is Spread.REQUIRE for item in items):
         found.append("spread over nodes")
+    if len(hosts) > 1 and max(spread.values(), default=0) > 1:
+        found.append("the wish for spread")
     if any(item.avoid for item in items):
         found.append("neighbours to be avoided")
     if any(device.slots is not None for host in hosts for device in host.devices):
